@@ -1,0 +1,59 @@
+"""Runs migrations as the role that owns the schema, with time limits on locks and statements."""
+
+import asyncio
+
+from alembic import context
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import create_async_engine
+from sqlalchemy.pool import NullPool
+
+from crm_api.catalog import CATALOG
+from crm_api.kernel.record import Record
+
+assert CATALOG.resources  # all models are imported by the catalog
+
+
+def ours(obj, name, kind, reflected, compare_to):
+    """Trigram indexes belong to `searchable`, which Alembic does not know."""
+    return not (kind == "index" and reflected and (name or "").endswith("_search_text"))
+
+
+def configure(connection=None):
+    context.configure(
+        connection=connection,
+        target_metadata=Record.metadata,
+        dialect_name=None if connection else "postgresql",
+        literal_binds=connection is None,
+        transaction_per_migration=True,
+        compare_server_default=False,
+        include_object=ours,
+    )
+
+
+def run(connection):
+    connection.execute(text("SET ROLE crm_owner"))
+    connection.execute(text("SET lock_timeout = '500ms'"))
+    connection.execute(text("SET statement_timeout = '10min'"))
+    connection.commit()
+    configure(connection)
+    with context.begin_transaction():
+        context.run_migrations()
+
+
+async def online():
+    url = context.config.attributes["url"].replace("postgresql://", "postgresql+asyncpg://", 1)
+    engine = create_async_engine(url, poolclass=NullPool)
+    try:
+        async with engine.connect() as connection:
+            await connection.run_sync(run)
+            await connection.commit()
+    finally:
+        await engine.dispose()
+
+
+if context.is_offline_mode():
+    configure()
+    with context.begin_transaction():
+        context.run_migrations()
+else:
+    asyncio.run(online())

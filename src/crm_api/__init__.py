@@ -1,0 +1,3 @@
+"""An API-first, headless CRM backend on PostgreSQL 18."""
+
+__version__ = "0.1.0"

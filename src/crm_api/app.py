@@ -1,0 +1,108 @@
+"""Builds the ASGI application from the catalog."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+from crm_api import __version__, logging, reference
+from crm_api.bootstrap import check_server_role
+from crm_api.catalog import CATALOG
+from crm_api.domains.identity.access import Identity
+from crm_api.kernel.context import Kernel
+from crm_api.kernel.database import Database, Limits
+from crm_api.kernel.edge import Edge, problem_response
+from crm_api.kernel.policy import Policy
+from crm_api.kernel.problems import (
+    INVALID, METHOD_NOT_ALLOWED, ConfigurationError, Fault, Problem, not_found,
+)
+from crm_api.kernel.router import Dispatch, mount, operations
+from crm_api.settings import Settings, derive_key, load_settings
+
+
+def build_kernel(settings: Settings, url: str) -> Kernel:
+    """What lives as long as the process."""
+    limits = Limits(
+        size=settings.pool_size, wait_seconds=settings.pool_timeout, statement=settings.statement_timeout, lock=settings.lock_timeout,
+        local_tenant=settings.tenant_context == "transaction",
+    )
+    database = Database(url, limits)
+    master = settings.master_secret()
+    return Kernel(database, CATALOG, Policy(CATALOG), Identity(database, CATALOG), derive_key(master, "cursor"))
+
+
+def create_app(settings: Settings | None = None) -> Edge:
+    """The application; `uvicorn --factory crm_api.app:create_app` serves it."""
+    settings = settings or load_settings()
+    logging.configure(settings.log_level, settings.log_format)
+    if settings.database_url is None:
+        raise ConfigurationError("CRM_DATABASE_URL is not set; `crm-api serve` starts an embedded PostgreSQL for you.")
+    url = settings.database_url
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        if settings.environment == "production":
+            await check_server_role(url)
+        kernel = build_kernel(settings, url)
+        await kernel.database.open()
+        edge.kernel = kernel
+        identity = kernel.authenticator
+        assert isinstance(identity, Identity)  # noqa: S101 - narrows the type
+        upkeep = asyncio.create_task(identity.flush_forever())
+        try:
+            yield
+        finally:
+            upkeep.cancel()
+            with suppress(asyncio.CancelledError):
+                await upkeep
+            with suppress(Exception):  # the database may be gone already; last-used times are not worth a hang
+                await asyncio.wait_for(identity.flush(), 2)
+            await kernel.database.close()
+
+    app = FastAPI(title="CRM API", version=__version__, lifespan=lifespan, openapi_url=None, docs_url=None, redoc_url=None)
+    for domain in CATALOG.domains:
+        app.include_router(mount(domain))
+    app.include_router(reference.router)
+    app.add_exception_handler(Problem, _problem)
+    app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(HTTPException, _http)
+    found = [operation for resource in CATALOG.resources.values() for operation in operations(resource)]
+    edge = Edge(app, Dispatch(found), max_body=settings.max_body, origins=settings.cors_origins, proxies=settings.trusted_proxies)
+    return edge
+
+
+async def _problem(request: Request, error: Exception) -> Response:
+    assert isinstance(error, Problem)  # noqa: S101 - registered for it
+    return problem_response(request.scope, error)
+
+
+async def _invalid(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)  # noqa: S101 - registered for it
+    faults = [_fault(item) for item in error.errors()]
+    return problem_response(request.scope, Problem(INVALID, "The request is wrong.", faults))
+
+
+def _fault(item: Any) -> Fault:
+    place, *rest = (str(part) for part in item["loc"])
+    code = "required" if item["type"] == "missing" else str(item["type"])
+    if place == "query":
+        return Fault(code, str(item["msg"]), parameter=".".join(rest))
+    return Fault(code, str(item["msg"]), pointer="/" + "/".join(rest))
+
+
+async def _http(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)  # noqa: S101 - registered for it
+    if error.status_code == 405:
+        allow = (error.headers or {}).get("Allow", "GET")
+        methods = sorted({*allow.replace(" ", "").split(","), "OPTIONS", *(("HEAD",) if "GET" in allow else ())})
+        if request.method == "OPTIONS":
+            return Response(status_code=204, headers={"Allow": ", ".join(methods)})
+        problem = Problem(METHOD_NOT_ALLOWED, f"This path takes {', '.join(methods)}.", headers={"Allow": ", ".join(methods)})
+        return problem_response(request.scope, problem)
+    return problem_response(request.scope, not_found("path"))

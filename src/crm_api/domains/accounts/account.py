@@ -1,0 +1,165 @@
+"""Accounts: the companies and people one does business with."""
+
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
+from uuid import UUID
+
+import sqlalchemy as sa
+from pydantic import Field
+from sqlalchemy.orm import Mapped, mapped_column
+
+from crm_api.domains.accounts.block import BLOCK, UNBLOCK
+from crm_api.domains.accounts.contact_points import (
+    AddressList, EmailList, PhoneInputList, PhoneList, addresses_of, numbers_of, primary_address, stored_phones,
+)
+from crm_api.domains.accounts.policy import IN_ACCOUNT_TEAM
+from crm_api.kernel.lifecycle import Lifecycle, edge
+from crm_api.kernel.record import Entity, MoneyAmount, Owned, one_of, ownership, reference, sortable
+from crm_api.kernel.resource import Check, Resource, ToMany
+from crm_api.kernel.schema import Count, Country, Currency, Id, Input, Line, Money, Name, OwnedOutput, Paragraph, Tag, Url
+from crm_api.kernel.tree import acyclic
+
+LIFECYCLE = Lifecycle("status", "prospect", (
+    edge("activate", ("prospect", "at_risk", "inactive"), "active", event="activated"),
+    edge("mark_at_risk", ("active",), "at_risk", event="marked_at_risk"),
+    edge("deactivate", ("prospect", "active", "at_risk"), "inactive", event="deactivated"),
+))
+Kind = Literal["customer", "prospect", "partner", "supplier", "reseller", "competitor"]
+Level = Literal["low", "medium", "high"]
+Tags = Annotated[list[Tag], Field(max_length=50)]
+
+
+class Account(Owned, Entity):
+    """A company or person one does business with."""
+
+    __tablename__ = "accounts"
+    __table_args__ = (
+        *ownership("accounts"),
+        reference("parent_id", "accounts"),
+        one_of("status", LIFECYCLE.states),
+        sa.Index("uq_accounts_tax_id", "tenant_id", "tax_id", unique=True, postgresql_where=sa.text("deleted_at IS NULL")),
+        *sortable("accounts", "name_key", "created_at", "updated_at", "parent_id", "annual_revenue"),
+    )
+
+    name: Mapped[str]
+    name_key: Mapped[str]
+    legal_name: Mapped[str | None]
+    tax_id: Mapped[str | None]
+    type: Mapped[str]
+    status: Mapped[str]
+    is_blocked: Mapped[bool] = mapped_column(server_default="false")
+    blocked_reason: Mapped[str | None]
+    industry: Mapped[str | None]
+    website: Mapped[str | None]
+    domain: Mapped[str | None]
+    employees: Mapped[int | None]
+    annual_revenue: Mapped[int | None] = mapped_column(MoneyAmount)
+    currency: Mapped[str | None]
+    credit_limit: Mapped[int | None] = mapped_column(MoneyAmount)
+    payment_terms: Mapped[str | None]
+    tax_profile: Mapped[str | None]
+    source: Mapped[str | None]
+    tier: Mapped[str | None]
+    risk: Mapped[str | None]
+    description: Mapped[str | None]
+    parent_id: Mapped[UUID | None]
+    country: Mapped[str | None]
+    region: Mapped[str | None]
+    city: Mapped[str | None]
+    postal_code: Mapped[str | None]
+    addresses: Mapped[list[Any]]
+    emails: Mapped[list[Any]]
+    phones: Mapped[list[Any]]
+    tags: Mapped[list[Any]]
+    interests: Mapped[list[Any]]
+    search_text: Mapped[str]
+
+
+class AccountCreate(Input):
+    """A company or person one does business with."""
+
+    id: Id | None = None
+    name: Name
+    legal_name: Name | None = None
+    tax_id: Annotated[str, Field(min_length=2, max_length=40)] | None = None
+    type: Kind = "prospect"
+    industry: Name | None = None
+    website: Url | None = None
+    employees: Count | None = None
+    annual_revenue: Money | None = None
+    currency: Currency | None = None
+    credit_limit: Money | None = None
+    payment_terms: Name | None = None
+    tax_profile: Name | None = None
+    source: Name | None = None
+    tier: Annotated[str, Field(min_length=1, max_length=40)] | None = None
+    risk: Level | None = None
+    description: Paragraph | None = None
+    parent_id: Annotated[Id | None, Field(description="The account this one belongs to.")] = None
+    owner_id: Id | None = None
+    team_id: Id | None = None
+    addresses: AddressList = []
+    emails: EmailList = []
+    phones: PhoneInputList = []
+    tags: Tags = []
+    interests: Tags = []
+
+
+class AccountView(OwnedOutput):
+    """A company or person one does business with."""
+
+    object: Literal["account"]
+    name: Name
+    legal_name: Name | None
+    tax_id: Annotated[str, Field(min_length=2, max_length=40)] | None
+    type: Kind
+    status: Literal["prospect", "active", "at_risk", "inactive"]
+    is_blocked: bool
+    blocked_reason: Line | None
+    industry: Name | None
+    website: Url | None
+    domain: Annotated[str, Field(max_length=253, description="From the website.")] | None
+    employees: Count | None
+    annual_revenue: Money | None
+    currency: Currency | None
+    credit_limit: Money | None
+    payment_terms: Name | None
+    tax_profile: Name | None
+    source: Name | None
+    tier: Annotated[str, Field(min_length=1, max_length=40)] | None
+    risk: Level | None
+    description: Paragraph | None
+    parent_id: Id | None
+    country: Annotated[Country | None, Field(description="Of the primary address, as are region, city and postal code.")]
+    region: Annotated[str, Field(max_length=100)] | None
+    city: Annotated[str, Field(max_length=100)] | None
+    postal_code: Annotated[str, Field(max_length=20)] | None
+    addresses: AddressList | None
+    emails: EmailList | None
+    phones: PhoneList | None
+    tags: Tags
+    interests: Tags
+
+
+def _domain(website: Any) -> dict[str, Any]:
+    host = urlsplit(website).hostname if website else None
+    return {"domain": host.removeprefix("www.") if host else None}
+
+
+ACCOUNTS = Resource(
+    singular="account", plural="accounts", model=Account, output=AccountView, create=AccountCreate,
+    owner=Account.owner_id, rows=(IN_ACCOUNT_TEAM,), lifecycle=LIFECYCLE, actions=(BLOCK, UNBLOCK),
+    keys={"name": Account.name_key},
+    search=("name", "legal_name", "domain", "tax_id", "emails"),
+    values={"emails": addresses_of, "phones": numbers_of, "tags": list, "interests": list},
+    derive={"addresses": primary_address, "website": _domain, "phones": stored_phones},
+    checks=(Check(frozenset({"parent_id"}), acyclic("parent_id")),),
+    many={"children": ToMany("accounts", "parent_id"), "contacts": ToMany("contacts", "account_id")},
+    filters=(
+        Account.name, Account.type, Account.status, Account.is_blocked, Account.industry, Account.domain, Account.tax_id, Account.country,
+        Account.region, Account.city, Account.postal_code, Account.owner_id, Account.team_id, Account.territory_id, Account.parent_id,
+        Account.tier, Account.risk, Account.source, Account.currency, Account.annual_revenue, Account.credit_limit, Account.employees,
+        Account.emails, Account.phones, Account.tags, Account.interests, Account.created_at, Account.updated_at,
+    ),
+    sorts=(Account.name, Account.created_at, Account.updated_at, Account.annual_revenue),
+)

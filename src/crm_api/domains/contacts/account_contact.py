@@ -1,0 +1,80 @@
+"""Links between contacts and further accounts: role, dates, whether active."""
+
+from collections.abc import Mapping
+from datetime import date
+from typing import Annotated, Any, Literal
+from uuid import UUID
+
+import sqlalchemy as sa
+from pydantic import Field
+from sqlalchemy.orm import Mapped, mapped_column
+
+from crm_api.kernel.context import Context
+from crm_api.kernel.policy import through
+from crm_api.kernel.problems import invalid
+from crm_api.kernel.record import Entity, reference, sortable
+from crm_api.kernel.repository import find
+from crm_api.kernel.resource import Check, Resource
+from crm_api.kernel.schema import Id, Input, Name, Output
+
+Day = Annotated[date, Field(strict=False)]
+
+
+class AccountContact(Entity):
+    """A contact's part in an account beside the primary one."""
+
+    __tablename__ = "account_contacts"
+    __table_args__ = (
+        reference("account_id", "accounts"),
+        reference("contact_id", "contacts"),
+        sa.Index("uq_account_contacts_contact_id", "tenant_id", "contact_id", "account_id", unique=True,
+                 postgresql_where=sa.text("deleted_at IS NULL")),
+        *sortable("account_contacts", "account_id", "created_at"),
+    )
+
+    account_id: Mapped[UUID]
+    contact_id: Mapped[UUID]
+    role: Mapped[str | None]
+    is_active: Mapped[bool] = mapped_column(server_default="true")
+    starts_on: Mapped[date | None] = mapped_column(sa.Date)
+    ends_on: Mapped[date | None] = mapped_column(sa.Date)
+
+
+class AccountContactCreate(Input):
+    """Links a contact to a further account."""
+
+    id: Id | None = None
+    account_id: Id
+    contact_id: Id
+    role: Name | None = None
+    is_active: bool = True
+    starts_on: Day | None = None
+    ends_on: Day | None = None
+
+
+class AccountContactView(Output):
+    """A contact's part in an account beside the primary one."""
+
+    object: Literal["account_contact"]
+    account_id: Id
+    contact_id: Id
+    role: Name | None
+    is_active: bool
+    starts_on: Day | None
+    ends_on: Day | None
+
+
+async def _own_contact(ctx: Context, resource: Resource, values: Mapping[str, Any], before: Mapping[str, Any] | None) -> None:
+    """A link opens the contact to others, so it takes the right to change the contact, not only to read it."""
+    del resource, before
+    contacts = ctx.kernel.catalog.resources["contacts"]
+    if (contact := values.get("contact_id")) is not None and await find(ctx, contacts, contact, action="update") is None:
+        raise invalid("/contact_id", "reference_not_found", "There is no such contact, or you may not change it.")
+
+
+ACCOUNT_CONTACTS = Resource(
+    singular="account_contact", plural="account_contacts", model=AccountContact, output=AccountContactView, title="role",
+    create=AccountContactCreate, rows=(through("account_id", "accounts"),),
+    checks=(Check(frozenset({"contact_id"}), _own_contact),), sorts=(AccountContact.created_at,),
+    filters=(AccountContact.account_id, AccountContact.contact_id, AccountContact.is_active, AccountContact.role),
+)

@@ -1,0 +1,233 @@
+"""From a credential to a principal, and from a principal to what it may do."""
+
+import asyncio
+import hmac
+import ipaddress
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+import orjson
+import sqlalchemy as sa
+import structlog
+from sqlalchemy.dialects.postgresql import ARRAY
+
+from crm_api.domains.identity.api_key import ApiKey
+from crm_api.domains.identity.credentials import hash_secret, parse_key
+from crm_api.domains.identity.principal import Principal as PrincipalRow
+from crm_api.domains.identity.role import AccessDefault, Role, RoleAssignment
+from crm_api.domains.identity.team import Team, TeamMember
+from crm_api.kernel.context import Principal
+from crm_api.kernel.database import TENANT, Database, Statement
+from crm_api.kernel.policy import Access
+from crm_api.kernel.problems import UNAUTHENTICATED, Problem
+from crm_api.kernel.record import Tenant
+from crm_api.kernel.resource import Catalog
+
+log = structlog.get_logger("crm_api.identity")
+CREDENTIAL_SECONDS = 5.0
+ACCESS_SECONDS = 60.0
+MOST_REMEMBERED = 20_000
+_DEPTH = 64
+
+_KEYS, _PEOPLE, _TENANTS = ApiKey.__table__, PrincipalRow.__table__, Tenant.__table__
+_ROLES, _HOLDS, _DEFAULTS = Role.__table__, RoleAssignment.__table__, AccessDefault.__table__
+_TEAMS, _MEMBERS = Team.__table__, TeamMember.__table__
+_ID = sa.bindparam("id", type_=sa.Uuid())
+_CREDENTIAL = sa.bindparam("credential", type_=sa.Uuid())
+
+
+def _live(key: Any) -> sa.ColumnElement[bool]:
+    return sa.and_(key.c.revoked_at.is_(None), sa.or_(key.c.expires_at.is_(None), key.c.expires_at > sa.func.now()))
+
+
+_LOOK_UP = Statement(
+    sa.select(_KEYS.c.secret_hash, _KEYS.c.scopes, _KEYS.c.allowed_networks, _KEYS.c.expires_at, _KEYS.c.principal_id, _PEOPLE.c.kind)
+    .select_from(sa.join(_KEYS, _PEOPLE, _PEOPLE.c.id == _KEYS.c.principal_id))
+    .where(_KEYS.c.tenant_id == TENANT, _PEOPLE.c.tenant_id == TENANT, _KEYS.c.id == _ID, _live(_KEYS))
+)
+
+
+def _access_statement() -> Statement:
+    tree = sa.select(_PEOPLE.c.id).where(_PEOPLE.c.tenant_id == TENANT, _PEOPLE.c.id == _ID).cte("tree", recursive=True)
+    report = _PEOPLE.alias("report")
+    tree = tree.union(sa.select(report.c.id).where(report.c.tenant_id == TENANT, report.c.manager_id == tree.c.id))
+    teams = sa.select(_MEMBERS.c.team_id).select_from(sa.join(_MEMBERS, _TEAMS, _TEAMS.c.id == _MEMBERS.c.team_id)).where(
+        _MEMBERS.c.tenant_id == TENANT, _TEAMS.c.tenant_id == TENANT, _MEMBERS.c.principal_id == _ID,
+        _MEMBERS.c.deleted_at.is_(None), _TEAMS.c.deleted_at.is_(None),
+    )
+    roles = sa.select(sa.func.jsonb_agg(sa.func.jsonb_build_object(
+        "name", _ROLES.c.name, "permissions", _ROLES.c.permissions, "field_rules", _ROLES.c.field_rules,
+    ))).select_from(sa.join(_HOLDS, _ROLES, _ROLES.c.id == _HOLDS.c.role_id)).where(
+        _HOLDS.c.tenant_id == TENANT, _ROLES.c.tenant_id == TENANT, _HOLDS.c.principal_id == _ID,
+        _HOLDS.c.deleted_at.is_(None), _ROLES.c.deleted_at.is_(None),
+    )
+    defaults = sa.select(sa.func.jsonb_object_agg(_DEFAULTS.c.resource, _DEFAULTS.c.level)).where(
+        _DEFAULTS.c.tenant_id == TENANT, _DEFAULTS.c.deleted_at.is_(None)
+    )
+    held = sa.select(sa.literal(1)).where(_KEYS.c.tenant_id == TENANT, _KEYS.c.id == _CREDENTIAL, _live(_KEYS))
+    return Statement(
+        sa.select(
+            _TENANTS.c.access_version, _PEOPLE.c.kind, _PEOPLE.c.name, _PEOPLE.c.team_id,
+            sa.func.array(sa.select(tree.c.id).scalar_subquery(), type_=ARRAY(sa.Uuid())).label("subordinates"),
+            sa.func.array(teams.scalar_subquery(), type_=ARRAY(sa.Uuid())).label("teams"),
+            roles.scalar_subquery().label("roles"), defaults.scalar_subquery().label("defaults"),
+        )
+        .select_from(sa.join(_TENANTS, _PEOPLE, sa.true()))
+        .where(
+            _TENANTS.c.tenant_id == TENANT, _TENANTS.c.is_active, _PEOPLE.c.tenant_id == TENANT, _PEOPLE.c.id == _ID,
+            _PEOPLE.c.is_active, _PEOPLE.c.deleted_at.is_(None), sa.or_(_CREDENTIAL.is_(None), sa.exists(held)),
+        )
+    )
+
+
+_ACCESS = _access_statement()
+_USED = Statement(
+    sa.update(_KEYS).where(_KEYS.c.tenant_id == TENANT, _KEYS.c.id == _ID).values(last_used_at=sa.bindparam("at", type_=sa.DateTime(timezone=True)))
+)
+
+
+@dataclass(frozen=True, slots=True)
+class _Remembered:
+    principal: Principal
+    networks: tuple[Any, ...]
+    expires_at: datetime | None
+    until: float
+
+
+@dataclass
+class Identity:
+    """Authenticates and remembers: credentials for seconds, rights by access version."""
+
+    database: Database
+    catalog: Catalog
+    _credentials: dict[str, _Remembered] = field(default_factory=dict)
+    _access: dict[tuple[UUID, UUID | None, UUID | None], tuple[Access, float]] = field(default_factory=dict)
+    _used: dict[tuple[UUID, UUID], datetime] = field(default_factory=dict)
+
+    async def authenticate(self, authorization: str | None, address: str) -> Principal:
+        """The principal of a bearer token.
+
+        Raises:
+            Problem: 401, always with the same text, so that nothing can be learned by trying.
+        """
+        scheme, _, token = (authorization or "").partition(" ")
+        if scheme.lower() != "bearer" or not token:
+            raise _refused("Send an API key: Authorization: Bearer crm_...")
+        known = self._credentials.get(token)
+        if known is None or known.until < time.monotonic():
+            known = await self._look_up(token)
+        if known.expires_at is not None and known.expires_at <= datetime.now(UTC):
+            raise _refused()
+        if known.networks and not any(ipaddress.ip_address(address) in network for network in known.networks):
+            raise _refused()
+        principal = known.principal
+        if principal.credential_id is not None:
+            self._used[principal.tenant_id, principal.credential_id] = datetime.now(UTC)
+        return principal
+
+    async def _look_up(self, token: str) -> _Remembered:
+        parsed = parse_key(token)
+        if parsed is None:
+            raise _refused()
+        tenant_id, key_id, secret = parsed
+        rows = await self.database.read(tenant_id, _LOOK_UP, {"id": key_id})
+        given = hash_secret(secret)
+        if not rows or not hmac.compare_digest(bytes(rows[0]["secret_hash"]), given):
+            self._credentials.pop(token, None)
+            raise _refused()
+        row = rows[0]
+        scopes = orjson.loads(row["scopes"]) if row["scopes"] else None
+        principal = Principal(
+            tenant_id, UUID(str(row["principal_id"])), "user" if row["kind"] == "user" else "service", key_id,
+            None if scopes is None else frozenset(scopes),
+        )
+        networks = tuple(ipaddress.ip_network(text) for text in orjson.loads(row["allowed_networks"]))
+        if len(self._credentials) >= MOST_REMEMBERED:
+            self._credentials.clear()
+        known = _Remembered(principal, networks, row["expires_at"], time.monotonic() + CREDENTIAL_SECONDS)
+        self._credentials[token] = known
+        return known
+
+    async def access(self, principal: Principal, *, at_least: int = 0) -> Access:
+        """Rights of a principal; read again when they are older than asked for, or than a minute."""
+        key = (principal.tenant_id, principal.id, principal.credential_id)
+        known = self._access.get(key)
+        if known is not None and known[0].version >= at_least and known[1] > time.monotonic():
+            return known[0]
+        values = {"id": principal.id, "credential": principal.credential_id}
+        rows = await self.database.read(principal.tenant_id, _ACCESS, values)
+        if not rows:
+            self._access.pop(key, None)
+            raise _refused()
+        if len(self._access) >= MOST_REMEMBERED:
+            self._access.clear()
+        access = _compile(self.catalog, principal, rows[0])
+        self._access[key] = (access, time.monotonic() + ACCESS_SECONDS)
+        return access
+
+    async def flush(self) -> None:
+        """Writes when keys were last used."""
+        used, self._used = self._used, {}
+        for (tenant_id, key_id), at in used.items():
+            await self.database.fetch(tenant_id, _USED, {"id": key_id, "at": at})
+
+    async def flush_forever(self, seconds: float = 60.0) -> None:
+        """Flushes once a minute until cancelled; survives any error."""
+        while True:
+            await asyncio.sleep(seconds)
+            try:
+                await self.flush()
+            except Exception as error:  # noqa: BLE001 - the loop must outlive whatever the database does
+                log.warning("last_used_not_written", error=type(error).__name__)
+
+
+def _refused(detail: str = "The credential is not valid.") -> Problem:
+    return Problem(UNAUTHENTICATED, detail)
+
+
+def _compile(catalog: Catalog, principal: Principal, row: Any) -> Access:
+    roles = orjson.loads(row["roles"]) if row["roles"] else []
+    defaults = orjson.loads(row["defaults"]) if row["defaults"] else {}
+    reach: dict[tuple[str, str], set[str]] = {}
+    for role in roles:
+        for grant in role["permissions"]:
+            for resource, action in _expand(catalog, grant["permission"]):
+                reach.setdefault((resource, action), set()).add(grant["reach"])
+    for name, resource in catalog.resources.items():
+        level = defaults.get(name, resource.default_access)
+        for action in {"read": ("read",), "write": ("read", "update")}.get(level or "", ()):
+            reach.setdefault((name, action), set())
+    hidden = _ruled(roles, ("hidden",))
+    return Access(
+        version=row["access_version"], principal_id=principal.id, kind=principal.kind,
+        reach={key: frozenset(value) for key, value in reach.items()},
+        hidden=hidden, hidden_types={catalog.resources[name].singular: fields for name, fields in hidden.items()},
+        read_only=_ruled(roles, ("hidden", "read_only")), defaults=defaults,
+        subordinates=tuple(UUID(str(value)) for value in row["subordinates"]), teams=tuple(UUID(str(value)) for value in row["teams"]),
+        primary_team=row["team_id"] and UUID(str(row["team_id"])), name=row["name"], roles=tuple(role["name"] for role in roles),
+    )
+
+
+def _expand(catalog: Catalog, permission: str) -> Iterable[tuple[str, str]]:
+    resource, _, action = permission.partition(":")
+    for name in catalog.resources if resource == "*" else (resource,):
+        known = catalog.resources.get(name)
+        for each in known.permitted_actions if known else ():
+            if action in ("*", each):
+                yield name, each
+
+
+def _ruled(roles: list[Any], rules: tuple[str, ...]) -> dict[str, frozenset[str]]:
+    """Fields under a rule in every role that grants anything on their resource: roles are merged permissively."""
+    found: dict[str, frozenset[str]] = {}
+    named = {rule["resource"] for role in roles for rule in role["field_rules"]}
+    for name in named:
+        granting = [role for role in roles if any(grant["permission"].split(":")[0] in ("*", name) for grant in role["permissions"])]
+        sets = [{rule["field"] for rule in role["field_rules"] if rule["resource"] == name and rule["rule"] in rules} for role in granting]
+        if sets and (common := frozenset.intersection(*map(frozenset, sets))):
+            found[name] = common
+    return found

@@ -1,0 +1,132 @@
+"""Who can act: users in a manager tree, and service accounts. One table, two resources."""
+
+from typing import Annotated, Any, Literal
+from uuid import UUID
+
+import sqlalchemy as sa
+from pydantic import Field
+from sqlalchemy.orm import Mapped
+
+from crm_api.domains.identity.issue_key import ISSUE_KEY
+from crm_api.kernel.record import Entity, one_of, reference, sortable
+from crm_api.kernel.resource import READS, Check, Resource
+from crm_api.kernel.schema import Email, Id, Input, Language, Line, Name, Output
+from crm_api.kernel.tree import acyclic
+
+
+class Principal(Entity):
+    """A user or a service account."""
+
+    __tablename__ = "principals"
+    __table_args__ = (
+        one_of("kind", ("user", "service")),
+        reference("manager_id", "principals"),
+        reference("team_id", "teams"),
+        sa.Index("uq_principals_email", "tenant_id", "email", unique=True, postgresql_where=sa.text("deleted_at IS NULL")),
+        *sortable("principals", "name_key", "created_at", "manager_id", "team_id"),
+    )
+
+    kind: Mapped[str]
+    name: Mapped[str]
+    name_key: Mapped[str]
+    email: Mapped[str | None]
+    title: Mapped[str | None]
+    language: Mapped[str | None]
+    time_zone: Mapped[str | None]
+    manager_id: Mapped[UUID | None]
+    team_id: Mapped[UUID | None]
+    is_active: Mapped[bool] = sa.orm.mapped_column(server_default="true")
+    description: Mapped[str | None]
+    search_text: Mapped[str]
+
+
+TimeZone = Annotated[str, Field(pattern=r"^[A-Za-z_+\-0-9]+(/[A-Za-z_+\-0-9]+){0,2}$", max_length=64, examples=["Europe/Berlin"])]
+
+
+class UserCreate(Input):
+    """A person who works with the CRM."""
+
+    id: Id | None = None
+    name: Name
+    email: Email
+    title: Name | None = None
+    language: Language | None = None
+    time_zone: TimeZone | None = None
+    manager_id: Annotated[Id | None, Field(description="Sees what this user sees, with reach `subordinates`.")] = None
+    team_id: Annotated[Id | None, Field(description="Team that new records of this user belong to.")] = None
+    is_active: bool = True
+
+
+class User(Output):
+    """A person who works with the CRM."""
+
+    object: Literal["user"]
+    name: Name
+    email: Email | None
+    title: Name | None
+    language: Language | None
+    time_zone: TimeZone | None
+    manager_id: Id | None
+    team_id: Id | None
+    is_active: bool
+
+
+class ServiceAccountCreate(Input):
+    """A program that works with the CRM."""
+
+    id: Id | None = None
+    name: Name
+    description: Line | None = None
+    manager_id: Id | None = None
+    team_id: Id | None = None
+    is_active: bool = True
+
+
+class ServiceAccount(Output):
+    """A program that works with the CRM."""
+
+    object: Literal["service_account"]
+    name: Name
+    description: Line | None
+    manager_id: Id | None
+    team_id: Id | None
+    is_active: bool
+
+
+class PrincipalView(Output):
+    """Anyone who can own or do something: a user or a service account."""
+
+    object: Literal["principal"]
+    kind: Literal["user", "service"]
+    name: Name
+    email: Email | None
+    title: Name | None
+    manager_id: Id | None
+    team_id: Id | None
+    is_active: bool
+
+
+PRINCIPALS = Resource(
+    singular="principal", plural="principals", model=Principal, output=PrincipalView, keys={"name": Principal.name_key},
+    owner=Principal.id, default_access="read", operations=READS, filters=(Principal.kind, Principal.name, Principal.is_active),
+    sorts=(Principal.name, Principal.created_at), search=("name", "email"),
+)
+
+_SHARED: dict[str, Any] = {
+    "model": Principal,
+    "keys": {"name": Principal.name_key},
+    "owner": Principal.id,
+    "checks": (Check(frozenset({"manager_id"}), acyclic("manager_id")),),
+    "access_fields": frozenset({"manager_id", "team_id", "is_active"}),
+    "actions": (ISSUE_KEY,),
+}
+USERS = Resource(
+    singular="user", plural="users", output=User, create=UserCreate, fixed={"kind": "user"}, default_access="read",
+    filters=(Principal.email, Principal.manager_id, Principal.team_id, Principal.is_active, Principal.name),
+    sorts=(Principal.name, Principal.created_at), search=("name", "email"), **_SHARED,
+)
+SERVICE_ACCOUNTS = Resource(
+    singular="service_account", plural="service_accounts", output=ServiceAccount, create=ServiceAccountCreate,
+    fixed={"kind": "service"}, filters=(Principal.is_active, Principal.name), sorts=(Principal.name, Principal.created_at),
+    search=("name", "email"), **_SHARED,
+)

@@ -1,0 +1,167 @@
+"""Roles: permissions with a reach, and field rules; who has which; organisation-wide defaults."""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+from uuid import UUID
+
+import sqlalchemy as sa
+from pydantic import Field
+from sqlalchemy.orm import Mapped
+
+from crm_api.kernel.context import Context
+from crm_api.kernel.problems import invalid
+from crm_api.kernel.record import Entity, one_of, reference, sortable
+from crm_api.kernel.resource import Check, Resource
+from crm_api.kernel.schema import Code, Id, Input, Line, Name, Output, Wire
+
+
+class Role(Entity):
+    """What its holders may do, and on which rows."""
+
+    __tablename__ = "roles"
+    __table_args__ = (
+        sa.Index("uq_roles_name", "tenant_id", "name_key", unique=True, postgresql_where=sa.text("deleted_at IS NULL")),
+        *sortable("roles", "created_at"),
+    )
+
+    name: Mapped[str]
+    name_key: Mapped[str]
+    description: Mapped[str | None]
+    permissions: Mapped[list[Any]]
+    field_rules: Mapped[list[Any]]
+
+
+class Grant(Wire):
+    """One permission and how far it reaches; `*` stands for every resource or every action."""
+
+    permission: Annotated[str, Field(pattern=r"^(\*|[a-z_]+):(\*|[a-z_]+)$", max_length=130, examples=["accounts:read"])]
+    reach: Literal["own", "subordinates", "team", "territory", "all"]
+
+
+class FieldRule(Wire):
+    """Hides a field from holders of the role, or makes it read-only."""
+
+    resource: Code
+    field: Code
+    rule: Literal["hidden", "read_only"]
+
+
+class RoleCreate(Input):
+    """What its holders may do, and on which rows."""
+
+    id: Id | None = None
+    name: Name
+    description: Line | None = None
+    permissions: Annotated[list[Grant], Field(max_length=1000)] = []
+    field_rules: Annotated[list[FieldRule], Field(max_length=1000)] = []
+
+
+class RoleView(Output):
+    """What its holders may do, and on which rows."""
+
+    object: Literal["role"]
+    name: Name
+    description: Line | None
+    permissions: Annotated[list[Grant], Field(max_length=1000)]
+    field_rules: Annotated[list[FieldRule], Field(max_length=1000)]
+
+
+async def _known(ctx: Context, resource: Resource, values: Mapping[str, Any], before: Mapping[str, Any] | None) -> None:
+    """422 for a permission or field that does not exist: a typing error must not pass as a rule."""
+    del resource, before
+    catalog = ctx.kernel.catalog
+    for i, grant in enumerate(values.get("permissions") or ()):
+        name, _, action = grant["permission"].partition(":")
+        if (name != "*" and name not in catalog.resources) or (
+            action != "*" and not any(permission.endswith(f":{action}") for permission in catalog.permissions if name in ("*", permission.split(":")[0]))
+        ):
+            raise invalid(f"/permissions/{i}/permission", "unknown_permission", "There is no such permission.")
+    for i, rule in enumerate(values.get("field_rules") or ()):
+        target = catalog.resources.get(rule["resource"])
+        if target is None:
+            raise invalid(f"/field_rules/{i}/resource", "unknown_resource", "There is no such resource.")
+        if rule["field"] not in target.hideable and (rule["rule"] == "hidden" or rule["field"] not in target.output.model_fields):
+            raise invalid(f"/field_rules/{i}/field", "unknown_field", "There is no such field, or it cannot be hidden.")
+
+
+class RoleAssignment(Entity):
+    """A principal's hold of a role."""
+
+    __tablename__ = "role_assignments"
+    __table_args__ = (
+        reference("role_id", "roles"),
+        reference("principal_id", "principals"),
+        sa.Index("uq_role_assignments_principal_id", "tenant_id", "principal_id", "role_id", unique=True, postgresql_where=sa.text("deleted_at IS NULL")),
+        *sortable("role_assignments", "role_id"),
+    )
+
+    role_id: Mapped[UUID]
+    principal_id: Mapped[UUID]
+
+
+class RoleAssignmentCreate(Input):
+    """Gives a principal a role."""
+
+    id: Id | None = None
+    role_id: Id
+    principal_id: Id
+
+
+class RoleAssignmentView(Output):
+    """A principal's hold of a role."""
+
+    object: Literal["role_assignment"]
+    role_id: Id
+    principal_id: Id
+
+
+class AccessDefault(Entity):
+    """What everyone in the organisation may do with a resource, beside what roles reach."""
+
+    __tablename__ = "access_defaults"
+    __table_args__ = (
+        one_of("level", ("private", "read", "write")),
+        sa.Index("uq_access_defaults_resource", "tenant_id", "resource", unique=True, postgresql_where=sa.text("deleted_at IS NULL")),
+    )
+
+    resource: Mapped[str]
+    level: Mapped[str]
+
+
+class AccessDefaultCreate(Input):
+    """The default of one resource; `private` leaves it to reach and shares."""
+
+    id: Id | None = None
+    resource: Code
+    level: Literal["private", "read", "write"]
+
+
+class AccessDefaultView(Output):
+    """The default of one resource."""
+
+    object: Literal["access_default"]
+    resource: Code
+    level: Literal["private", "read", "write"]
+
+
+async def _resource(ctx: Context, resource: Resource, values: Mapping[str, Any], before: Mapping[str, Any] | None) -> None:
+    del resource, before
+    if "resource" in values and values["resource"] not in ctx.kernel.catalog.resources:
+        raise invalid("/resource", "unknown_resource", "There is no such resource.")
+
+
+ROLES = Resource(
+    singular="role", plural="roles", model=Role, output=RoleView, create=RoleCreate, keys={"name": Role.name_key},
+    filters=(Role.name,), sorts=(Role.name, Role.created_at), checks=(Check(frozenset({"permissions", "field_rules"}), _known),),
+    access_fields=frozenset({"permissions", "field_rules"}),
+)
+ROLE_ASSIGNMENTS = Resource(
+    singular="role_assignment", plural="role_assignments", model=RoleAssignment, output=RoleAssignmentView, title="id",
+    create=RoleAssignmentCreate, filters=(RoleAssignment.role_id, RoleAssignment.principal_id),
+    operations=frozenset({"get", "list", "create", "delete"}), access_fields=frozenset({"role_id", "principal_id"}),
+)
+ACCESS_DEFAULTS = Resource(
+    singular="access_default", plural="access_defaults", model=AccessDefault, output=AccessDefaultView, title="resource",
+    create=AccessDefaultCreate, filters=(AccessDefault.resource,), checks=(Check(frozenset({"resource"}), _resource),),
+    operations=frozenset({"get", "list", "create", "update", "delete"}), access_fields=frozenset({"resource", "level"}),
+)

@@ -1,0 +1,1 @@
+"""What is true of every resource; knows no domain."""

@@ -1,0 +1,313 @@
+"""Endpoints over many rows: list, search, aggregate."""
+
+import base64
+import hashlib
+import re
+from collections.abc import Awaitable, Callable
+from decimal import Decimal
+from typing import Annotated, Any, Literal
+
+import sqlalchemy as sa
+from pydantic import Field
+from starlette.requests import Request
+from starlette.responses import Response
+
+from crm_api.kernel.context import Context
+from crm_api.kernel.database import Row
+from crm_api.kernel.filters import Filters, Group, Leaf, flat_parameters, from_parameters, like
+from crm_api.kernel.headers import parse, query, read_body, single
+from crm_api.kernel.paging import decode, encode, parse_sort
+from crm_api.kernel.problems import QUERY_TOO_BROAD, Problem, forbidden, invalid, invalid_parameter, not_found
+from crm_api.kernel.projection import dumps, ratio_text
+from crm_api.kernel.query import BROAD, COUNT_LIMITS, Listing, Plan, compile_aggregate, compile_breadth, compile_list
+from crm_api.kernel.repository import settled
+from crm_api.kernel.resource import Resource
+from crm_api.kernel.schema import UUID_PATTERN, Wire, fold, money_text
+from crm_api.kernel.unit_of_work import open_context
+
+Endpoint = Callable[[Request], Awaitable[Response]]
+MAX_LIMIT = 200
+NARROW = 5_000
+MAX_PATHS = 5
+LIST_PARAMETERS = ("limit", "cursor", "sort", "expand", "count", "q")
+_UUID = re.compile(UUID_PATTERN)
+_MEASURED = ("money", "ratio", "integer")
+
+
+class SearchRequest(Wire):
+    """The full form of a query: a filter tree, text, sort, sparse fields, expansions."""
+
+    filter: dict[str, Any] | None = None
+    q: Annotated[str, Field(min_length=1, max_length=200)] | None = None
+    sort: Annotated[list[Annotated[str, Field(max_length=64)]], Field(max_length=3)] = []
+    fields: Annotated[list[Annotated[str, Field(max_length=63)]], Field(max_length=100)] | None = None
+    expand: Annotated[list[Annotated[str, Field(max_length=127)]], Field(max_length=MAX_PATHS)] = []
+    limit: Annotated[int, Field(ge=1, le=MAX_LIMIT)] = 50
+    cursor: Annotated[str, Field(max_length=2000)] | None = None
+    count: Literal["none", "estimate", "exact"] = "none"
+
+
+class Measure(Wire):
+    """One figure per group; `field` is left out for count."""
+
+    op: Literal["count", "sum", "avg", "min", "max"]
+    field: Annotated[str, Field(max_length=63)] | None = None
+
+
+class AggregateRequest(Wire):
+    """Groups by own fields with measures, over the rows the caller may see."""
+
+    group_by: Annotated[list[Annotated[str, Field(max_length=63)]], Field(max_length=3)] = []
+    measures: Annotated[list[Measure], Field(min_length=1, max_length=10)]
+    filter: dict[str, Any] | None = None
+    limit: Annotated[int, Field(ge=1, le=1000)] = 1000
+
+
+def path_id(request: Request, resource: Resource) -> str:
+    """The id in the path; what is not one leads nowhere."""
+    id_: str = request.path_params["id"]
+    if not _UUID.match(id_):
+        raise not_found(resource.singular)
+    return id_
+
+
+def parse_expand(ctx: Context, resource: Resource, text: str | None) -> tuple[str, ...]:
+    """`owner,account.parent` to checked paths, in a fixed order."""
+    if not text:
+        return ()
+    paths = sorted(set(text.split(",")))
+    if len(paths) > MAX_PATHS:
+        raise invalid_parameter("expand", "too_many", f"At most {MAX_PATHS} paths.")
+    for path in paths:
+        steps = path.split(".")
+        if len(steps) > 2:
+            raise invalid_parameter("expand", "too_deep", "At most two levels.")
+        current = resource
+        for level, step in enumerate(steps):
+            one = ctx.kernel.catalog.to_one(current)
+            if level == 0 and step in current.many and len(steps) == 1:
+                continue
+            if step not in one:
+                raise invalid_parameter("expand", "unknown_relation", f"{path!r} cannot be expanded; one of {', '.join([*one, *current.many])}.")
+            if one[step][0] in ctx.access.hides(current.plural):
+                raise forbidden(f"field {current.plural}.{one[step][0]}")
+            current = one[step][1]
+    return tuple(paths)
+
+
+def _limit(text: str | None) -> int:
+    if text is None:
+        return 50
+    if not re.fullmatch(r"[0-9]{1,9}", text) or not 1 <= int(text) <= MAX_LIMIT:
+        raise invalid_parameter("limit", "out_of_range", f"1 to {MAX_LIMIT}.")
+    return int(text)
+
+
+def needles(ctx: Context, resource: Resource, text: str) -> list[str]:
+    """The patterns of a text query, the most selective first."""
+    if not resource.search:
+        raise invalid_parameter("q", "not_searchable", f"{resource.plural} have no searched text.")
+    if set(resource.search) <= ctx.access.hides(resource.plural):
+        raise forbidden(f"field {resource.plural}.{resource.search[0]}")
+    words = sorted(set(fold(text).split()), key=len, reverse=True)[:8]
+    if not words or len(words[0]) < 3:
+        raise invalid_parameter("q", "too_short", "At least one word of three characters.")
+    return [like(word) for word in words]
+
+
+def list_endpoint(resource: Resource) -> Endpoint:
+    """`GET /v1/{collection}`."""
+    allowed = frozenset([*flat_parameters(resource), *LIST_PARAMETERS])
+
+    async def endpoint(request: Request) -> Response:
+        ctx = await open_context(request)
+        ctx.kernel.policy.require(ctx.access, ctx.principal.scopes, resource, "read")
+        pairs = query(request, allowed)
+        limit = _limit(single(pairs, "limit"))
+        cursor, sort, expand, text = (single(pairs, name) for name in ("cursor", "sort", "expand", "q"))
+        count = single(pairs, "count") or "none"
+        if count != "none" and count not in COUNT_LIMITS:
+            raise invalid_parameter("count", "invalid_value", "none, estimate or exact.")
+        filters = Filters(ctx.kernel.catalog, resource, ctx.access)
+        listing = Listing(from_parameters(filters, pairs), filters.values, parse_sort(resource, ctx.access, sort), limit,
+                          expand=parse_expand(ctx, resource, expand), count=count)
+        if text is not None:
+            listing.needles = needles(ctx, resource, text)
+        body, next_cursor = await run(ctx, resource, listing, cursor)
+        headers = {}
+        if next_cursor:
+            url = request.url.include_query_params(cursor=next_cursor)
+            headers["Link"] = f'<{url.path}?{url.query}>; rel="next"'
+        return Response(dumps(body), 200, headers, "application/json")
+
+    return endpoint
+
+
+def search_endpoint(resource: Resource) -> Endpoint:
+    """`POST /v1/{collection}/search`."""
+
+    async def endpoint(request: Request) -> Response:
+        ctx = await open_context(request)
+        ctx.kernel.policy.require(ctx.access, ctx.principal.scopes, resource, "read")
+        query(request, ())
+        body = parse(await read_body(request), SearchRequest)
+        filters = Filters(ctx.kernel.catalog, resource, ctx.access)
+        tree = filters.tree(body.filter) if body.filter else Group("and")
+        listing = Listing(
+            tree if isinstance(tree, Group) else Group("and", (tree,)), filters.values,
+            parse_sort(resource, ctx.access, ",".join(body.sort)), body.limit,
+            expand=parse_expand(ctx, resource, ",".join(body.expand)), count=body.count, fields=_fields(resource, body.fields),
+        )
+        if body.q is not None:
+            listing.needles = needles(ctx, resource, body.q)
+        answer, _ = await run(ctx, resource, listing, body.cursor)
+        return Response(dumps(answer), 200, media_type="application/json")
+
+    return endpoint
+
+
+def _fields(resource: Resource, names: list[str] | None) -> tuple[str, ...] | None:
+    if names is None:
+        return None
+    for i, name in enumerate(names):
+        if name not in resource.output.model_fields:
+            raise invalid(f"/fields/{i}", "unknown_field", f"{resource.plural} have no field {name!r}.")
+    return tuple(sorted(set(names)))
+
+
+async def run(ctx: Context, resource: Resource, listing: Listing, cursor: str | None) -> tuple[dict[str, Any], str | None]:
+    """Runs a listing; gives the reply and the next cursor.
+
+    Raises:
+        Problem: 400 for a foreign cursor, 422 for a text query that matches too much.
+    """
+    binding = _binding(ctx, resource, listing)
+    if cursor is not None:
+        listing.cursor = decode(ctx.kernel.cursor_key, binding, cursor, resource, listing.sort)
+        listing.values |= {f"c{i}": value for i, value in enumerate(listing.cursor)}
+    listing.values["limit"] = listing.limit + 1
+    if listing.needles:
+        listing.values["needles"] = listing.needles
+    plan, rows = await settled(ctx, lambda: _fetch(ctx, resource, listing))
+    if listing.needles and listing.indexed and rows[0]["hits"] > BROAD:
+        if not listing.narrow:
+            raise Problem(QUERY_TOO_BROAD, f"The text matches more than {BROAD} records; add a word.")
+        listing.indexed = False
+        plan, rows = await settled(ctx, lambda: _fetch(ctx, resource, listing))
+    return _page(ctx, listing, plan, rows, binding)
+
+
+def _page(ctx: Context, listing: Listing, plan: Plan, rows: list[Row], binding: bytes) -> tuple[dict[str, Any], str | None]:
+    data = [plan.item(row) for row in rows[: listing.limit] if plan.present(row)]
+    more = len(rows) > listing.limit
+    following = encode(ctx.kernel.cursor_key, binding, plan.key_values(rows[listing.limit - 1])) if more else None
+    body: dict[str, Any] = {"data": data, "has_more": more, "next_cursor": following}
+    if listing.count != "none":
+        total, most = rows[0]["total"], COUNT_LIMITS[listing.count]
+        body["count"] = {"value": min(total, most), "relation": "gte" if total > most else "eq"}
+    return body, following
+
+
+async def _fetch(ctx: Context, resource: Resource, listing: Listing) -> tuple[Plan, list[Row]]:
+    listing.narrow = not _selective(resource, listing.filter) and await _narrow(ctx, resource)
+    key = ("list", resource.plural, ctx.access.shape, listing.shape)
+    plan = ctx.kernel.statement(key, lambda: compile_list(ctx.kernel, ctx.access, resource, listing))
+    return plan, await ctx.read(plan.statement, {**ctx.access.values, **listing.values})
+
+
+def _selective(resource: Resource, node: Group) -> bool:
+    return any(
+        isinstance(leaf, Leaf) and leaf.hop is None and leaf.op in ("eq", "in", "any") and (leaf.field in resource.references or leaf.field == "id" or leaf.field in resource.values)
+        for leaf in node.children
+    ) and node.op == "and"
+
+
+async def _narrow(ctx: Context, resource: Resource) -> bool:
+    """Whether few rows are open to the caller, so that finding those first beats walking a sort index."""
+    if ctx.kernel.policy.rows(ctx.access, resource, "read", resource.table, narrow=True) is None:
+        return False
+    breadth = ctx.access.breadth
+    if resource.plural not in breadth:
+        key = ("breadth", resource.plural, ctx.access.shape)
+        statement = ctx.kernel.statement(key, lambda: compile_breadth(ctx.kernel, ctx.access, resource, NARROW))
+        breadth[resource.plural] = (await ctx.read(statement, dict(ctx.access.values)))[0][0]
+    return breadth[resource.plural] < NARROW
+
+
+def _binding(ctx: Context, resource: Resource, listing: Listing) -> bytes:
+    parts = (resource.plural, str(ctx.principal.id), str(ctx.principal.tenant_id), listing.filter.shape, sorted(listing.values.items()), listing.sort, listing.needles)
+    return hashlib.sha256(base64.b64encode(repr(parts).encode())).digest()
+
+
+def aggregate_endpoint(resource: Resource) -> Endpoint:
+    """`POST /v1/{collection}/aggregate`."""
+
+    async def endpoint(request: Request) -> Response:
+        ctx = await open_context(request)
+        ctx.kernel.policy.require(ctx.access, ctx.principal.scopes, resource, "read")
+        query(request, ())
+        body = parse(await read_body(request), AggregateRequest)
+        answer = await aggregate(ctx, resource, body)
+        return Response(dumps(answer), 200, media_type="application/json")
+
+    return endpoint
+
+
+async def aggregate(ctx: Context, resource: Resource, body: AggregateRequest) -> dict[str, Any]:
+    """Groups and measures under the caller's policies; a hidden field can be neither grouped nor measured."""
+    filters = Filters(ctx.kernel.catalog, resource, ctx.access)
+    tree = filters.tree(body.filter) if body.filter else Group("and")
+    group = tree if isinstance(tree, Group) else Group("and", (tree,))
+    kinds = resource.filterable
+    for i, name in enumerate(body.group_by):
+        _groupable(ctx, resource, name, f"/group_by/{i}", tuple(kind for kind in kinds.values() if kind != "values"))
+    for i, measure in enumerate(body.measures):
+        if measure.op != "count" and measure.field is None:
+            raise invalid(f"/measures/{i}/field", "required", f"{measure.op} needs a field.")
+        if measure.field is not None:
+            every = (*_MEASURED, "date", "instant") if measure.op in ("min", "max") else _MEASURED
+            _groupable(ctx, resource, measure.field, f"/measures/{i}/field", every)
+    measures = tuple((measure.op, measure.field) for measure in body.measures)
+
+    async def work() -> tuple[None, list[Row]]:
+        key = ("aggregate", resource.plural, ctx.access.shape, tuple(body.group_by), measures, group.shape)
+        statement = ctx.kernel.statement(key, lambda: compile_aggregate(
+            ctx.kernel, ctx.access, resource, tuple(body.group_by), measures, group, _measure))
+        return None, await ctx.read(statement, {**ctx.access.values, **filters.values, "limit": body.limit + 1})
+
+    _, rows = await settled(ctx, work)
+    found = [row for row in rows if row["m0"] is not None or len(rows) > 1 or not body.group_by]
+    data = [
+        {
+            "group": {name: row[f"g{i}"] for i, name in enumerate(body.group_by)},
+            "measures": [_figure(kinds.get(field or ""), op, row[f"m{i}"]) for i, (op, field) in enumerate(measures)],
+        }
+        for row in found[: body.limit]
+    ]
+    return {"data": data, "has_more": len(found) > body.limit}
+
+
+def _groupable(ctx: Context, resource: Resource, name: str, pointer: str, kinds: tuple[str, ...]) -> None:
+    if resource.filterable.get(name) not in kinds:
+        raise invalid(pointer, "unknown_field", f"{name!r} cannot be used here.")
+    if name in ctx.access.hides(resource.plural):
+        raise forbidden(f"field {resource.plural}.{name}")
+
+
+def _measure(op: str, column: Any) -> Any:
+    if column is None:
+        return sa.func.count()
+    function = getattr(sa.func, op)(column)
+    return sa.cast(function, sa.Numeric) if op in ("sum", "avg") else function
+
+
+def _figure(kind: str | None, op: str, value: Any) -> Any:
+    if value is None or op == "count":
+        return value
+    if op in ("sum", "avg"):
+        value = int(Decimal(value).to_integral_value()) if kind != "integer" else value
+    if kind == "money":
+        return money_text(int(value))
+    if kind == "ratio":
+        return ratio_text(int(value))
+    return float(value) if isinstance(value, Decimal) and op == "avg" else int(value) if isinstance(value, Decimal) else value

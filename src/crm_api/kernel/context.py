@@ -1,0 +1,125 @@
+"""The one argument of every function: who asks, in which tenant, with which rights, in which transaction, at what time."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Protocol
+from uuid import UUID
+
+import uuid_utils
+
+from crm_api.kernel.database import Database, Link, Row, Statement
+from crm_api.kernel.problems import unavailable
+
+if TYPE_CHECKING:
+    from crm_api.kernel.policy import Access, Policy
+    from crm_api.kernel.resource import Catalog
+
+
+def new_id() -> UUID:
+    """A UUIDv7 (RFC 9562): ids sort by creation."""
+    return UUID(int=uuid_utils.uuid7().int)
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """A verified credential. It says who asks, never what they may do."""
+
+    tenant_id: UUID
+    id: UUID | None
+    kind: str
+    credential_id: UUID | None = None
+    scopes: frozenset[str] | None = None
+
+
+class Authenticator(Protocol):
+    """What the identity domain gives the kernel."""
+
+    async def authenticate(self, authorization: str | None, address: str) -> Principal:
+        """The principal of an Authorization header; raises a 401 problem."""
+
+    async def access(self, principal: Principal, *, at_least: int = 0) -> "Access":
+        """What a principal may do; from memory unless that is older than version `at_least`. Raises 401 when revoked."""
+
+
+class AccessMoved(Exception):  # noqa: N818 - not an error: the request is read and run again under the new rights
+    """Rights changed between what the process remembered and the statement; nothing was done."""
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """What lives as long as the process."""
+
+    database: Database
+    catalog: "Catalog"
+    policy: "Policy"
+    authenticator: Authenticator
+    cursor_key: bytes
+    statements: dict[Any, Statement] = field(default_factory=dict)
+
+    def statement(self, key: Any, build: Callable[[], Statement]) -> Statement:
+        """The compiled statement of a shape; built at its first use, bounded in number."""
+        statement = self.statements.get(key)
+        if statement is None:
+            if len(self.statements) >= 4000:
+                self.statements.clear()
+            statement = self.statements[key] = build()
+        return statement
+
+
+@dataclass(slots=True)
+class Idempotency:
+    """A client's key for this write, already scoped to tenant, credential, method and path."""
+
+    scope: bytes
+    fingerprint: bytes
+
+
+@dataclass(slots=True)
+class Context:
+    """One request or job. `link` is set while a transaction is open."""
+
+    kernel: Kernel
+    principal: Principal
+    access: "Access"
+    request_id: str
+    now: datetime = field(default_factory=lambda: datetime.now(UTC))
+    transaction_id: UUID = field(default_factory=new_id)
+    link: Link | None = None
+    dry_run: bool = False
+    via: str = "api"
+    idempotency: Idempotency | None = None
+    private: frozenset[str] = frozenset()
+
+    async def fetch(self, statement: Statement, values: dict[str, Any]) -> list[Row]:
+        """Runs a statement in the open transaction, else in autocommit."""
+        values["tenant"] = self.principal.tenant_id
+        if self.link is not None:
+            return await self.link.fetch(statement, values)
+        return await self.kernel.database.fetch(self.principal.tenant_id, statement, values)
+
+    async def current(self, version: int | None) -> bool:
+        """Whether a statement ran under the rights it was compiled for, going by the access version it returned.
+
+        Raises:
+            AccessMoved: rights changed; the request must be read again, since filters may name what is hidden now.
+        """
+        if version == self.access.version:
+            return True
+        if version is None:
+            raise unavailable("The tenant is gone.")
+        if not self.access.unrestricted:
+            await self.kernel.authenticator.access(self.principal, at_least=version)
+            raise AccessMoved
+        self.access = replace(self.access, version=version)
+        return False
+
+    async def read(self, statement: Statement, values: dict[str, Any]) -> list[Row]:
+        """Like `fetch`, for statements that may safely run twice."""
+        values["tenant"] = self.principal.tenant_id
+        if self.link is not None:
+            return await self.link.fetch(statement, values)
+        return await self.kernel.database.read(self.principal.tenant_id, statement, values)
+
+
+Work = Callable[[Context], Awaitable[Any]]

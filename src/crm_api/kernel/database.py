@@ -1,0 +1,339 @@
+"""SQLAlchemy is the language, asyncpg the executor: compiled statements, a pool that knows tenants, transactions."""
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import UUID
+
+import asyncpg
+import orjson
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql.asyncpg import dialect as asyncpg_dialect
+from sqlalchemy.sql import visitors
+
+from crm_api.kernel.problems import Problem, unavailable
+
+TENANT = sa.bindparam("tenant", type_=sa.Uuid())
+"""The parameter that binds every tenant table of every statement."""
+
+Row = asyncpg.Record
+
+_DIALECT = asyncpg_dialect(json_serializer=lambda value: orjson.dumps(value).decode())  # type: ignore[no-untyped-call]
+_MISSING = object()
+
+
+class Statement:
+    """A compiled shape: SQL text, the order of its parameters and how each is bound."""
+
+    __slots__ = ("_slots", "_template", "sql")
+
+    def __init__(self, clause: sa.ClauseElement, *, unbound: frozenset[str] = frozenset()) -> None:
+        """Compiles a clause and checks that each tenant table in it is bound to the tenant parameter.
+
+        Args:
+            clause: the statement.
+            unbound: names of tables that may go without, for the few statements before a tenant is known.
+        """
+        check_tenant_bound(clause, unbound)
+        compiled = clause.compile(dialect=_DIALECT)
+        processors = compiled._bind_processors  # noqa: SLF001 - the one place that takes a compiled statement apart
+        self.sql: str = compiled.string  # type: ignore[attr-defined]
+        self._template: list[Any] = []
+        self._slots: list[tuple[int, str, Any]] = []
+        required = {bind.key: bind.required for bind in compiled.binds.values()}  # type: ignore[attr-defined]
+        for position, name in enumerate(compiled.positiontup or ()):  # type: ignore[attr-defined]
+            process = processors.get(name)
+            if required.get(name, False):
+                self._template.append(_MISSING)
+                self._slots.append((position, name, process))
+            else:
+                constant = compiled.params[name]
+                self._template.append(process(constant) if process else constant)  # type: ignore[operator]
+
+    def arguments(self, values: Mapping[str, Any]) -> list[Any]:
+        """The positional arguments for named values."""
+        arguments = self._template.copy()
+        for position, name, process in self._slots:
+            value = values[name]
+            arguments[position] = value if process is None else process(value)
+        return arguments
+
+
+def check_tenant_bound(clause: sa.ClauseElement, unbound: frozenset[str]) -> None:
+    """Refuses a statement that reads or writes a tenant table without `tenant_id = :tenant`.
+
+    Raises:
+        ValueError: names the tables; a fault of ours, found when the shape is first compiled.
+    """
+    used: set[Any] = set()
+    bound: set[Any] = set()
+    for element in visitors.iterate(clause):
+        if isinstance(element, (sa.Table, sa.Alias)):
+            used.add(element)
+        elif isinstance(element, sa.BinaryExpression) and _is_tenant(element.right):
+            column = element.left
+            if isinstance(column, sa.Column) and column.name == "tenant_id":
+                bound.add(column.table)
+        elif isinstance(element, sa.Insert):
+            used.add(element.table)
+            bound.add(element.table)  # the policy's WITH CHECK and NOT NULL hold for what is inserted
+        elif isinstance(element, (sa.Update, sa.Delete)):
+            used.add(element.table)
+    targets = {alias.element for alias in used if isinstance(alias, sa.Alias)}
+    loose = {
+        str(table.name) for table in used - bound - targets
+        if "tenant_id" in table.c and table.name not in unbound and _base(table) is not None
+    }
+    if loose:
+        raise ValueError(f"tables without a tenant condition: {sorted(loose)}")
+
+
+def _base(table: Any) -> sa.Table | None:
+    while isinstance(table, sa.Alias):
+        table = table.element
+    return table if isinstance(table, sa.Table) else None
+
+
+def _is_tenant(element: Any) -> bool:
+    return isinstance(element, sa.BindParameter) and element.key == "tenant"
+
+
+@dataclass(eq=False, slots=True)
+class Link:
+    """One connection of the pool, with what the server side of it remembers."""
+
+    connection: "asyncpg.Connection[Row]"
+    tenant: UUID | None = None
+    prepared: dict[str, Any] = field(default_factory=dict)
+    count: int = 0
+    broken: bool = False
+
+    async def fetch(self, statement: Statement, values: Mapping[str, Any]) -> list[Row]:
+        """Runs a statement, prepared once on this connection."""
+        prepared = self.prepared.get(statement.sql)
+        if prepared is None:
+            if len(self.prepared) >= _MOST_PREPARED:
+                self.prepared.clear()  # the driver closes what nothing refers to
+            self.count += 1
+            prepared = await self.connection.prepare(statement.sql, name=f"s{self.count}")
+            self.prepared[statement.sql] = prepared
+        rows: list[Row] = await prepared.fetch(*statement.arguments(values))
+        return rows
+
+    async def execute(self, sql: str) -> None:
+        """Runs a literal command without parameters."""
+        await self.connection.execute(sql)
+
+    def note(self, error: BaseException) -> None:
+        """Decides after an error whether the connection may be used again."""
+        state = getattr(error, "sqlstate", None) or ""
+        kept = isinstance(error, asyncpg.PostgresError) and (state[:2] in _KEPT or state == "57014")
+        client_side = isinstance(error, (asyncpg.DataError, KeyError, Problem))
+        if not (kept or client_side):
+            self.broken = True
+
+
+_MOST_PREPARED = 600
+_KEPT = ("22", "23", "40", "42", "53", "54", "55")
+_SET_TENANT = "SELECT set_config('crm.tenant', $1, false)"
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bounds of the pool and of what runs on it; times in milliseconds unless said otherwise."""
+
+    size: int = 8
+    wait_seconds: float = 2.0
+    statement: int = 5000
+    lock: int = 500
+    transaction: int = 15_000
+    idle_in_transaction: int = 10_000
+    local_tenant: bool = False
+
+
+class Database:
+    """The pool. Hands out connections whose tenant context is right; nothing else sets it."""
+
+    def __init__(self, url: str, limits: Limits | None = None) -> None:
+        self._url = url
+        self.limits = limits or Limits()
+        self._idle: list[Link] = []
+        self._open = 0
+        self._waiting: deque[asyncio.Future[Link | None]] = deque()
+        self._closed = False
+
+    async def open(self) -> None:
+        """Connects once, so that a wrong address or role is known at start."""
+        self._release(await self._acquire(None))
+
+    async def ping(self) -> None:
+        """One round trip, for the readiness probe."""
+        link = await self._acquire(None)
+        try:
+            await link.execute("SELECT 1")
+        except BaseException as error:
+            link.note(error)
+            raise
+        finally:
+            self._release(link)
+
+    async def close(self) -> None:
+        """Closes idle connections; those in use close when they come back."""
+        self._closed = True
+        while self._idle:
+            await self._drop(self._idle.pop(), graceful=True)
+
+    @property
+    def in_use(self) -> int:
+        """Connections handed out now."""
+        return self._open - len(self._idle)
+
+    async def fetch(self, tenant: UUID, statement: Statement, values: dict[str, Any]) -> list[Row]:
+        """Runs one statement in autocommit for a tenant: one round trip when the connection knows the tenant."""
+        if self.limits.local_tenant:
+            async with self.transaction(tenant) as link:
+                values["tenant"] = tenant
+                return await link.fetch(statement, values)
+        values["tenant"] = tenant
+        link = await self._acquire(tenant)
+        try:
+            rows = await link.fetch(statement, values)
+        except BaseException as error:
+            link.note(error)
+            raise
+        finally:
+            self._release(link)
+        return rows
+
+    async def read(self, tenant: UUID, statement: Statement, values: dict[str, Any]) -> list[Row]:
+        """`fetch` for statements without effect: repeated once when the connection turns out to be lost."""
+        try:
+            return await self.fetch(tenant, statement, values)
+        except (asyncpg.InterfaceError, asyncpg.InternalClientError, asyncpg.PostgresConnectionError, OSError):
+            return await self.fetch(tenant, statement, values)
+        except asyncpg.PostgresError as error:
+            if getattr(error, "sqlstate", "") != "57P01":  # admin_shutdown
+                raise
+            return await self.fetch(tenant, statement, values)
+
+    @asynccontextmanager
+    async def transaction(self, tenant: UUID, *, keep: bool = True) -> AsyncIterator[Link]:
+        """A transaction for a tenant; rolled back after an error, or always with `keep=False`."""
+        link = await self._acquire(None if self.limits.local_tenant else tenant)
+        try:
+            await link.execute("BEGIN")
+            if self.limits.local_tenant:
+                await link.execute(f"SET LOCAL crm.tenant = '{UUID(str(tenant))}'")
+            try:
+                yield link
+            except BaseException as error:
+                link.note(error)
+                if not link.broken:
+                    await link.execute("ROLLBACK")
+                raise
+            await link.execute("COMMIT" if keep else "ROLLBACK")
+        except BaseException as error:
+            link.note(error)
+            raise
+        finally:
+            self._release(link)
+
+    async def _acquire(self, tenant: UUID | None) -> Link:
+        link = await self._take(tenant)
+        if tenant is not None and link.tenant != tenant:
+            try:
+                await link.connection.execute(_SET_TENANT, str(tenant))
+            except BaseException:
+                link.broken = True
+                self._release(link)
+                raise
+            link.tenant = tenant
+        return link
+
+    async def _take(self, tenant: UUID | None) -> Link:
+        while self._idle:
+            position = len(self._idle) - 1
+            for index in range(position, -1, -1):
+                if self._idle[index].tenant == tenant:
+                    position = index
+                    break
+            link = self._idle.pop(position)
+            if not link.connection.is_closed():
+                return link
+            self._open -= 1
+        if self._closed:
+            raise unavailable("The server is stopping.")
+        if self._open < self.limits.size:
+            self._open += 1
+            return await self._connect()
+        waiter: asyncio.Future[Link | None] = asyncio.get_running_loop().create_future()
+        self._waiting.append(waiter)
+        try:
+            handed = await asyncio.wait_for(waiter, self.limits.wait_seconds)
+        except TimeoutError:
+            raise unavailable("All database connections are in use.") from None
+        except asyncio.CancelledError:
+            if waiter.done() and not waiter.cancelled() and (link_ := waiter.result()) is not None:
+                self._release(link_)
+            raise
+        return handed if handed is not None else await self._take(tenant)
+
+    async def _connect(self) -> Link:
+        limits = self.limits
+        try:
+            connection = await asyncpg.connect(
+                self._url,
+                timeout=5,
+                command_timeout=limits.transaction / 1000,
+                statement_cache_size=0,
+                server_settings={
+                    "application_name": "crm-api",
+                    "statement_timeout": str(limits.statement),
+                    "lock_timeout": str(limits.lock),
+                    "idle_in_transaction_session_timeout": str(limits.idle_in_transaction),
+                    "transaction_timeout": str(limits.transaction),
+                    "plan_cache_mode": "force_generic_plan",
+                    "max_parallel_workers_per_gather": "0",
+                    "jit": "off",
+                    "timezone": "UTC",
+                },
+            )
+        except BaseException:
+            self._open -= 1
+            self._wake(None)
+            raise
+        return Link(connection)
+
+    def _release(self, link: Link) -> None:
+        if link.broken or self._closed or link.connection.is_closed():
+            self._open -= 1
+            if not link.connection.is_closed():
+                link.connection.terminate()
+            self._wake(None)
+            return
+        if not self._wake(link):
+            self._idle.append(link)
+
+    def _wake(self, link: Link | None) -> bool:
+        while self._waiting:
+            waiter = self._waiting.popleft()
+            if not waiter.done():
+                waiter.set_result(link)
+                return True
+        return False
+
+    async def _drop(self, link: Link, *, graceful: bool) -> None:
+        self._open -= 1
+        if graceful:
+            with suppress(asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError):
+                await link.connection.close(timeout=2)
+        else:
+            link.connection.terminate()
+
+
+def names(columns: Sequence[sa.ColumnElement[Any]]) -> list[str]:
+    """The plain `str` names of columns (orjson refuses SQLAlchemy's quoted names)."""
+    return [str(column.key) for column in columns]

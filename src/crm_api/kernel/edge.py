@@ -1,0 +1,217 @@
+"""The ASGI edge: request ids, dispatch, errors to problems, CORS, security headers, access log, metrics."""
+
+import ipaddress
+import re
+import time
+from typing import Any
+from urllib.parse import unquote
+
+import structlog
+from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, Counter, Gauge, Histogram, generate_latest
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from crm_api.kernel.context import AccessMoved, Kernel, new_id
+from crm_api.kernel.problems import (
+    INTERNAL, METHOD_NOT_ALLOWED, PROBLEM_JSON, URI_TOO_LONG, Problem, from_database, not_found, unavailable,
+)
+from crm_api.kernel.router import Dispatch, Endpoint
+
+log = structlog.get_logger("crm_api.http")
+_REQUEST_ID = re.compile(r"^[A-Za-z0-9._-]{8,64}$")
+_MAX_TARGET = 8_192
+_SECURITY = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"strict-transport-security", b"max-age=31536000"),
+)
+_PRIVATE = (b"cache-control", b"private, no-cache")
+_SECONDS = Histogram("crm_request_seconds", "Duration of requests.", ["method", "route"], buckets=(0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5))
+_REQUESTS = Counter("crm_requests", "Requests by outcome.", ["method", "status"])
+_IN_USE = Gauge("crm_database_connections_in_use", "Database connections handed out now.")
+_CORS_HEADERS = "Authorization, Content-Type, If-Match, If-None-Match, Idempotency-Key, Prefer, X-Request-ID"
+_EXPOSED = "ETag, Link, Location, Idempotency-Replayed, Retry-After, X-Request-ID"
+
+
+class Edge:
+    """Wraps the application; every answer leaves through here."""
+
+    def __init__(self, app: ASGIApp, dispatch: Dispatch, *, max_body: int, origins: tuple[str, ...], proxies: tuple[str, ...]) -> None:
+        self._app = app
+        self._dispatch = dispatch
+        self._max_body = max_body
+        self._origins = frozenset(origins)
+        self._proxies = frozenset(proxies)
+        self.kernel: Kernel | None = None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One ASGI connection."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        started = time.perf_counter()
+        headers = {name: value for name, value in scope["headers"]}
+        given = headers.get(b"x-request-id", b"").decode("latin-1")
+        request_id = given if _REQUEST_ID.match(given) else new_id().hex
+        scope["crm.request_id"] = request_id
+        scope["crm.max_body"] = self._max_body
+        scope["crm.kernel"] = self.kernel
+        scope["crm.address"] = self._address(scope, headers)
+        extra = [(b"x-request-id", request_id.encode()), *_SECURITY, *self._cors(headers)]
+        status = 500
+
+        async def outward(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                names = {name for name, _ in message["headers"]}
+                message["headers"] = [*message["headers"], *extra]
+                if b"cache-control" not in names:
+                    message["headers"].append(_PRIVATE)
+            elif scope["method"] == "HEAD" and message["type"] == "http.response.body":
+                message = {"type": "http.response.body", "body": b"", "more_body": message.get("more_body", False)}
+            await send(message)
+
+        route = "other"
+        try:
+            route, response = await self._answer(scope, receive, outward, headers)
+            if response is not None:
+                await response(scope, receive, outward)
+        except ClientDisconnect:
+            status = 499
+        finally:
+            self._note(scope, route, status, time.perf_counter() - started)
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send, headers: dict[bytes, bytes]) -> tuple[str, Response | None]:
+        method, path = scope["method"], scope["path"]
+        try:
+            if len(scope.get("raw_path") or b"") + len(scope["query_string"]) > _MAX_TARGET:
+                raise Problem(URI_TOO_LONG, f"Path and query have at most {_MAX_TARGET} bytes.")
+            if method == "OPTIONS" and b"origin" in headers and b"access-control-request-method" in headers:
+                return "preflight", self._preflight()
+            probe = _PROBES.get(path)
+            if probe is not None:
+                return path, _methods(method, ("GET",)) or await probe(self)
+            methods, id_, ours = self._dispatch.find(path)
+            if not ours:
+                if method == "HEAD":
+                    scope = {**scope, "method": "GET"}
+                await self._app(scope, receive, send)
+                return "other", None
+            if methods is None or b"%2f" in (scope.get("raw_path") or b"").lower():
+                raise not_found("path")
+            endpoint = methods.get("GET" if method == "HEAD" else method)
+            if endpoint is None:
+                return path.split("/")[2], _refuse(method, methods)
+            scope["path_params"] = {"id": id_}
+            return path.split("/")[2], await self._run(endpoint, scope, receive)
+        except Problem as problem:
+            return "problem", problem_response(scope, problem)
+        except ClientDisconnect:
+            raise
+        except Exception as error:  # the last resort: nothing internal may leave
+            return "problem", problem_response(scope, self._problem(scope, error))
+
+    @staticmethod
+    async def _run(endpoint: Endpoint, scope: Scope, receive: Receive) -> Response:
+        for _ in range(4):
+            try:
+                return await endpoint(Request(scope, receive))
+            except AccessMoved:
+                continue
+        raise unavailable("Permissions are changing; try again.")
+
+    def _problem(self, scope: Scope, error: Exception) -> Problem:
+        constraints = self.kernel.catalog.constraints if self.kernel else {}
+        found = from_database(error, constraints)
+        if found is None:
+            log.error("request_failed", request_id=scope["crm.request_id"], path=scope["path"], exc_info=error)
+            return Problem(INTERNAL, "The server failed. Report the request id.")
+        if found.kind.status == 503:
+            log.warning("database_unavailable", request_id=scope["crm.request_id"], error=type(error).__name__)
+        return found
+
+    def _address(self, scope: Scope, headers: dict[bytes, bytes]) -> str:
+        address: str = (scope.get("client") or ("127.0.0.1",))[0]
+        forwarded = headers.get(b"x-forwarded-for")
+        if forwarded is None or address not in self._proxies:
+            return address
+        last = forwarded.decode("latin-1").split(",")[-1].strip()
+        try:
+            return str(ipaddress.ip_address(last))
+        except ValueError:
+            return address
+
+    def _cors(self, headers: dict[bytes, bytes]) -> list[tuple[bytes, bytes]]:
+        origin = headers.get(b"origin")
+        if origin is None or not self._origins:
+            return []
+        if "*" not in self._origins and unquote(origin.decode("latin-1")) not in self._origins:
+            return [(b"vary", b"Origin")]
+        allowed = b"*" if "*" in self._origins else origin
+        return [(b"access-control-allow-origin", allowed), (b"access-control-expose-headers", _EXPOSED.encode()), (b"vary", b"Origin")]
+
+    @staticmethod
+    def _preflight() -> Response:
+        return Response(status_code=204, headers={
+            "Access-Control-Allow-Methods": "GET, HEAD, POST, PUT, PATCH, DELETE", "Access-Control-Allow-Headers": _CORS_HEADERS,
+            "Access-Control-Max-Age": "600",
+        })
+
+    def _note(self, scope: Scope, route: str, status: int, seconds: float) -> None:
+        method = scope["method"] if scope["method"] in _METHODS else "other"
+        _SECONDS.labels(method, route if route in self._dispatch.collections or route in _PROBES else "other").observe(seconds)
+        _REQUESTS.labels(method, str(status)).inc()
+        principal = scope.get("crm.principal")
+        log.info(
+            "request", method=scope["method"], path=scope["path"], status=status, ms=round(seconds * 1000, 2),
+            request_id=scope["crm.request_id"], tenant=str(principal.tenant_id) if principal else None,
+            principal=str(principal.id) if principal else None,
+        )
+
+
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+
+
+async def _healthz(edge: Edge) -> Response:
+    del edge
+    return Response(b'{"status":"ok"}', media_type="application/json")
+
+
+async def _readyz(edge: Edge) -> Response:
+    try:
+        assert edge.kernel is not None  # noqa: S101 - set by the lifespan before requests are taken
+        await edge.kernel.database.ping()
+    except Exception as error:  # noqa: BLE001 - whatever it is, the answer is "not ready"
+        log.warning("not_ready", error=type(error).__name__)
+        return Response(b'{"status":"unavailable"}', 503, {"Retry-After": "1"}, "application/json")
+    return Response(b'{"status":"ok"}', media_type="application/json")
+
+
+async def _metrics(edge: Edge) -> Response:
+    if edge.kernel is not None:
+        _IN_USE.set(edge.kernel.database.in_use)
+    return Response(generate_latest(REGISTRY), media_type=CONTENT_TYPE_LATEST)
+
+
+_PROBES = {"/healthz": _healthz, "/readyz": _readyz, "/metrics": _metrics}
+
+
+def _refuse(method: str, methods: dict[str, Any]) -> Response:
+    allow = sorted({*methods, "OPTIONS", *(("HEAD",) if "GET" in methods else ())})
+    if method == "OPTIONS":
+        return Response(status_code=204, headers={"Allow": ", ".join(allow)})
+    raise Problem(METHOD_NOT_ALLOWED, f"This path takes {', '.join(allow)}.", headers={"Allow": ", ".join(allow)})
+
+
+def _methods(method: str, allowed: tuple[str, ...]) -> Response | None:
+    return None if method in allowed or method == "HEAD" else _refuse(method, dict.fromkeys(allowed))
+
+
+def problem_response(scope: Scope, problem: Problem) -> Response:
+    """A problem as it is sent."""
+    headers = dict(problem.headers)
+    if problem.kind.status == 401:
+        headers["WWW-Authenticate"] = 'Bearer realm="crm"'
+    return Response(problem.body(scope["path"], scope["crm.request_id"]), problem.kind.status, headers, PROBLEM_JSON)

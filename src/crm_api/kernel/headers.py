@@ -1,0 +1,162 @@
+"""Reads a request: bodies, query strings, preconditions, preferences. Each fault is a problem that says where."""
+
+import re
+from collections.abc import Iterable
+from typing import Any, TypeVar
+from urllib.parse import parse_qsl
+
+import jiter
+from pydantic import BaseModel, ValidationError
+from starlette.requests import Request
+
+from crm_api.kernel.problems import (
+    INVALID_HEADER, MALFORMED_JSON, TOO_LARGE, UNSUPPORTED_MEDIA, Fault, Problem, from_validation, invalid, invalid_parameter,
+)
+
+MAX_DEPTH = 32
+_JSON_TYPES = ("application/json", "application/merge-patch+json")
+_ETAG = re.compile(r'^(?:W/)?"([0-9]{1,18})"$')
+_KEY = re.compile(r"^[\x21-\x7e]{1,255}$")
+Body = TypeVar("Body", bound=BaseModel)
+
+
+async def read_body(request: Request) -> bytes:
+    """The whole body, up to the limit.
+
+    Raises:
+        Problem: 413 when it is larger than the limit, 415 when it is not JSON.
+    """
+    if (known := request.scope.get("crm.body")) is not None:
+        return bytes(known)  # the request is read a second time, under new rights
+    limit = request.scope["crm.max_body"]
+    length = request.headers.get("content-length")
+    if length is not None and length.isdigit() and int(length) > limit:
+        raise _too_large(limit)
+    parts: list[bytes] = []
+    size = 0
+    async for part in request.stream():
+        size += len(part)
+        if size > limit:
+            raise _too_large(limit)
+        parts.append(part)
+    media = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if size and media not in _JSON_TYPES:
+        raise Problem(UNSUPPORTED_MEDIA, "Send application/json.", headers={"Accept": ", ".join(_JSON_TYPES)})
+    request.scope["crm.body"] = b"".join(parts)
+    return bytes(request.scope["crm.body"])
+
+
+def _too_large(limit: int) -> Problem:
+    return Problem(TOO_LARGE, f"A body has at most {limit} bytes.", headers={"Connection": "close"})
+
+
+def parse(body: bytes, model: type[Body], read_only: frozenset[str] = frozenset()) -> Body:
+    """A validated body.
+
+    Raises:
+        Problem: 400 for what is not one JSON value with distinct keys, 422 for what the schema refuses.
+    """
+    if body:
+        try:
+            tree = jiter.from_json(body, catch_duplicate_keys=True, allow_inf_nan=False)
+        except ValueError as error:
+            raise Problem(MALFORMED_JSON, str(error)) from None
+        _inspect(tree, "", 1)
+    try:
+        return model.model_validate_json(body)
+    except ValidationError as error:
+        if any(item["type"] == "json_invalid" for item in error.errors(include_url=False, include_input=False, include_context=False)):
+            raise Problem(MALFORMED_JSON, "The body is not valid JSON.") from None
+        raise from_validation(error, read_only) from None
+
+
+def _inspect(node: Any, pointer: str, depth: int) -> None:
+    if depth > MAX_DEPTH:
+        raise Problem(MALFORMED_JSON, f"JSON nests at most {MAX_DEPTH} levels.")
+    if isinstance(node, str):
+        if "\x00" in node:
+            raise invalid(pointer, "bad_value", "Text cannot hold a NUL character.")
+    elif isinstance(node, dict):
+        for key, value in node.items():
+            _inspect(key, pointer, depth)
+            _inspect(value, f"{pointer}/{key.replace('~', '~0').replace('/', '~1')}", depth + 1)
+    elif isinstance(node, list):
+        for i, value in enumerate(node):
+            _inspect(value, f"{pointer}/{i}", depth + 1)
+
+
+def query(request: Request, allowed: Iterable[str]) -> dict[str, list[str]]:
+    """Query parameters by name, in order.
+
+    Raises:
+        Problem: 422 for a name that is not allowed here.
+    """
+    raw: bytes = request.scope["query_string"]
+    if not raw:
+        return {}
+    try:
+        pairs = parse_qsl(raw.decode("ascii"), keep_blank_values=True, max_num_fields=600, errors="strict")
+    except ValueError:
+        raise invalid_parameter("", "malformed", "The query string is malformed.") from None
+    found: dict[str, list[str]] = {}
+    for name, value in pairs:
+        if name not in allowed:
+            raise invalid_parameter(name, "unknown_parameter", "There is no such parameter here.")
+        if "\x00" in value:
+            raise invalid_parameter(name, "bad_value", "Text cannot hold a NUL character.")
+        found.setdefault(name, []).append(value)
+    return found
+
+
+def single(pairs: dict[str, list[str]], name: str) -> str | None:
+    """Takes the value of a parameter that may be given once."""
+    values = pairs.pop(name, None)
+    if values is None:
+        return None
+    if len(values) > 1:
+        raise invalid_parameter(name, "repeated", "This parameter is given once.")
+    return values[0]
+
+
+def boolean(pairs: dict[str, list[str]], name: str) -> bool:
+    """Takes a flag; absent is false."""
+    value = single(pairs, name)
+    if value not in (None, "true", "false"):
+        raise invalid_parameter(name, "invalid_value", "true or false.")
+    return value == "true"
+
+
+def if_match(request: Request) -> int | None:
+    """The version a write expects; `*` expects any."""
+    text = request.headers.get("if-match")
+    if text is None or text == "*":
+        return None
+    match = _ETAG.match(text)
+    if match is None:
+        raise _wrong("If-Match", 'One ETag as it was sent, such as "3".')
+    return int(match[1])
+
+
+def if_none_match(request: Request, version: int) -> bool:
+    """Whether the caller already has this version."""
+    text = request.headers.get("if-none-match")
+    return text is not None and (text == "*" or f'"{version}"' in text.replace("W/", "").replace(" ", "").split(","))
+
+
+def idempotency_key(request: Request) -> str | None:
+    """The client's key for this write."""
+    key = request.headers.get("idempotency-key")
+    if key is not None and not _KEY.match(key):
+        raise _wrong("Idempotency-Key", "1 to 255 visible ASCII characters.")
+    return key
+
+
+def minimal(request: Request) -> bool:
+    """Whether the caller wants no body back (RFC 7240)."""
+    return "return=minimal" in request.headers.get("prefer", "").replace(" ", "")
+
+
+def _wrong(header: str, detail: str) -> Problem:
+    return Problem(INVALID_HEADER, detail, [Fault("invalid_header", detail, header=header)])
+
+

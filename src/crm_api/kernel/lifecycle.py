@@ -1,0 +1,45 @@
+"""State graphs as data; the only code that says which state follows which."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Edge:
+    """A verb that moves a record from any of `sources` to `target`; `event` is its past tense."""
+
+    verb: str
+    sources: frozenset[str]
+    target: str
+    event: str
+
+
+@dataclass(frozen=True)
+class Lifecycle:
+    """The graph of one state column. A column of this kind is never in a create or update schema."""
+
+    column: str
+    initial: str
+    edges: tuple[Edge, ...]
+
+    def __post_init__(self) -> None:
+        """Refuses a graph with an unreachable state or two edges of one name."""
+        verbs = [edge.verb for edge in self.edges]
+        if len(verbs) != len(set(verbs)):
+            raise ValueError(f"{self.column}: two edges share a verb")
+        reached = {self.initial} | {edge.target for edge in self.edges}
+        if stray := {state for edge in self.edges for state in edge.sources} - reached:
+            raise ValueError(f"{self.column}: nothing leads to {sorted(stray)}")
+
+    @property
+    def states(self) -> tuple[str, ...]:
+        """Every state, the initial one first."""
+        return tuple(dict.fromkeys([self.initial, *(edge.target for edge in self.edges)]))
+
+    def edge(self, verb: str) -> Edge | None:
+        """The edge of a verb."""
+        return next((edge for edge in self.edges if edge.verb == verb), None)
+
+
+def edge(verb: str, sources: tuple[str, ...], target: str, *, event: str) -> Edge:
+    """`edge("activate", ("prospect",), "active", event="activated")`."""
+    return Edge(verb, frozenset(sources), target, event)

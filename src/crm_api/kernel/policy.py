@@ -1,0 +1,228 @@
+"""Permissions, reach, shares, defaults and field rules, compiled to one SQL predicate per resource and action."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+from uuid import UUID
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import ARRAY
+
+from crm_api.kernel.database import TENANT
+from crm_api.kernel.problems import FIELD_READ_ONLY, Fault, Problem, forbidden
+from crm_api.kernel.record import Share, Tenant
+from crm_api.kernel.resource import Catalog, Resource, RowRule
+
+REACHES = ("own", "subordinates", "team", "territory", "all")
+LEVEL_OF = {"read": "read", "update": "update"}
+"""Actions that a share of level read or write opens; any other action needs reach."""
+
+_SELF = sa.bindparam("p_self", type_=sa.Uuid())
+_SUBORDINATES = sa.bindparam("p_subordinates", type_=ARRAY(sa.Uuid()))
+_TEAMS = sa.bindparam("p_teams", type_=ARRAY(sa.Uuid()))
+_TERRITORIES = sa.bindparam("p_territories", type_=ARRAY(sa.Uuid()))
+_GRANTEES = sa.bindparam("p_grantees", type_=ARRAY(sa.Uuid()))
+_VERSION = sa.bindparam("p_version", type_=sa.BigInteger())
+
+_SCOPE_OF = {"read": "read", "delete": "delete"}
+
+
+@dataclass(frozen=True)
+class Access:
+    """What one principal may do, as of one access version of the tenant."""
+
+    version: int
+    principal_id: UUID | None
+    kind: str = "user"
+    reach: Mapping[tuple[str, str], frozenset[str]] = field(default_factory=dict)
+    hidden: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    hidden_types: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    read_only: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    defaults: Mapping[str, str] = field(default_factory=dict)
+    subordinates: tuple[UUID, ...] = ()
+    teams: tuple[UUID, ...] = ()
+    territories: tuple[UUID, ...] = ()
+    primary_team: UUID | None = None
+    name: str = ""
+    roles: tuple[str, ...] = ()
+    unrestricted: bool = False
+    breadth: dict[str, int] = field(default_factory=dict, compare=False)
+
+    @cached_property
+    def shape(self) -> int:
+        """A number for the form of this access: equal for principals whose statements are equal."""
+        form = (
+            tuple(sorted((key, tuple(sorted(value))) for key, value in self.reach.items())),
+            tuple(sorted((key, tuple(sorted(value))) for key, value in self.hidden.items())),
+            tuple(sorted(self.defaults.items())), self.unrestricted,
+        )
+        return _FORMS.setdefault(form, len(_FORMS))
+
+    @cached_property
+    def values(self) -> dict[str, Any]:
+        """Values of the parameters that predicates use."""
+        own = [self.principal_id] if self.principal_id else []
+        return {
+            "p_self": self.principal_id,
+            "p_subordinates": list(self.subordinates) or own,
+            "p_teams": list(self.teams),
+            "p_territories": list(self.territories),
+            "p_grantees": [*own, *self.teams],
+            "p_version": self.version,
+        }
+
+    def may(self, resource: str, action: str) -> bool:
+        """Whether any role grants the action at all."""
+        return self.unrestricted or (resource, action) in self.reach
+
+    def hides(self, resource: str) -> frozenset[str]:
+        """Fields of a resource that this principal may not see."""
+        return self.hidden.get(resource, frozenset())
+
+
+_FORMS: dict[Any, int] = {}
+
+
+@dataclass(frozen=True)
+class Scope:
+    """What a row rule may ask while a statement is built."""
+
+    policy: "Policy"
+    access: Access
+    narrow: bool
+
+    def visible(self, plural: str, action: str, table: Any) -> list[sa.ColumnElement[bool]]:
+        """The gate of another resource, under the same access."""
+        resource = self.policy.catalog.resources[plural]
+        return self.policy.gate(self.access, resource, action, table, narrow=self.narrow)
+
+    def all_visible(self, plural: str, action: str) -> bool:
+        """Whether every row of the other resource is open to this principal."""
+        resource = self.policy.catalog.resources[plural]
+        return self.policy.rows(self.access, resource, action, resource.table, narrow=self.narrow) is None
+
+    def may(self, plural: str, action: str) -> bool:
+        """Whether any role grants the action on the other resource."""
+        return self.access.may(plural, action)
+
+    def own(self, column: Any) -> sa.ColumnElement[bool]:
+        """A condition that a column names the principal."""
+        return sa.cast(column == _SELF, sa.Boolean)
+
+
+class Policy:
+    """The compiler. One instance for the catalog; it keeps no state of requests."""
+
+    def __init__(self, catalog: Catalog) -> None:
+        self.catalog = catalog
+
+    def require(self, access: Access, scopes: frozenset[str] | None, resource: Resource, action: str) -> None:
+        """Refuses with 403 unless the token's scope and a role both allow the action."""
+        if scopes is not None:
+            needed = f"{resource.domain}:{_SCOPE_OF.get(action, 'write')}"
+            if needed not in scopes and f"{resource.domain}:admin" not in scopes:
+                raise forbidden(f"scope {needed}")
+        if not access.may(resource.plural, action):
+            raise forbidden(f"{resource.plural}:{action}")
+
+    def gate(
+        self, access: Access, resource: Resource, action: str, table: Any, *, narrow: bool = True, deleted: bool = False
+    ) -> list[sa.ColumnElement[bool]]:
+        """The one gate: tenant AND not deleted AND kind of row AND row policy."""
+        conditions: list[sa.ColumnElement[bool]] = [table.c.tenant_id == TENANT]
+        if "deleted_at" in table.c:
+            conditions.append(table.c.deleted_at.is_not(None) if deleted else table.c.deleted_at.is_(None))
+        conditions += [table.c[name] == sa.literal(value, sa.Text()) for name, value in resource.fixed.items()]
+        if (rows := self.rows(access, resource, action, table, narrow=narrow)) is not None:
+            conditions.append(rows)
+        return conditions
+
+    def rows(self, access: Access, resource: Resource, action: str, table: Any, *, narrow: bool) -> sa.ColumnElement[bool] | None:
+        """Who may act on which rows; None when all rows are open. Decided here, never as `OR true` in SQL."""
+        if access.unrestricted:
+            return None
+        conditions = []
+        for _, condition in self.rules(access, resource, action, table, narrow=narrow):
+            if condition is None:
+                return None
+            conditions.append(condition)
+        return sa.or_(sa.false(), *conditions)
+
+    def rules(
+        self, access: Access, resource: Resource, action: str, table: Any, *, narrow: bool = True
+    ) -> Iterator[tuple[str, sa.ColumnElement[bool] | None]]:
+        """Each rule that grants, by name, with its condition (None: every row). Rows open to anyone are their union."""
+        if not access.may(resource.plural, action):
+            return
+        default = access.defaults.get(resource.plural, resource.default_access)
+        if (default == "write" and action in LEVEL_OF) or (default == "read" and action == "read"):
+            yield "default", None
+        for reach in sorted(access.reach.get((resource.plural, action), frozenset())):
+            if reach == "all":
+                yield "reach:all", None
+            elif (condition := _reach(resource, reach, table)) is not None:
+                yield f"reach:{reach}", condition
+        if resource.owned and action in LEVEL_OF:
+            yield "share", table.c.id == sa.any_(_shared(resource, action))
+        scope = Scope(self, access, narrow)
+        for rule in resource.rows:
+            if (condition := rule.condition(scope, table, action)) is not None:
+                yield rule.name, condition
+
+    def writable(self, access: Access, resource: Resource, fields: Mapping[str, Any]) -> None:
+        """Refuses a write that touches a field which is hidden or read-only for this principal."""
+        closed = access.hides(resource.plural) | access.read_only.get(resource.plural, frozenset())
+        if refused := closed.intersection(fields):
+            faults = [Fault("field_read_only", "You may not change this field.", pointer=f"/{name}") for name in sorted(refused)]
+            raise Problem(FIELD_READ_ONLY, "You may not change some of these fields.", faults)
+
+
+def _reach(resource: Resource, reach: str, table: Any) -> sa.ColumnElement[bool] | None:
+    if reach in ("own", "subordinates") and resource.owner is not None:
+        owner = table.c[resource.owner.key]
+        return sa.cast(owner == (_SELF if reach == "own" else sa.any_(_SUBORDINATES)), sa.Boolean)
+    if reach == "team" and resource.owned:
+        return sa.cast(table.c.team_id == sa.any_(_TEAMS), sa.Boolean)
+    if reach == "territory" and resource.owned:
+        return sa.cast(table.c.territory_id == sa.any_(_TERRITORIES), sa.Boolean)
+    return None
+
+
+def _shared(resource: Resource, action: str) -> sa.ColumnElement[Any]:
+    shares = Share.__table__.alias(f"shares_{resource.plural}")
+    rows = sa.select(shares.c.object_id).where(
+        shares.c.tenant_id == TENANT,
+        shares.c.object_type == sa.literal(resource.singular, sa.Text()),
+        shares.c.grantee_id == sa.any_(_GRANTEES),
+        sa.or_(shares.c.expires_at.is_(None), shares.c.expires_at > sa.func.now()),
+    )
+    if action != "read":
+        rows = rows.where(shares.c.level == sa.literal("write", sa.Text()))
+    return sa.func.array(rows.scalar_subquery())
+
+
+def through(column: str, plural: str) -> RowRule:
+    """A row is open to whoever the record in `column` is open to: read for read, update for anything else."""
+
+    def rule(scope: Scope, table: Any, action: str) -> sa.ColumnElement[bool] | None:
+        level = "read" if action == "read" else "update"
+        if not scope.may(plural, level):
+            return None
+        own = table.c[column]
+        if scope.all_visible(plural, level):
+            return sa.cast(own.is_not(None), sa.Boolean)
+        parent = scope.policy.catalog.resources[plural].table.alias(f"{plural}_of_{table.name}")
+        gate = scope.visible(plural, level, parent)
+        if scope.narrow:
+            return sa.cast(own == sa.any_(sa.func.array(sa.select(parent.c.id).where(*gate).scalar_subquery())), sa.Boolean)
+        return sa.exists(sa.select(sa.literal(1)).select_from(parent).where(parent.c.id == own, *gate).correlate(table))
+
+    return RowRule(f"through:{plural}", rule)
+
+
+def access_version() -> sa.ColumnElement[bool]:
+    """The condition of a write that its rights are still those it was compiled for."""
+    tenants = Tenant.__table__
+    current = sa.select(tenants.c.access_version).where(tenants.c.tenant_id == TENANT).scalar_subquery()
+    return current == _VERSION

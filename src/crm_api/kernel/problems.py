@@ -1,0 +1,204 @@
+"""Every way a request can fail, as RFC 9457 problem details; maps driver errors once."""
+
+import re
+from dataclasses import dataclass, field
+from typing import Any
+
+import asyncpg
+import orjson
+from pydantic import ValidationError
+
+PROBLEM_JSON = "application/problem+json"
+
+
+class ConfigurationError(Exception):
+    """The process cannot start; the text says what to change."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """One catalogued problem: `code` is stable and public."""
+
+    code: str
+    status: int
+    title: str
+    retryable: bool = False
+
+
+CATALOGUE: dict[str, Kind] = {}
+
+
+def _kind(code: str, status: int, title: str, *, retryable: bool = False) -> Kind:
+    CATALOGUE[code] = Kind(code, status, title, retryable)
+    return CATALOGUE[code]
+
+
+MALFORMED_JSON = _kind("malformed_json", 400, "The body is not the JSON that was promised")
+INVALID_CURSOR = _kind("invalid_cursor", 400, "The cursor was altered or belongs to another query or caller")
+INVALID_HEADER = _kind("invalid_header", 400, "A header has an impossible value")
+UNAUTHENTICATED = _kind("unauthenticated", 401, "The credential is missing, wrong, expired or revoked")
+FORBIDDEN = _kind("forbidden", 403, "The caller lacks a permission")
+FIELD_READ_ONLY = _kind("field_read_only", 403, "The caller may not change this field")
+NOT_FOUND = _kind("not_found", 404, "There is no such thing, or none the caller may see")
+METHOD_NOT_ALLOWED = _kind("method_not_allowed", 405, "This path does not take this method")
+CONFLICT = _kind("conflict", 409, "The request contradicts the present state")
+DUPLICATE = _kind("duplicate", 409, "A live record already holds this unique value")
+IN_USE = _kind("in_use", 409, "Other records still refer to this one")
+TRANSITION_REFUSED = _kind("transition_refused", 409, "The record's state does not allow this")
+CYCLE = _kind("cycle", 409, "The record would become its own ancestor")
+LIMIT_REACHED = _kind("limit_reached", 409, "There may be no more of these")
+IDEMPOTENCY_IN_FLIGHT = _kind("idempotency_in_flight", 409, "The first request is still running", retryable=True)
+LOCKED = _kind("locked", 409, "Another request holds the record", retryable=True)
+VERSION_MISMATCH = _kind("version_mismatch", 412, "The record was changed since it was read")
+TOO_LARGE = _kind("body_too_large", 413, "The body is larger than allowed")
+URI_TOO_LONG = _kind("uri_too_long", 414, "The path and query are longer than allowed")
+UNSUPPORTED_MEDIA = _kind("unsupported_media_type", 415, "The body's content type is not taken here")
+INVALID = _kind("invalid", 422, "The request is well-formed but wrong")
+QUERY_TOO_BROAD = _kind("query_too_broad", 422, "The query matches too much; narrow it")
+IDEMPOTENCY_MISMATCH = _kind("idempotency_mismatch", 422, "This Idempotency-Key was used for another request")
+PRECONDITION_REQUIRED = _kind("precondition_required", 428, "This write needs If-Match")
+INTERNAL = _kind("internal", 500, "The server failed; the request id finds the cause in its log")
+UNAVAILABLE = _kind("unavailable", 503, "The server cannot answer now", retryable=True)
+TIMEOUT = _kind("timeout", 503, "The query took longer than allowed", retryable=True)
+
+
+@dataclass(slots=True)
+class Fault:
+    """One cause inside a problem; exactly one of pointer (RFC 6901), parameter, header is set."""
+
+    code: str
+    detail: str
+    pointer: str | None = None
+    parameter: str | None = None
+    header: str | None = None
+
+    def wire(self) -> dict[str, str]:
+        """As it is sent, without what is unset."""
+        names = ("pointer", "parameter", "header", "code", "detail")
+        return {name: value for name in names if (value := getattr(self, name)) is not None}
+
+
+@dataclass(eq=False)
+class Problem(Exception):  # noqa: N818 - the standard's word for it
+    """Ends a request with a problem document."""
+
+    kind: Kind
+    detail: str
+    errors: list[Fault] = field(default_factory=list)
+    headers: dict[str, str] = field(default_factory=dict)
+    extra: dict[str, Any] = field(default_factory=dict)
+
+    def body(self, instance: str, request_id: str) -> bytes:
+        """The document as JSON."""
+        document = {
+            "type": f"/problems/{self.kind.code}",
+            "title": self.kind.title,
+            "status": self.kind.status,
+            "detail": self.detail,
+            "instance": instance,
+            "code": self.kind.code,
+            "request_id": request_id,
+            "retryable": self.kind.retryable,
+            "errors": [fault.wire() for fault in self.errors],
+            **self.extra,
+        }
+        return orjson.dumps(document)
+
+
+def not_found(noun: str = "record") -> Problem:
+    """The one answer for what is absent, deleted, hidden or another tenant's."""
+    return Problem(NOT_FOUND, f"There is no such {noun}.")
+
+
+def forbidden(permission: str) -> Problem:
+    """403 that names what is missing."""
+    return Problem(FORBIDDEN, f"This needs the permission {permission}.", extra={"permission": permission})
+
+
+def invalid(pointer: str, code: str, detail: str) -> Problem:
+    """422 for one place in the body."""
+    return Problem(INVALID, detail, [Fault(code, detail, pointer=pointer)])
+
+
+def invalid_parameter(name: str, code: str, detail: str) -> Problem:
+    """422 for one query parameter."""
+    return Problem(INVALID, detail, [Fault(code, detail, parameter=name)])
+
+
+def unavailable(detail: str) -> Problem:
+    """503 with a time to come back."""
+    return Problem(UNAVAILABLE, detail, headers={"Retry-After": "1"})
+
+
+_CODES = {"extra_forbidden": "unknown_field", "missing": "required"}
+
+
+def from_validation(error: ValidationError, read_only: frozenset[str] = frozenset()) -> Problem:
+    """422 with a pointer for each fault; values are not echoed."""
+    faults = []
+    for item in error.errors(include_url=False, include_context=False, include_input=False):
+        place = [str(part).replace("~", "~0").replace("/", "~1") for part in item["loc"]]
+        code = _CODES.get(item["type"], item["type"])
+        detail = item["msg"]
+        if code == "unknown_field" and len(place) == 1 and place[0] in read_only:
+            code, detail = "read_only_field", "The server sets this field."
+        elif code == "unknown_field":
+            detail = "There is no such field."
+        faults.append(Fault(code, detail, pointer="/" + "/".join(place) if place else ""))
+    return Problem(INVALID, f"{len(faults)} field(s) are wrong.", faults)
+
+
+_BAD_VALUE = {
+    "22021": "contains a character that text cannot hold",
+    "22P05": "contains a character that text cannot hold",
+    "22003": "is out of range",
+    "22008": "is out of range",
+    "22P02": "is malformed",
+    "22025": "is malformed",
+    "2201B": "is malformed",
+    "54001": "is too complex",
+}
+_SHARD = re.compile(r"_[0-9]+$")
+
+
+def from_database(error: BaseException, columns_of: dict[str, tuple[str, ...]]) -> Problem | None:
+    """The problem for a driver or database error; None when it is a fault of ours.
+
+    Args:
+        error: what the driver raised.
+        columns_of: constraint name to the wire fields it spans (without tenant_id).
+    """
+    if isinstance(error, asyncpg.DataError) and not error.sqlstate:
+        return Problem(INVALID, "A value is out of range.", [Fault("out_of_range", "A value is out of range.")])
+    state = getattr(error, "sqlstate", None)
+    if not isinstance(error, asyncpg.PostgresError) or not state:
+        lost = (asyncpg.InterfaceError, asyncpg.InternalClientError, ConnectionError, OSError, TimeoutError)
+        return unavailable("The database cannot be reached.") if isinstance(error, lost) else None
+    if state in _BAD_VALUE:
+        return Problem(INVALID, f"A value {_BAD_VALUE[state]}.", [Fault("bad_value", f"A value {_BAD_VALUE[state]}.")])
+    if state.startswith("23"):
+        return _from_constraint(state, error, columns_of)
+    if state == "55P03":
+        return Problem(LOCKED, "Another request holds the record; try again.", headers={"Retry-After": "1"})
+    if state in ("40001", "40P01"):
+        return Problem(LOCKED, "Too many requests change the record; try again.", headers={"Retry-After": "1"})
+    if state == "57014":
+        return Problem(TIMEOUT, "The query took longer than allowed.", headers={"Retry-After": "1"})
+    if state in ("53100", "53200", "53300", "25P03", "25P04") or state[:2] in ("08", "57"):
+        return unavailable("The database cannot be reached.")
+    return None
+
+
+def _from_constraint(state: str, error: asyncpg.PostgresError, columns_of: dict[str, tuple[str, ...]]) -> Problem | None:
+    name = _SHARD.sub("", getattr(error, "constraint_name", None) or "")
+    column = getattr(error, "column_name", None)
+    columns = columns_of.get(name) or ((column,) if column else ())
+    pointers = [f"/{column}" for column in columns] or [""]
+    if state == "23505":
+        detail = f"Another record already holds this {' and '.join(columns) or 'value'}."
+        return Problem(DUPLICATE, detail, [Fault("duplicate", detail, pointer=pointer) for pointer in pointers])
+    if state == "23503" and "still referenced" in (getattr(error, "detail", None) or ""):
+        return Problem(IN_USE, "Other records still refer to this one.")
+    code, detail = ("reference_not_found", "There is no such record.") if state == "23503" else (
+        "constraint", f"The value breaks the rule {name or state}.")
+    return Problem(INVALID, detail, [Fault(code, detail, pointer=pointer) for pointer in pointers])

@@ -1,0 +1,89 @@
+"""Which columns of a resource a caller gets, and how they become JSON."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+import orjson
+import sqlalchemy as sa
+
+from crm_api.kernel.policy import Access
+from crm_api.kernel.record import RATIO_SCALE
+from crm_api.kernel.resource import Resource, kind
+from crm_api.kernel.schema import instant_text, money_text
+
+
+def ratio_text(scaled: int) -> str:
+    """Millionths as a decimal string without trailing zeros."""
+    sign = "-" if scaled < 0 else ""
+    whole, rest = divmod(abs(scaled), RATIO_SCALE)
+    return f"{sign}{whole}.{rest:06d}".rstrip("0").rstrip(".") if rest else f"{sign}{whole}"
+
+
+_FROM_ROW: dict[str, Callable[[Any], Any]] = {"money": money_text, "ratio": ratio_text, "json": orjson.Fragment}
+_FROM_IMAGE: dict[str, Callable[[Any], Any]] = {
+    "money": money_text,
+    "ratio": ratio_text,
+    "instant": lambda text: instant_text(datetime.fromisoformat(text)),
+}
+
+
+class Projection:
+    """The select list of one resource for one form of access, and the way back from rows to wire objects."""
+
+    __slots__ = ("_access", "_constant", "_conversions", "_image", "columns", "hidden", "resource")
+
+    def __init__(self, resource: Resource, access: Access, only: Iterable[str] | None = None) -> None:
+        """Builds it.
+
+        Args:
+            resource: whose columns.
+            access: hides fields from the caller.
+            only: for sparse rows, the fields asked for; id, object and version are always there.
+        """
+        wanted = None if only is None else {"id", "version", *only}
+        self.resource = resource
+        self._access = access
+        self.columns = tuple(name for name in resource.columns if wanted is None or name in wanted)
+        self.hidden = access.hides(resource.plural)
+        kinds = {name: kind(resource.table.c[name]) for name in self.columns}
+        self._conversions = [(name, _FROM_ROW[kinds[name]]) for name in self.columns if kinds[name] in _FROM_ROW]
+        self._image = [(name, _FROM_IMAGE[kinds[name]]) for name in self.columns if kinds[name] in _FROM_IMAGE]
+        self._constant: dict[str, Any] = {"object": resource.singular}
+        if wanted is None or "redacted" in wanted or self.hidden.intersection(self.columns):
+            self._constant["redacted"] = sorted(self.hidden.intersection(self.columns))
+
+    def select(self, table: Any, prefix: str = "") -> list[sa.ColumnElement[Any]]:
+        """The select list; hidden values never leave the database."""
+        return [self._column(table, name).label(prefix + name) for name in self.columns]
+
+    def _column(self, table: Any, name: str) -> sa.ColumnElement[Any]:
+        column = table.c[name]
+        if name in self.hidden:
+            return sa.cast(sa.null(), sa.Text() if kind(self.resource.table.c[name]) == "id" else column.type)
+        return sa.cast(column, sa.Text()) if isinstance(column.type, sa.Uuid) else sa.type_coerce(column, column.type)
+
+    def render(self, values: Sequence[Any]) -> dict[str, Any]:
+        """A wire object from the values of `select`, in its order."""
+        item = dict(zip(self.columns, values, strict=True))
+        for name, convert in self._conversions:
+            if (value := item[name]) is not None:
+                item[name] = convert(value)
+        item.update(self._constant)
+        if self.resource.mask is not None:
+            self.resource.mask(self._access, item)
+        return item
+
+    def from_image(self, image: Mapping[str, Any]) -> dict[str, Any]:
+        """A wire object from `to_jsonb(row)`: stored replies, events, to-many expansions."""
+        item = {name: None if name in self.hidden else image.get(name) for name in self.columns}
+        for name, convert in self._image:
+            if (value := item[name]) is not None:
+                item[name] = convert(value)
+        item.update(self._constant)
+        return item
+
+
+def dumps(value: Any) -> bytes:
+    """JSON as it is sent: instants in UTC with Z."""
+    return orjson.dumps(value, option=orjson.OPT_UTC_Z)

@@ -1,0 +1,290 @@
+"""Get, list, search and count as one statement each; built once per shape."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import ARRAY
+
+from crm_api.kernel.context import Kernel
+from crm_api.kernel.database import TENANT, Row, Statement
+from crm_api.kernel.filters import Group, to_sql
+from crm_api.kernel.paging import Key, after, order
+from crm_api.kernel.policy import Access
+from crm_api.kernel.projection import Projection
+from crm_api.kernel.record import Tenant
+from crm_api.kernel.resource import Resource
+
+BROAD = 10_000
+COUNT_LIMITS = {"estimate": 1_000, "exact": 10_000}
+MANY = 25
+_ID = sa.bindparam("id", type_=sa.Uuid())
+_LIMIT = sa.bindparam("limit", type_=sa.BigInteger())
+_NEEDLES = sa.bindparam("needles", type_=ARRAY(sa.Text()))
+
+
+@dataclass(slots=True)
+class Listing:
+    """What a list or search request asks for, checked and typed."""
+
+    filter: Group
+    values: dict[str, Any]
+    sort: tuple[Key, ...]
+    limit: int = 50
+    cursor: list[Any] | None = None
+    expand: tuple[str, ...] = ()
+    fields: tuple[str, ...] | None = None
+    count: str = "none"
+    needles: list[str] = field(default_factory=list)
+    indexed: bool = True
+    narrow: bool = False
+
+    @property
+    def shape(self) -> tuple[Any, ...]:
+        """What the SQL depends on."""
+        nulls = None if self.cursor is None else tuple(value is None for value in self.cursor)
+        return (self.filter.shape, self.sort, nulls, self.expand, self.fields, self.count, bool(self.needles), self.indexed, self.narrow)
+
+
+@dataclass(slots=True)
+class _Expansion:
+    """How one expanded path is read back."""
+
+    path: tuple[str, ...]
+    column: str
+    target: Resource
+    projection: Projection
+    start: int
+    many: bool = False
+
+
+@dataclass(slots=True)
+class Plan:
+    """A compiled statement and how its rows are read."""
+
+    statement: Statement
+    projection: Projection
+    start: int
+    keys: int
+    expansions: list[_Expansion]
+
+    def present(self, row: Row) -> bool:
+        """Whether the row is one, and not just the frame that carries version and count."""
+        return row[self.start] is not None
+
+    def item(self, row: Row) -> dict[str, Any]:
+        """The wire object of a row, with its expansions."""
+        item = self.projection.render(row[self.start : self.start + len(self.projection.columns)])
+        for expansion in self.expansions:
+            parent = item
+            for step in expansion.path[:-1]:
+                parent = parent.get(step) or {}
+            if parent and "redacted" in parent and parent["redacted"] is True:
+                continue
+            if expansion.many:
+                item[expansion.path[-1]] = _children(expansion, row[expansion.start])
+            elif parent:
+                parent[expansion.path[-1]] = _related(expansion, row, parent.get(expansion.column))
+        return item
+
+    def key_values(self, row: Row) -> list[Any]:
+        """The sort values of a row, for the cursor."""
+        end = self.start + len(self.projection.columns)
+        return list(row[end : end + self.keys])
+
+
+def _related(expansion: _Expansion, row: Row, reference: str | None) -> dict[str, Any] | None:
+    if reference is None:
+        return None
+    values = row[expansion.start : expansion.start + len(expansion.projection.columns)]
+    if values[expansion.projection.columns.index("id")] is None:
+        return {"id": reference, "object": expansion.target.singular, "redacted": True}
+    return expansion.projection.render(values)
+
+
+def _children(expansion: _Expansion, text: str | None) -> dict[str, Any]:
+    images = orjson.loads(text) if text else []
+    return {"data": [expansion.projection.from_image(image) for image in images[:MANY]], "has_more": len(images) > MANY}
+
+
+def frame() -> Any:
+    """The outer side of each read: the access version comes back even with no row."""
+    tenants = Tenant.__table__
+    return sa.select(tenants.c.access_version).where(tenants.c.tenant_id == TENANT).subquery("frame")
+
+
+def compile_get(kernel: Kernel, access: Access, resource: Resource, expand: tuple[str, ...], action: str = "read") -> Plan:
+    """One row by id, under the gate for `action`."""
+    table = resource.table
+    gate = kernel.policy.gate(access, resource, action, table)
+    projection = Projection(resource, access)
+    page = sa.select(*projection.select(table)).where(table.c.id == _ID, *gate)
+    return _finish(kernel, access, resource, projection, page, expand, [], narrow=True, keys=0)
+
+
+def compile_list(kernel: Kernel, access: Access, resource: Resource, listing: Listing) -> Plan:
+    """A page of rows, under the gate, with count and expansions."""
+    projection = Projection(resource, access, listing.fields)
+    source, gate = _source(kernel, access, resource, listing)
+    condition = [*gate, to_sql(kernel.policy, access, resource, listing.filter, source, narrow=listing.narrow)]
+    extra: list[Any] = []
+    if listing.needles:
+        found, columns = _matching(resource, access, listing, source)
+        condition += found
+        extra += columns
+    if listing.count != "none":
+        some = sa.select(sa.literal(1)).select_from(source).where(*condition).limit(COUNT_LIMITS[listing.count] + 1).subquery("counted")
+        extra.append(sa.select(sa.func.count()).select_from(some).scalar_subquery().label("total"))
+    keys = [source.c[resource.sortable[key.name].key].label(f"k{i}") for i, key in enumerate(listing.sort)]
+    columns = [*projection.select(source), *[sa.cast(key, sa.Text()).label(key.name) if isinstance(key.type, sa.Uuid) else key for key in keys]]
+    page = _page(resource, listing, source, columns, condition)
+    return _finish(kernel, access, resource, projection, page, listing.expand, extra, narrow=listing.narrow, keys=len(keys))
+
+
+def _source(kernel: Kernel, access: Access, resource: Resource, listing: Listing) -> tuple[Any, list[sa.ColumnElement[bool]]]:
+    gate = kernel.policy.gate(access, resource, "read", resource.table, narrow=listing.narrow)
+    if not listing.narrow:
+        return resource.table, gate
+    # Few rows are open to this caller: find those first (OFFSET 0 keeps the planner from walking a sort index instead).
+    return sa.select(resource.table).where(*gate).offset(sa.literal_column("0")).subquery("open"), []
+
+
+def _matching(resource: Resource, access: Access, listing: Listing, source: Any) -> tuple[list[sa.ColumnElement[bool]], list[Any]]:
+    text = searched_text(resource, access, source)
+    exact = sa.cast(text.like(sa.all_(_NEEDLES)), sa.Boolean)
+    if not listing.indexed:
+        return [exact], []
+    hits = sa.select(sa.func.array(sa.select(_search(resource)).scalar_subquery()).label("ids")).cte("hits")
+    ids = sa.select(hits.c.ids).scalar_subquery()
+    conditions = [sa.cast(source.c.id == sa.any_(ids), sa.Boolean)]
+    if access.hides(resource.plural).intersection(resource.search):
+        conditions.append(exact)
+    return conditions, [sa.func.cardinality(ids).label("hits")]
+
+
+def _search(resource: Resource) -> Any:
+    return getattr(sa.func, f"search_{resource.table.name}")(TENANT, _NEEDLES, sa.literal_column(str(BROAD + 1)))
+
+
+def searched_text(resource: Resource, access: Access, table: Any) -> Any:
+    """The folded text that `q` looks into, without the pieces that are hidden from the caller."""
+    hidden = access.hides(resource.plural)
+    if not hidden.intersection(resource.search):
+        return table.c.search_text
+    pieces = [
+        sa.func.split_part(table.c.search_text, sa.literal("\x1f", sa.Text()), sa.literal(i + 1, sa.Integer()))
+        for i, name in enumerate(resource.search) if name not in hidden
+    ]
+    return sa.func.concat_ws(sa.literal("\x1f", sa.Text()), *pieces) if pieces else sa.literal("", sa.Text())
+
+
+def _page(resource: Resource, listing: Listing, source: Any, columns: list[Any], condition: list[Any]) -> Any:
+    keys = listing.sort
+    lead = source.c[resource.sortable[keys[0].name].key]
+    nulls = None if listing.cursor is None else [value is None for value in listing.cursor]
+    base = sa.select(*columns).where(*condition)
+    if not resource.sortable[keys[0].name].nullable:
+        if nulls is not None:
+            base = base.where(after(source, resource, keys, nulls))
+        return base.order_by(*order(source, resource, keys)).limit(_LIMIT)
+    rest = base.where(lead.is_(None))
+    if nulls is not None and nulls[0]:
+        return rest.where(after(source, resource, keys, nulls, first=1)).order_by(*order(source, resource, keys[1:])).limit(_LIMIT)
+    known = base.where(lead.is_not(None))
+    if nulls is not None:
+        known = known.where(after(source, resource, keys, nulls))
+    leading = lead.desc() if keys[0].descending else lead.asc()
+    first = known.order_by(leading, *order(source, resource, keys[1:])).limit(_LIMIT)
+    second = rest.order_by(*order(source, resource, keys[1:])).limit(_LIMIT)
+    return sa.union_all(first, second).limit(_LIMIT)
+
+
+def _finish(
+    kernel: Kernel, access: Access, resource: Resource, projection: Projection, page: Any,
+    expand: tuple[str, ...], extra: list[Any], *, narrow: bool, keys: int,
+) -> Plan:
+    outer = frame()
+    start = 1 + len(extra)
+    if not expand:
+        rows = page.lateral("page")
+        chosen = [rows.c[name] for name in (*projection.columns, *(f"k{i}" for i in range(keys)))]
+        statement = sa.select(outer.c.access_version, *extra, *chosen).select_from(outer.outerjoin(rows, sa.true()))
+        return Plan(Statement(statement), projection, start, keys, [])
+    numbered = page.subquery("numbered")
+    rows = sa.select(numbered, sa.func.row_number().over().label("n")).lateral("page")
+    chosen = [rows.c[name] for name in (*projection.columns, *(f"k{i}" for i in range(keys)))]
+    joined: Any = outer.outerjoin(rows, sa.true())
+    expansions: list[_Expansion] = []
+    tables: dict[tuple[str, ...], Any] = {(): rows}
+    owners: dict[tuple[str, ...], Resource] = {(): resource}
+    for path in _paths(expand):
+        parent, name = owners[path[:-1]], path[-1]
+        position = start + len(chosen)
+        if len(path) == 1 and name in parent.many:
+            column, expansion = _many(kernel, access, parent, name, rows, position)
+            chosen.append(column)
+        else:
+            column_name, target = kernel.catalog.to_one(parent)[name]
+            reference = tables[path[:-1]].c[column_name]
+            alias = target.table.alias("to_" + "_".join(path))
+            expansion = _Expansion(path, column_name, target, Projection(target, access), position)
+            gate = kernel.policy.gate(access, target, "read", alias, narrow=narrow)
+            one = sa.select(*expansion.projection.select(alias)).where(alias.c.id == sa.cast(reference, sa.Uuid()), *gate).lateral("_".join(path))
+            joined = joined.outerjoin(one, sa.true())
+            chosen += [one.c[item].label(f"{'_'.join(path)}__{item}") for item in expansion.projection.columns]
+            tables[path], owners[path] = one, target
+        expansions.append(expansion)
+    statement = sa.select(outer.c.access_version, *extra, *chosen).select_from(joined).order_by(rows.c.n)
+    return Plan(Statement(statement), projection, start, keys, expansions)
+
+
+def _paths(expand: tuple[str, ...]) -> list[tuple[str, ...]]:
+    found: dict[tuple[str, ...], None] = {}
+    for text in expand:
+        steps = tuple(text.split("."))
+        for end in range(1, len(steps) + 1):
+            found[steps[:end]] = None
+    return sorted(found, key=len)
+
+
+def _many(kernel: Kernel, access: Access, parent: Resource, name: str, rows: Any, position: int) -> tuple[Any, _Expansion]:
+    many = parent.many[name]
+    child = kernel.catalog.resources[many.plural]
+    projection = Projection(child, access)
+    alias = child.table.alias(f"many_{name}")
+    gate = kernel.policy.gate(access, child, "read", alias)
+    some = (
+        sa.select(*projection.select(alias)).where(alias.c[many.column] == sa.cast(rows.c.id, sa.Uuid()), *gate)
+        .order_by(alias.c.id).limit(MANY + 1).correlate(rows).subquery(f"some_{name}")
+    )
+    image = sa.func.jsonb_agg(sa.func.to_jsonb(sa.literal_column(f'"some_{name}"')))
+    column = sa.select(image).select_from(some).scalar_subquery().label(f"many_{name}")
+    return column, _Expansion((name,), "", child, projection, position, many=True)
+
+
+def compile_aggregate(
+    kernel: Kernel, access: Access, resource: Resource, group_by: tuple[str, ...], measures: tuple[tuple[str, str | None], ...],
+    filter_: Group, build: Callable[[str, Any], Any],
+) -> Statement:
+    """Groups with measures, under the gate; each row carries the access version."""
+    table = resource.table
+    gate = kernel.policy.gate(access, resource, "read", table, narrow=False)
+    groups = [table.c[name] for name in group_by]
+    columns = [
+        *[sa.cast(column, sa.Text()).label(f"g{i}") if isinstance(column.type, sa.Uuid) else column.label(f"g{i}") for i, column in enumerate(groups)],
+        *[build(op, None if name is None else table.c[name]).label(f"m{i}") for i, (op, name) in enumerate(measures)],
+    ]
+    where = [*gate, to_sql(kernel.policy, access, resource, filter_, table, narrow=False)]
+    inner = sa.select(*columns).where(*where).group_by(*groups).order_by(*groups).limit(_LIMIT)
+    outer, rows = frame(), inner.lateral("groups")
+    return Statement(sa.select(outer.c.access_version, *rows.c).select_from(outer.outerjoin(rows, sa.true())))
+
+
+def compile_breadth(kernel: Kernel, access: Access, resource: Resource, most: int) -> Statement:
+    """How many rows are open to the caller, counted up to `most`."""
+    table = resource.table
+    gate = kernel.policy.gate(access, resource, "read", table, narrow=True)
+    some = sa.select(sa.literal(1)).select_from(table).where(*gate).limit(sa.literal_column(str(most))).subquery("some")
+    return Statement(sa.select(sa.func.count()).select_from(some))

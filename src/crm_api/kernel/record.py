@@ -1,0 +1,221 @@
+"""The base of every table: the tenant in front, version, times, and the kernel's own few tables."""
+
+from datetime import datetime
+from decimal import Decimal
+from typing import Any, ClassVar
+from uuid import UUID
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+MONEY_SCALE = 10_000
+RATIO_SCALE = 1_000_000
+
+
+class _Scaled(sa.types.TypeDecorator[Decimal]):
+    """A decimal kept as a scaled bigint: leakproof comparisons under row security, and no NaN."""
+
+    impl = sa.BigInteger
+    cache_ok = True
+    scale: ClassVar[int]
+
+    def process_bind_param(self, value: Any, dialect: sa.Dialect) -> int | None:  # noqa: ARG002 - SQLAlchemy's signature
+        """Decimal to scaled integer; an integer is taken as already scaled."""
+        return value if value is None or isinstance(value, int) else int(value * self.scale)
+
+
+class MoneyAmount(_Scaled):
+    """An amount in ten-thousandths of its currency's unit."""
+
+    scale = MONEY_SCALE
+    cache_ok = True
+
+
+class Ratio(_Scaled):
+    """A quantity, rate or share in millionths."""
+
+    scale = RATIO_SCALE
+    cache_ok = True
+
+
+class Record(DeclarativeBase):
+    """A row of one tenant."""
+
+    metadata = sa.MetaData(
+        naming_convention={
+            "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+            "ck": "ck_%(table_name)s_%(constraint_name)s",
+            "fk": "fk_%(table_name)s_%(column_1_name)s",
+            "pk": "pk_%(table_name)s",
+        }
+    )
+    type_annotation_map: ClassVar[dict[Any, Any]] = {
+        datetime: sa.DateTime(timezone=True),
+        UUID: sa.Uuid(),
+        str: sa.Text(),
+        int: sa.BigInteger(),
+        dict[str, Any]: JSONB(),
+        list[Any]: JSONB(),
+    }
+
+    tenant_id: Mapped[UUID] = mapped_column(primary_key=True, sort_order=-10)
+
+
+class Entity(Record):
+    """A row that the API shows: what DOMAIN calls "every record"."""
+
+    __abstract__ = True
+
+    id: Mapped[UUID] = mapped_column(primary_key=True, sort_order=-9)
+    version: Mapped[int] = mapped_column(server_default="1")
+    created_at: Mapped[datetime]
+    created_by: Mapped[UUID | None]
+    created_via: Mapped[str] = mapped_column(server_default="api")
+    updated_at: Mapped[datetime]
+    updated_by: Mapped[UUID | None]
+    deleted_at: Mapped[datetime | None]
+    custom: Mapped[dict[str, Any]] = mapped_column(server_default="{}")
+
+
+class Owned:
+    """Adds who a row belongs to. Row policies read these three columns and no others."""
+
+    owner_id: Mapped[UUID | None]
+    team_id: Mapped[UUID | None]
+    territory_id: Mapped[UUID | None]
+
+
+def ownership(table: str) -> tuple[Any, ...]:
+    """Foreign keys and indexes of an `Owned` table; newest-first lists of an owner are served in order."""
+    return (
+        reference("owner_id", "principals"),
+        reference("team_id", "teams"),
+        sa.Index(f"ix_{table}_owner_id", "tenant_id", "owner_id", "created_at", "id"),
+        sa.Index(f"ix_{table}_team_id", "tenant_id", "team_id", "id"),
+    )
+
+
+def reference(column: str, table: str) -> sa.ForeignKeyConstraint:
+    """A foreign key within the tenant; the only kind there is."""
+    return sa.ForeignKeyConstraint(["tenant_id", column], [f"{table}.tenant_id", f"{table}.id"])
+
+
+def one_of(column: str, values: tuple[str, ...]) -> sa.CheckConstraint:
+    """Closed vocabulary of a text column."""
+    listed = ", ".join(f"'{value}'" for value in values)
+    return sa.CheckConstraint(f"{column} IN ({listed})", name=column)
+
+
+def sortable(table: str, *columns: str) -> tuple[sa.Index, ...]:
+    """The index (tenant_id, column, id) that each sortable or high-use column needs."""
+    return tuple(sa.Index(f"ix_{table}_{column}", "tenant_id", column, "id") for column in columns)
+
+
+class Tenant(Record):
+    """A customer of the operator. `access_version` rises in each transaction that changes who may see what."""
+
+    __tablename__ = "tenants"
+
+    name: Mapped[str]
+    created_at: Mapped[datetime]
+    access_version: Mapped[int] = mapped_column(server_default="1")
+    is_active: Mapped[bool] = mapped_column(server_default="true")
+
+
+class FieldValue(Record):
+    """One value of a multi-valued field (e-mails, phones, tags): what makes them findable by index."""
+
+    __tablename__ = "field_values"
+    __table_args__ = (sa.Index("ix_field_values_object", "tenant_id", "object_id"),)
+
+    field: Mapped[str] = mapped_column(primary_key=True)
+    value: Mapped[str] = mapped_column(primary_key=True)
+    object_id: Mapped[UUID] = mapped_column(primary_key=True)
+
+
+class Share(Record):
+    """One row opened to one user or team, until it expires."""
+
+    __tablename__ = "shares"
+    __table_args__ = (
+        one_of("grantee_type", ("user", "team")),
+        one_of("level", ("read", "write")),
+        sa.UniqueConstraint("tenant_id", "object_id", "grantee_id"),
+        sa.Index("ix_shares_grantee_id", "tenant_id", "grantee_id", "object_type", "object_id"),
+    )
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    object_type: Mapped[str]
+    object_id: Mapped[UUID]
+    grantee_type: Mapped[str]
+    grantee_id: Mapped[UUID]
+    level: Mapped[str]
+    cause: Mapped[str]
+    granted_by: Mapped[UUID]
+    created_at: Mapped[datetime]
+    expires_at: Mapped[datetime | None]
+
+
+class AuditEntry(Record):
+    """Who changed what, when and how; append-only for the server's role."""
+
+    __tablename__ = "audit_entries"
+    __table_args__ = (sa.Index("ix_audit_entries_object_id", "tenant_id", "object_id", "version"),)
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    at: Mapped[datetime]
+    actor_id: Mapped[UUID | None]
+    credential_id: Mapped[UUID | None]
+    request_id: Mapped[str]
+    object_type: Mapped[str]
+    object_id: Mapped[UUID]
+    version: Mapped[int]
+    action: Mapped[str]
+    before: Mapped[dict[str, Any]]
+    after: Mapped[dict[str, Any]]
+
+
+class OutboxEvent(Record):
+    """One event of a committed change, waiting for the sequencer. `id` is drawn after the row is locked."""
+
+    __tablename__ = "outbox"
+
+    id: Mapped[int] = mapped_column(sa.BigInteger, sa.Identity(always=True), primary_key=True)
+    event_id: Mapped[UUID]
+    at: Mapped[datetime]
+    transaction_id: Mapped[UUID]
+    type: Mapped[str]
+    object_type: Mapped[str]
+    object_id: Mapped[UUID]
+    version: Mapped[int]
+    previous: Mapped[dict[str, Any]]
+    data: Mapped[dict[str, Any]]
+    actor_id: Mapped[UUID | None]
+    origin: Mapped[dict[str, Any]]
+
+
+class IdempotencyKey(Record):
+    """A key that a client chose for one write; its reply is kept beside it."""
+
+    __tablename__ = "idempotency_keys"
+    __table_args__ = (sa.Index("ix_idempotency_keys_created_at", "created_at"),)
+
+    scope: Mapped[bytes] = mapped_column(primary_key=True)
+    fingerprint: Mapped[bytes]
+    created_at: Mapped[datetime]
+
+
+class IdempotencyReply(Record):
+    """The reply under a key; a table of its own because one statement writes both."""
+
+    __tablename__ = "idempotency_replies"
+
+    scope: Mapped[bytes] = mapped_column(primary_key=True)
+    status: Mapped[int]
+    object_type: Mapped[str]
+    object_id: Mapped[UUID]
+    raw: Mapped[bool]
+    image: Mapped[dict[str, Any]]
+    created_at: Mapped[datetime]

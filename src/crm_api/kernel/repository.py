@@ -1,0 +1,258 @@
+"""The only reader and writer of rows: visible, load, create, update, delete, restore."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+from uuid import UUID
+
+import sqlalchemy as sa
+
+from crm_api.kernel import writing
+from crm_api.kernel.context import Context, new_id
+from crm_api.kernel.database import TENANT, Row, Statement
+from crm_api.kernel.ledger import parameters
+from crm_api.kernel.policy import LEVEL_OF
+from crm_api.kernel.problems import FORBIDDEN, INVALID, VERSION_MISMATCH, Fault, Problem, forbidden, not_found, unavailable
+from crm_api.kernel.query import Plan, compile_get, frame
+from crm_api.kernel.record import AuditEntry
+from crm_api.kernel.resource import Resource
+
+_TRIES = 4
+
+
+async def settled(ctx: Context, run: Callable[[], Any]) -> tuple[Any, list[Row]]:
+    """Runs a statement until it ran under the rights it was compiled for.
+
+    Args:
+        ctx: the request; when the tenant's access version has moved on, the request is read again.
+        run: gives (plan, rows); the first column of each row is the access version.
+    """
+    for _ in range(_TRIES):
+        plan, rows = await run()
+        if await ctx.current(rows[0][0] if rows else None):
+            return plan, rows
+    raise unavailable("Permissions are changing; try again.")
+
+
+async def find(ctx: Context, resource: Resource, id_: str | UUID, expand: tuple[str, ...] = (), action: str = "read") -> dict[str, Any] | None:
+    """The wire object of a row the caller may see (or act on), or None."""
+
+    async def run() -> tuple[Plan, list[Row]]:
+        key = ("get", resource.plural, ctx.access.shape, expand, action)
+        plan = ctx.kernel.statement(key, lambda: compile_get(ctx.kernel, ctx.access, resource, expand, action))
+        return plan, await ctx.read(plan.statement, {**ctx.access.values, "id": id_})
+
+    plan, rows = await settled(ctx, run)
+    return plan.item(rows[0]) if plan.present(rows[0]) else None
+
+
+async def get(ctx: Context, resource: Resource, id_: str | UUID, expand: tuple[str, ...] = ()) -> dict[str, Any]:
+    """Like `find`; 404 when there is none."""
+    item = await find(ctx, resource, id_, expand)
+    if item is None:
+        raise not_found(resource.singular)
+    return item
+
+
+async def load(ctx: Context, resource: Resource, id_: str | UUID, action: str, *, deleted: bool = False, lock: bool = True) -> Row:
+    """The raw row for a verb, locked; 404 when it cannot be seen, 403 when it may not be acted on."""
+
+    async def run() -> tuple[None, list[Row]]:
+        key = ("load", resource.plural, ctx.access.shape, action, deleted, lock)
+        statement = ctx.kernel.statement(key, lambda: _load_statement(ctx, resource, action, deleted=deleted, lock=lock))
+        return None, await ctx.fetch(statement, {**ctx.access.values, "id": id_})
+
+    _, rows = await settled(ctx, run)
+    if rows[0]["id"] is not None:
+        return rows[0]
+    if deleted or await find(ctx, resource, id_) is None:
+        raise not_found(resource.singular)
+    raise forbidden(f"{resource.plural}:{action}")
+
+
+def _load_statement(ctx: Context, resource: Resource, action: str, *, deleted: bool, lock: bool) -> Statement:
+    table, outer = resource.table, frame()
+    gate = ctx.kernel.policy.gate(ctx.access, resource, action, table, deleted=deleted)
+    rows = sa.select(table).where(table.c.id == sa.bindparam("id", type_=sa.Uuid()), *gate)
+    page = (rows.with_for_update() if lock else rows).lateral("page")
+    columns = [sa.cast(column, sa.Text()).label(column.name) if isinstance(column.type, sa.Uuid) else column for column in page.c]
+    return Statement(sa.select(outer.c.access_version, *columns).select_from(outer.outerjoin(page, sa.true())))
+
+
+async def create(ctx: Context, resource: Resource, values: Mapping[str, Any], events: tuple[str, ...] = ("created",)) -> dict[str, Any] | None:
+    """Writes a row with its ledger in one statement; None when the request's idempotency key was used before."""
+    ctx.kernel.policy.writable(ctx.access, resource, {name: 1 for name, value in values.items() if value not in (None, [], {})})
+    row = writing.new_row(ctx, resource, values)
+    for check in resource.checks:
+        await check.run(ctx, resource, row, None)
+
+    async def run() -> tuple[Plan, list[Row]]:
+        key = ("create", resource.plural, ctx.access.shape, ctx.idempotency is not None, frozenset(row))
+        plan = ctx.kernel.statement(key, lambda: writing.compile_create(ctx, resource, frozenset(row)))
+        parameters_ = {**ctx.access.values, **parameters(ctx, resource, "create", events), **writing.row_parameters(resource, row)}
+        if ctx.idempotency is not None:
+            parameters_ |= {"scope": ctx.idempotency.scope, "fingerprint": ctx.idempotency.fingerprint}
+        return plan, await ctx.fetch(plan.statement, parameters_)
+
+    plan, rows = await settled(ctx, run)
+    if plan.present(rows[0]):
+        return dict(plan.item(rows[0]))
+    await _explain_create(ctx, resource, row)
+    if ctx.idempotency is not None:
+        return None
+    raise unavailable("The record could not be written; try again.")
+
+
+async def _explain_create(ctx: Context, resource: Resource, row: Mapping[str, Any]) -> None:
+    await check_references(ctx, resource, row)
+    if not await _permitted(ctx, resource, row):
+        raise Problem(
+            FORBIDDEN, "You may not create such a record for this owner.", extra={"permission": f"{resource.plural}:create"}
+        )
+
+
+async def _permitted(ctx: Context, resource: Resource, row: Mapping[str, Any]) -> bool:
+    source = writing.source(resource, frozenset(row))
+    rule = ctx.kernel.policy.rows(ctx.access, resource, "create", source, narrow=True)
+    if rule is None:
+        return True
+    statement = Statement(sa.select(sa.literal(1)).select_from(source).where(rule))
+    return bool(await ctx.read(statement, {**ctx.access.values, **writing.row_parameters(resource, row)}))
+
+
+async def check_references(ctx: Context, resource: Resource, values: Mapping[str, Any]) -> None:
+    """422 for each reference to a record that is absent, deleted, hidden or another tenant's: one answer for all."""
+    faults = []
+    for column in resource.references:
+        target, value = ctx.kernel.catalog.target(resource, column), values.get(column)
+        if target is not None and value is not None and await find(ctx, target, value) is None:
+            faults.append(Fault("reference_not_found", f"There is no such {target.singular}.", pointer=f"/{column}"))
+    if faults:
+        raise Problem(INVALID, "A reference leads nowhere.", faults)
+
+
+async def update(
+    ctx: Context, resource: Resource, id_: str | UUID, values: Mapping[str, Any], *,
+    if_match: int | None = None, action: str = "update", events: tuple[str, ...] = ("updated",), by_verb: bool = False,
+) -> dict[str, Any]:
+    """Merges values into a row with its ledger, in one statement; a merge that changes nothing writes nothing.
+
+    Args:
+        ctx: the request.
+        resource: what is written.
+        id_: which row.
+        values: columns to set; empty only for verbs that record nothing but their event.
+        if_match: the version the row must have.
+        action: the permission whose gate applies.
+        events: past tenses to emit, the generic one first.
+        by_verb: the values come from our own code, so field rules and the transfer permission do not apply.
+    """
+    if not by_verb:
+        ctx.kernel.policy.writable(ctx.access, resource, values)
+    actions: tuple[str, ...] = (action,)
+    if not by_verb and resource.owned and {"owner_id", "team_id", "territory_id"} & set(values):
+        ctx.kernel.policy.require(ctx.access, ctx.principal.scopes, resource, "transfer")
+        actions = (action, "transfer")
+    changed = writing.changed_row(resource, values)
+    checks = [check for check in resource.checks if check.fields.intersection(values)]
+    if checks:
+        before = await load(ctx, resource, id_, action)
+        for check in checks:
+            await check.run(ctx, resource, changed, before)
+    references = frozenset(name for name in resource.references if values.get(name) is not None)
+
+    async def run() -> tuple[Plan, list[Row]]:
+        key = ("update", resource.plural, ctx.access.shape, frozenset(changed), references, actions, if_match is None)
+        plan = ctx.kernel.statement(key, lambda: writing.compile_update(ctx, resource, frozenset(changed), references, actions, match=if_match is not None))
+        parameters_ = {
+            **ctx.access.values, **parameters(ctx, resource, action, events), **writing.row_parameters(resource, changed), "id": id_,
+        }
+        if if_match is not None:
+            parameters_["if_match"] = if_match
+        return plan, await ctx.fetch(plan.statement, parameters_)
+
+    plan, rows = await settled(ctx, run)
+    if plan.present(rows[0]):
+        return dict(plan.item(rows[0]))
+    return await _explain_update(ctx, resource, id_, values, if_match, actions)
+
+
+async def _explain_update(
+    ctx: Context, resource: Resource, id_: str | UUID, values: Mapping[str, Any], if_match: int | None, actions: tuple[str, ...]
+) -> dict[str, Any]:
+    item = await get(ctx, resource, id_)
+    for action in actions:
+        if await find(ctx, resource, id_, action=action) is None:
+            raise forbidden(f"{resource.plural}:{action}")
+    if if_match is not None and item["version"] != if_match:
+        raise await stale(ctx, resource, id_, if_match, item["version"])
+    await check_references(ctx, resource, values)
+    return item
+
+
+async def stale(ctx: Context, resource: Resource, id_: str | UUID, expected: int, current: int) -> Problem:
+    """412 that names the present version and what changed since, as far as the caller may see it."""
+    table = AuditEntry.__table__
+    statement = ctx.kernel.statement("changed_since", lambda: Statement(
+        sa.select(sa.func.jsonb_object_keys(table.c.after).label("name")).distinct().where(
+            table.c.tenant_id == TENANT, table.c.object_id == sa.bindparam("id", type_=sa.Uuid()),
+            table.c.version > sa.bindparam("version", type_=sa.BigInteger()),
+        )
+    ))
+    rows = await ctx.read(statement, {"id": id_, "version": expected})
+    hidden = ctx.access.hides(resource.plural)
+    changed = sorted(row["name"] for row in rows if row["name"] not in hidden)
+    return Problem(
+        VERSION_MISMATCH, f"The record is at version {current}, not {expected}.",
+        extra={"current_version": current, "changed": changed}, headers={"ETag": f'"{current}"'},
+    )
+
+
+async def record(
+    ctx: Context, resource: Resource, id_: str | UUID, action: str, event: str, *,
+    before: Mapping[str, Any] | None = None, after: Mapping[str, Any] | None = None,
+) -> None:
+    """Audit and business event for what a verb did beside the row itself; the row is locked by `load`."""
+    key = ("record", resource.plural)
+    statement = ctx.kernel.statement(key, lambda: writing.compile_record(resource))
+    await ctx.fetch(statement, {**parameters(ctx, resource, action, (event,)), "id": id_, "before": before or {}, "after": after or {}})
+
+
+async def delete(ctx: Context, resource: Resource, id_: str | UUID, *, if_match: int | None = None) -> None:
+    """Soft deletion; unique values are free again."""
+    await _mark(ctx, resource, id_, if_match, deleted=True)
+
+
+async def restore(ctx: Context, resource: Resource, id_: str | UUID) -> dict[str, Any]:
+    """Undoes a deletion; 409 when a live record took a unique value meanwhile."""
+    item = await _mark(ctx, resource, id_, None, deleted=False)
+    return item
+
+
+async def _mark(ctx: Context, resource: Resource, id_: str | UUID, if_match: int | None, *, deleted: bool) -> dict[str, Any]:
+    event = "deleted" if deleted else "restored"
+
+    async def run() -> tuple[Plan, list[Row]]:
+        key = ("mark", resource.plural, ctx.access.shape, deleted, if_match is None)
+        plan = ctx.kernel.statement(key, lambda: writing.compile_mark(ctx, resource, deleted=deleted, match=if_match is not None))
+        parameters_ = {**ctx.access.values, **parameters(ctx, resource, "delete" if deleted else "restore", (event,)), "id": id_}
+        if if_match is not None:
+            parameters_["if_match"] = if_match
+        return plan, await ctx.fetch(plan.statement, parameters_)
+
+    plan, rows = await settled(ctx, run)
+    if plan.present(rows[0]):
+        return dict(plan.item(rows[0]))
+    if not deleted:
+        raise not_found(resource.singular)
+    item = await get(ctx, resource, id_)
+    if if_match is not None and item["version"] != if_match:
+        raise await stale(ctx, resource, id_, if_match, item["version"])
+    raise forbidden(f"{resource.plural}:delete")
+
+
+def fresh_id(values: Mapping[str, Any]) -> Any:
+    """The id the client chose, or a new one."""
+    return values.get("id") or new_id()
+
+
+__all__ = ["LEVEL_OF", "create", "delete", "find", "get", "load", "restore", "settled", "stale", "update"]

@@ -1,0 +1,272 @@
+"""Typed declarations: Resource, Action, Check, Domain. Nothing runs here."""
+
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import sqlalchemy as sa
+from fastapi import APIRouter
+from sqlalchemy.dialects.postgresql import JSONB
+
+from crm_api.kernel.lifecycle import Lifecycle
+from crm_api.kernel.record import MoneyAmount, Ratio, Record
+from crm_api.kernel.schema import Input, Wire, nullable, updated_from
+
+if TYPE_CHECKING:
+    from crm_api.kernel.context import Context
+    from crm_api.kernel.policy import Access, Scope
+
+Column = sa.orm.InstrumentedAttribute[Any]
+CheckFunction = Callable[["Context", "Resource", Mapping[str, Any], Mapping[str, Any] | None], Awaitable[None]]
+"""(context, resource, new values, row before or None) -> raises a Problem."""
+ActionFunction = Callable[["Context", "Resource", Any, Any], Awaitable[Any]]
+"""(context, resource, row, body) -> what to change in the row (a mapping), or the reply when the action declares one."""
+
+READS = frozenset({"get", "list", "search", "aggregate"})
+ALL = READS | {"create", "update", "delete", "restore"}
+KINDS: tuple[tuple[type[Any], str], ...] = (
+    (MoneyAmount, "money"), (Ratio, "ratio"), (sa.Uuid, "id"), (sa.Boolean, "boolean"), (sa.Date, "date"),
+    (sa.DateTime, "instant"), (JSONB, "json"), (sa.Integer, "integer"), (sa.Text, "text"),
+)
+
+
+@dataclass(frozen=True)
+class RowRule:
+    """Who else may act on a row: an alternative, never a condition. `name` is what explain calls it.
+
+    `condition` gets (scope, table, action) and gives None where it grants nobody anything.
+    """
+
+    name: str
+    condition: Callable[["Scope", Any, str], sa.ColumnElement[bool] | None]
+
+
+@dataclass(frozen=True)
+class Check:
+    """A rule over the whole row, asked before a write that touches one of `fields`."""
+
+    fields: frozenset[str]
+    run: CheckFunction
+
+
+@dataclass(frozen=True)
+class Action:
+    """A verb on one record. It runs in a transaction with the row locked, and records one business event.
+
+    Attributes:
+        verb: bare infinitive; gives path, permission and operation id.
+        event: past tense; None for verbs that change nothing.
+        reply: schema of the answer; None answers with the record itself.
+        private: fields of the reply that are shown once and not stored with an idempotency key.
+        level: the row rule it is subject to (a share of that level suffices): `read` or `update`, else its own name.
+    """
+
+    verb: str
+    summary: str
+    run: ActionFunction
+    event: str | None = None
+    body: type[Wire] | None = None
+    reply: type[Wire] | None = None
+    method: str = "POST"
+    status: int = 200
+    level: str | None = None
+    private: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True)
+class ToMany:
+    """Children of a record that `expand` may bring along: the resource and its column that points here."""
+
+    plural: str
+    column: str
+
+
+@dataclass(frozen=True, eq=False)
+class Resource:
+    """A noun. Everything that is true of each resource is derived from this.
+
+    Attributes:
+        title: the column that people call it by.
+        keys: folded columns that stand in for a text column in sorts and text comparison.
+        search: fields whose folded text is found by `q`, in a fixed order.
+        values: multi-valued fields, each with the function that gives the values to index.
+        derive: field -> function of its value that gives further columns.
+        fixed: column values that make rows of a shared table this resource.
+        owner: the column that says whose a row is; None when rows belong to nobody.
+        rows: further row rules, united with owner, team, shares and default.
+        default_access: what everyone in the tenant may do unless the tenant says otherwise.
+        mask: takes out of a wire object what field rules of other resources hide.
+        access_fields: columns whose change moves the tenant's access version.
+        domain: set by the catalog.
+    """
+
+    singular: str
+    plural: str
+    model: type[Record]
+    output: type[Wire]
+    create: type[Input] | None = None
+    title: str = "name"
+    filters: tuple[Column, ...] = ()
+    sorts: tuple[Column, ...] = ()
+    keys: Mapping[str, Column] = field(default_factory=dict)
+    search: tuple[str, ...] = ()
+    values: Mapping[str, Callable[[Any], Iterable[str]]] = field(default_factory=dict)
+    derive: Mapping[str, Callable[[Any], Mapping[str, Any]]] = field(default_factory=dict)
+    fixed: Mapping[str, str] = field(default_factory=dict)
+    owner: Column | None = None
+    rows: tuple[RowRule, ...] = ()
+    default_access: str | None = None
+    lifecycle: Lifecycle | None = None
+    checks: tuple[Check, ...] = ()
+    actions: tuple[Action, ...] = ()
+    many: Mapping[str, ToMany] = field(default_factory=dict)
+    operations: frozenset[str] = ALL
+    require_match: bool = False
+    mask: Callable[["Access", dict[str, Any]], None] | None = None
+    access_fields: frozenset[str] = frozenset()
+    domain: str = ""
+
+    @cached_property
+    def table(self) -> sa.Table:
+        """The SQLAlchemy table."""
+        table = self.model.__table__
+        assert isinstance(table, sa.Table)  # noqa: S101 - narrows the type
+        return table
+
+    @cached_property
+    def update(self) -> type[Input] | None:
+        """The PATCH schema, derived from the create schema."""
+        return updated_from(self.create) if self.create and "update" in self.operations else None
+
+    @cached_property
+    def columns(self) -> tuple[str, ...]:
+        """Columns that are sent, in the order of the output schema."""
+        return tuple(name for name in self.output.model_fields if name in self.table.c)
+
+    @cached_property
+    def hideable(self) -> frozenset[str]:
+        """Fields that a role may hide: those that are nullable in the output schema, and not what policies stand on."""
+        kept = {"created_by", "updated_by", "owner_id", "team_id", "territory_id"}
+        return frozenset(
+            name for name, info in self.output.model_fields.items() if nullable(info.annotation) and name not in kept
+        )
+
+    @cached_property
+    def owned(self) -> bool:
+        """Whether rows carry owner, team and territory, so that reach and shares apply in full."""
+        return {"owner_id", "team_id", "territory_id"} <= set(self.table.c.keys())
+
+    @cached_property
+    def references(self) -> dict[str, str]:
+        """Column -> table it points to, from the foreign keys."""
+        found = {}
+        for constraint in self.table.foreign_key_constraints:
+            for column, element in zip(constraint.columns, constraint.elements, strict=True):
+                if column.name != "tenant_id":
+                    found[str(column.name)] = str(element.column.table.name)
+        return found
+
+    @cached_property
+    def sortable(self) -> dict[str, Any]:
+        """Sort name -> column; `id` always."""
+        names = {str(column.key): column for column in self.sorts}
+        return {"id": self.table.c.id} | {name: self.table.c[self.keys.get(name, column).key] for name, column in names.items()}
+
+    @cached_property
+    def filterable(self) -> dict[str, str]:
+        """Filter field -> kind of value; multi-valued fields are of kind `values`."""
+        kinds = {str(column.key): kind(self.table.c[column.key]) for column in self.filters}
+        return {"id": "id"} | {name: "values" if name in self.values else value for name, value in kinds.items()}
+
+    @cached_property
+    def read_only(self) -> frozenset[str]:
+        """Output fields that no body may set."""
+        return frozenset(self.output.model_fields) - frozenset(self.create.model_fields if self.create else ())
+
+    @cached_property
+    def verbs(self) -> dict[str, Action]:
+        """Actions by verb."""
+        return {action.verb: action for action in self.actions}
+
+    @cached_property
+    def permitted_actions(self) -> tuple[str, ...]:
+        """Actions that a permission may name, e.g. `read`, `update`, `transfer`, `activate`."""
+        names = ["read"] if self.operations & READS else []
+        names += [name for name in ("create", "update", "delete") if name in self.operations]
+        names += ["transfer", "share"] if self.owned else []
+        names += [edge.verb for edge in self.lifecycle.edges] if self.lifecycle else []
+        names += [action.verb for action in self.actions if action.level is None]
+        return tuple(dict.fromkeys(names))
+
+    @cached_property
+    def events(self) -> tuple[str, ...]:
+        """Event types this resource emits."""
+        generic = {"create": "created", "update": "updated", "delete": "deleted", "restore": "restored"}
+        past = [name for operation, name in generic.items() if operation in self.operations]
+        past += [edge.event for edge in self.lifecycle.edges] if self.lifecycle else []
+        past += [action.event for action in self.actions if action.event]
+        past += ["updated"] if past else []
+        return tuple(f"{self.singular}.{name}" for name in dict.fromkeys(past))
+
+
+@dataclass(frozen=True)
+class Domain:
+    """A room of the house: its nouns, routers for what cannot be derived, and its part of a new tenant's roles.
+
+    `roles` maps a role's name to (permission, reach) pairs; domains add to the same role.
+    """
+
+    name: str
+    resources: tuple[Resource, ...] = ()
+    routers: tuple[APIRouter, ...] = ()
+    roles: Mapping[str, tuple[tuple[str, str], ...]] = field(default_factory=dict)
+
+
+def kind(column: sa.Column[Any]) -> str:
+    """The wire kind of a column."""
+    return next(name for type_, name in KINDS if isinstance(column.type, type_))
+
+
+class Catalog:
+    """All domains, resolved: which resource a table, a plural or a reference means."""
+
+    def __init__(self, domains: Iterable[Domain]) -> None:
+        self.domains = tuple(domains)
+        self.resources: dict[str, Resource] = {}
+        self.by_table: dict[str, Resource] = {}
+        self.by_type: dict[str, Resource] = {}
+        for domain in self.domains:
+            for resource in domain.resources:
+                object.__setattr__(resource, "domain", domain.name)
+                self.resources[resource.plural] = resource
+                self.by_table.setdefault(resource.table.name, resource)
+                self.by_type[resource.singular] = resource
+
+    @cached_property
+    def permissions(self) -> tuple[str, ...]:
+        """Every permission there is, `resource:action`."""
+        return tuple(f"{name}:{action}" for name, resource in self.resources.items() for action in resource.permitted_actions)
+
+    @cached_property
+    def constraints(self) -> dict[str, tuple[str, ...]]:
+        """Constraint or unique index name -> the wire fields it spans, for error pointers."""
+        found: dict[str, tuple[str, ...]] = {}
+        for table in Record.metadata.tables.values():
+            for item in [*table.constraints, *table.indexes]:
+                columns = [str(column.name) for column in getattr(item, "columns", [])]
+                found[str(item.name)] = tuple(name for name in columns if name != "tenant_id")
+        return found
+
+    def target(self, resource: Resource, column: str) -> Resource | None:
+        """The resource that a reference column points to, if the API shows it."""
+        return self.by_table.get(resource.references.get(column, ""))
+
+    def to_one(self, resource: Resource) -> dict[str, tuple[str, Resource]]:
+        """Expandable name -> (column, target): `owner_id` is expanded as `owner`."""
+        found = {}
+        for column in resource.references:
+            target = self.target(resource, column)
+            if target and column.endswith("_id") and column in resource.columns:
+                found[column.removesuffix("_id")] = (column, target)
+        return found

@@ -1,0 +1,162 @@
+"""Base wire types: what every schema is made of. Schemas themselves are written by hand in their resource's file."""
+
+import re
+import unicodedata
+from datetime import datetime
+from decimal import Decimal
+from typing import Annotated, Any, Literal, get_args
+
+import phonenumbers
+from babel import Locale
+from babel.numbers import get_currency_name, list_currencies
+from email_validator import EmailNotValidError, validate_email
+from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, create_model
+from pydantic_core import PydanticCustomError
+
+UUID_PATTERN = "^[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}$"
+_MONEY_PATTERN = r"^-?[0-9]{1,14}(\.[0-9]{1,4})?$"
+_MONEY = re.compile(_MONEY_PATTERN)
+_E164 = r"^\+[1-9][0-9]{3,14}$"
+
+
+class Wire(BaseModel):
+    """Anything in a body: unknown fields are refused, types are not coerced."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, str_strip_whitespace=True, hide_input_in_errors=True)
+
+
+class Input(Wire):
+    """A body that creates something; `updated_from` derives the PATCH body."""
+
+
+def _money(value: Any) -> Decimal:
+    if isinstance(value, Decimal):
+        return value
+    if not isinstance(value, str) or not _MONEY.fullmatch(value):
+        raise PydanticCustomError("invalid_money", "An amount is a decimal string such as \"1234.50\", with at most 4 decimals.")
+    return Decimal(value)
+
+
+def _email(value: str) -> str:
+    try:
+        return validate_email(value, check_deliverability=False).normalized
+    except EmailNotValidError as error:
+        raise PydanticCustomError("invalid_email", "This is not an e-mail address.") from error
+
+
+def _country(value: str) -> str:
+    if value not in _COUNTRIES:
+        raise PydanticCustomError("invalid_country", "A country is an ISO 3166-1 alpha-2 code such as \"DE\".")
+    return value
+
+
+def _currency(value: str) -> str:
+    if value not in _CURRENCIES:
+        raise PydanticCustomError("invalid_currency", "A currency is an ISO 4217 code such as \"EUR\".")
+    return value
+
+
+_COUNTRIES = frozenset(code for code in Locale("en").territories if re.fullmatch("[A-Z]{2}", code)) - {"EU", "EZ", "UN", "XA", "XB", "ZZ", "QO"}
+_CURRENCIES = frozenset(code for code in list_currencies() if get_currency_name(code, locale="en"))
+
+Id = Annotated[str, Field(pattern=UUID_PATTERN, min_length=36, max_length=36, examples=["019aa1c2-7d3e-7c41-b1f2-3f6d1b0a9e55"])]
+Name = Annotated[str, Field(min_length=1, max_length=200)]
+Line = Annotated[str, Field(min_length=1, max_length=500)]
+Paragraph = Annotated[str, Field(min_length=1, max_length=10_000)]
+Code = Annotated[str, Field(pattern="^[a-z][a-z0-9_]{0,62}$", min_length=1, max_length=63)]
+Tag = Annotated[str, Field(min_length=1, max_length=60)]
+Url = Annotated[str, Field(pattern=r"^https?://[^\s<>\"]+$", min_length=8, max_length=2000)]
+Email = Annotated[str, Field(min_length=3, max_length=254, json_schema_extra={"format": "email"}), AfterValidator(_email)]
+Country = Annotated[str, Field(pattern="^[A-Z]{2}$", min_length=2, max_length=2), AfterValidator(_country)]
+Currency = Annotated[str, Field(pattern="^[A-Z]{3}$", min_length=3, max_length=3), AfterValidator(_currency)]
+Language = Annotated[str, Field(pattern="^[a-z]{2,3}(-[A-Z]{2})?$", min_length=2, max_length=6)]
+PhoneNumber = Annotated[str, Field(pattern=_E164, min_length=5, max_length=16)]
+Instant = Annotated[AwareDatetime, WithJsonSchema({"type": "string", "format": "date-time", "maxLength": 40})]
+Money = Annotated[
+    Decimal,
+    BeforeValidator(_money),
+    WithJsonSchema({"type": "string", "pattern": _MONEY_PATTERN, "minLength": 1, "maxLength": 20, "examples": ["1234.50"]}),
+]
+Count = Annotated[int, Field(ge=0, le=2_000_000_000)]
+
+
+def e164(number: str, country: str | None) -> str:
+    """A number as dialled, in E.164; `country` is needed unless it starts with +.
+
+    Raises:
+        PydanticCustomError: no such number can exist.
+    """
+    try:
+        parsed = phonenumbers.parse(number, country)
+        if phonenumbers.is_valid_number(parsed):
+            return str(phonenumbers.format_number(parsed, phonenumbers.PhoneNumberFormat.E164))
+    except phonenumbers.NumberParseException:
+        pass
+    raise PydanticCustomError("invalid_phone", "This is not a valid phone number; write it as +4930123456 or give its country.")
+
+
+def money_text(scaled: int) -> str:
+    """Ten-thousandths as a decimal string with two to four decimals."""
+    sign = "-" if scaled < 0 else ""
+    whole, rest = divmod(abs(scaled), 10_000)
+    decimals = f"{rest:04d}"
+    return f"{sign}{whole}.{decimals[:2]}{decimals[2:].rstrip('0')}"
+
+
+_SPECIAL = str.maketrans({"ß": "ss", "æ": "ae", "œ": "oe", "ø": "o", "ł": "l", "đ": "d", "ð": "d", "þ": "th", "ı": "i"})
+
+
+def fold(text: str) -> str:
+    """Lower case without accents and with single spaces: how text is compared in search and sorted by name."""
+    folded = unicodedata.normalize("NFKD", text.casefold()).translate(_SPECIAL)
+    return " ".join("".join(mark for mark in folded if not unicodedata.combining(mark)).split())
+
+
+class Output(Wire):
+    """A record as it is sent, everywhere the same; a field that a rule hides is null and named in `redacted`."""
+
+    id: Id
+    version: Annotated[int, Field(ge=1, le=9_007_199_254_740_991)]
+    created_at: Instant
+    created_by: Id | None
+    updated_at: Instant
+    updated_by: Id | None
+    custom: Annotated[dict[str, Any], Field(description="Custom fields by their key.")]
+    redacted: Annotated[list[Annotated[str, Field(max_length=63)]], Field(max_length=200, description="Fields hidden from the caller.")]
+
+
+class OwnedOutput(Output):
+    """Adds who a record belongs to."""
+
+    owner_id: Id | None
+    team_id: Id | None
+    territory_id: Id | None
+
+
+class Redacted(Wire):
+    """Stands for a related record that the caller may not see."""
+
+    id: Id
+    object: Annotated[str, Field(max_length=63)]
+    redacted: Literal[True]
+
+
+def updated_from(create: type[Input]) -> type[Input]:
+    """The merge patch (RFC 7396) of a create body: all optional, null only where null is a value."""
+    fields: dict[str, Any] = {}
+    for name, info in create.model_fields.items():
+        if name != "id":
+            fields[name] = (info.rebuild_annotation(), Field(default=None, validate_default=False, description=info.description))
+    name = create.__name__.removesuffix("Create") + "Update"
+    model: type[Input] = create_model(name, __base__=Input, __doc__=f"Merge patch: absent keeps, null clears. See {create.__name__}.", **fields)
+    return model
+
+
+def nullable(annotation: Any) -> bool:
+    """Whether a field's annotation admits null."""
+    return type(None) in get_args(annotation)
+
+
+def instant_text(value: datetime) -> str:
+    """RFC 3339 in UTC with Z, as orjson writes it."""
+    return value.isoformat().replace("+00:00", "Z")

@@ -1,0 +1,119 @@
+"""Shares: one row opened to one user or team, with a level, a cause and an optional end."""
+
+from datetime import datetime
+from functools import cache
+from typing import Annotated, Any, Literal
+
+import sqlalchemy as sa
+from pydantic import Field
+from sqlalchemy.dialects.postgresql import insert as upsert
+
+from crm_api.kernel.context import Context, new_id
+from crm_api.kernel.database import TENANT, Statement
+from crm_api.kernel.ledger import NOW
+from crm_api.kernel.problems import invalid, not_found
+from crm_api.kernel.record import Share
+from crm_api.kernel.repository import find, record
+from crm_api.kernel.resource import Action, Resource
+from crm_api.kernel.schema import Id, Instant, Line, Wire
+
+_SHARES = Share.__table__
+MOST = 200
+
+
+class ShareRequest(Wire):
+    """Opens the record to a user or team; a second share for the same grantee replaces the first."""
+
+    grantee_type: Literal["user", "team"]
+    grantee_id: Id
+    level: Literal["read", "write"] = "read"
+    expires_at: Instant | None = None
+    cause: Line = "manual"
+
+
+class ShareView(Wire):
+    """A share."""
+
+    id: Id
+    object: Literal["share"]
+    grantee_type: Literal["user", "team"]
+    grantee_id: Id
+    level: Literal["read", "write"]
+    cause: Line
+    granted_by: Id | None
+    created_at: Instant
+    expires_at: Instant | None
+
+
+class ShareList(Wire):
+    """The live and expired shares of a record."""
+
+    data: Annotated[list[ShareView], Field(max_length=MOST)]
+
+
+class UnshareRequest(Wire):
+    """Closes a share."""
+
+    share_id: Id
+
+
+_COLUMNS = [
+    sa.cast(column, sa.Text()).label(str(column.key)) if isinstance(column.type, sa.Uuid) else column
+    for column in (_SHARES.c[name] for name in ShareView.model_fields if name != "object")
+]
+_OBJECT = sa.bindparam("object_id", type_=sa.Uuid())
+
+
+def _bind(name: str) -> Any:
+    return sa.bindparam(name, type_=_SHARES.c[name].type)
+
+
+_VALUES = ("id", "object_type", "object_id", "grantee_type", "grantee_id", "level", "cause", "granted_by", "expires_at")
+_INSERT = upsert(_SHARES).values(tenant_id=TENANT, created_at=NOW, **{name: _bind(name) for name in _VALUES})
+_SHARE = Statement(
+    _INSERT.on_conflict_do_update(
+        index_elements=["tenant_id", "object_id", "grantee_id"],
+        set_={name: _INSERT.excluded[name] for name in ("grantee_type", "level", "cause", "granted_by", "expires_at")},
+    ).returning(*_COLUMNS)
+)
+_UNSHARE = Statement(
+    sa.delete(_SHARES).where(_SHARES.c.tenant_id == TENANT, _SHARES.c.object_id == _OBJECT, _SHARES.c.id == _bind("id")).returning(*_COLUMNS)
+)
+_LIST = Statement(
+    sa.select(*_COLUMNS).where(_SHARES.c.tenant_id == TENANT, _SHARES.c.object_id == _OBJECT).order_by(_SHARES.c.id).limit(MOST)
+)
+
+
+async def _share(ctx: Context, resource: Resource, row: Any, body: ShareRequest) -> dict[str, Any]:
+    target = ctx.kernel.catalog.by_table["principals" if body.grantee_type == "user" else "teams"]
+    if await find(ctx, target, body.grantee_id) is None:
+        raise invalid("/grantee_id", "reference_not_found", f"There is no such {body.grantee_type}.")
+    if isinstance(body.expires_at, datetime) and body.expires_at <= ctx.now:
+        raise invalid("/expires_at", "in_the_past", "The end must be in the future.")
+    values = {**body.model_dump(), "id": new_id(), "object_type": resource.singular, "object_id": row["id"], "granted_by": ctx.principal.id, "now": ctx.now}
+    found = dict((await ctx.fetch(_SHARE, values))[0])
+    await record(ctx, resource, row["id"], "share", "shared", after={"share": found})
+    return {"object": "share", **found}
+
+
+async def _unshare(ctx: Context, resource: Resource, row: Any, body: UnshareRequest) -> dict[str, Any]:
+    rows = await ctx.fetch(_UNSHARE, {"object_id": row["id"], "id": body.share_id})
+    if not rows:
+        raise not_found("share")
+    await record(ctx, resource, row["id"], "unshare", "unshared", before={"share": dict(rows[0])})
+    return {"object": "share", **dict(rows[0])}
+
+
+async def _shares(ctx: Context, resource: Resource, row: Any, body: None) -> dict[str, Any]:
+    del resource, body
+    return {"data": [{"object": "share", **dict(share)} for share in await ctx.read(_LIST, {"object_id": row["id"]})]}
+
+
+@cache
+def share_actions() -> tuple[Action, ...]:
+    """The verbs that every owned resource has; all need the permission to share."""
+    return (
+        Action("share", "Open the record to a user or team", _share, event="shared", body=ShareRequest, reply=ShareView, status=201, level="share"),
+        Action("unshare", "Close a share", _unshare, event="unshared", body=UnshareRequest, reply=ShareView, level="share"),
+        Action("shares", "List who the record was opened to", _shares, reply=ShareList, method="GET", level="share"),
+    )

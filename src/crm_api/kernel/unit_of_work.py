@@ -1,0 +1,100 @@
+"""Opens a context, runs the work in the cheapest safe way, commits or rolls back; retries lost races."""
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+import asyncpg
+from starlette.requests import Request
+
+from crm_api.kernel import idempotency
+from crm_api.kernel.context import Context, Kernel, Principal
+from crm_api.kernel.policy import Access
+
+_TRIES = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a write came to."""
+
+    item: dict[str, Any]
+    status: int
+    replayed: bool = False
+
+
+Write = Callable[[Context], Awaitable[dict[str, Any] | None]]
+
+
+async def open_context(request: Request) -> Context:
+    """Authenticates a request and gives its context; raises 401."""
+    kernel: Kernel = request.scope["crm.kernel"]
+    principal = await kernel.authenticator.authenticate(request.headers.get("authorization"), request.scope["crm.address"])
+    request.scope["crm.principal"] = principal
+    access = await kernel.authenticator.access(principal)
+    return Context(kernel, principal, access, request.scope["crm.request_id"])
+
+
+def system(kernel: Kernel, tenant_id: UUID, via: str) -> Context:
+    """A context for our own commands: every row of one tenant, no credential."""
+    return Context(kernel, Principal(tenant_id, None, "system"), Access(0, None, "system", unrestricted=True), via, via=via)
+
+
+async def transact(ctx: Context, work: Callable[[Context], Awaitable[Any]]) -> Any:
+    """Runs work in one transaction, again after a serialization failure or deadlock; dry runs are rolled back."""
+    for attempt in range(1, _TRIES + 1):
+        try:
+            async with ctx.kernel.database.transaction(ctx.principal.tenant_id, keep=not ctx.dry_run) as link:
+                ctx.link = link
+                return await work(ctx)
+        except (asyncpg.SerializationError, asyncpg.DeadlockDetectedError):
+            if attempt == _TRIES:
+                raise
+            await asyncio.sleep(random.uniform(0, 0.02 * attempt))  # noqa: S311 - spreads retries, not a secret
+        finally:
+            ctx.link = None
+    raise AssertionError
+
+
+async def write(ctx: Context, work: Write, status: int, *, single: bool) -> Outcome:
+    """Runs a write once, whatever the client repeats.
+
+    Args:
+        ctx: the request.
+        work: gives the wire object, or None when it found its idempotency key used (only with `single`).
+        status: of a first success.
+        single: the work is one statement that takes the key itself, so no transaction is needed around it.
+    """
+    try:
+        if ctx.dry_run:
+            ctx.idempotency = None
+            return Outcome(await transact(ctx, work), status)
+        if single:
+            item = await work(ctx)
+        elif ctx.idempotency is None:
+            item = await transact(ctx, work)
+        else:
+            item = await transact(ctx, lambda inner: _keyed(inner, work, status))
+    except asyncpg.LockNotAvailableError:
+        if ctx.idempotency is None:
+            raise
+        raise idempotency.in_flight() from None
+    if item is not None:
+        return Outcome(item, status)
+    replayed, stored = await idempotency.replay(ctx)
+    return Outcome(stored, replayed, replayed=True)
+
+
+async def _keyed(ctx: Context, work: Write, status: int) -> dict[str, Any] | None:
+    if not await idempotency.claim(ctx):
+        return None
+    key, ctx.idempotency = ctx.idempotency, None
+    try:
+        item = await work(ctx)
+    finally:
+        ctx.idempotency = key
+    await idempotency.keep(ctx, status, {name: value for name, value in (item or {}).items() if name not in ctx.private})
+    return item or {}

@@ -1,0 +1,272 @@
+"""Builds the statements that write a row, its ledger, its index values and its stored reply at once."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
+from sqlalchemy.dialects.postgresql import insert as upsert
+
+from crm_api.kernel.context import Context, new_id
+from crm_api.kernel.database import TENANT, Statement
+from crm_api.kernel.ledger import ACTOR, NOW, entries, image
+from crm_api.kernel.policy import access_version
+from crm_api.kernel.projection import Projection
+from crm_api.kernel.query import Plan, frame
+from crm_api.kernel.record import FieldValue, IdempotencyKey, IdempotencyReply, Tenant
+from crm_api.kernel.resource import Resource
+from crm_api.kernel.schema import fold
+
+_ID = sa.bindparam("id", type_=sa.Uuid())
+_SEPARATOR = "\x1f"
+
+
+def derived(resource: Resource, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Values with the columns that follow from them."""
+    found = dict(values)
+    for name, function in resource.derive.items():
+        if name in values:
+            found.update(function(values[name]))
+    for name, key in resource.keys.items():
+        if name in values:
+            found[str(key.key)] = None if values[name] is None else fold(values[name])
+    return found
+
+
+def new_row(ctx: Context, resource: Resource, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Every column of a new row."""
+    row = derived(resource, values)
+    row.update(resource.fixed)
+    row["id"] = values.get("id") or new_id()
+    row |= {"version": 1, "created_at": ctx.now, "updated_at": ctx.now, "created_by": ctx.principal.id,
+            "updated_by": ctx.principal.id, "created_via": ctx.via}
+    if resource.lifecycle:
+        row.setdefault(resource.lifecycle.column, resource.lifecycle.initial)
+    if resource.owned:
+        if row.get("owner_id") is None and ctx.principal.kind == "user":
+            row["owner_id"] = ctx.principal.id
+        if row.get("team_id") is None and row.get("owner_id") == ctx.principal.id:
+            row["team_id"] = ctx.access.primary_team
+    return row
+
+
+def changed_row(resource: Resource, values: Mapping[str, Any]) -> dict[str, Any]:
+    """The columns a merge writes, without version and times."""
+    return derived(resource, values)
+
+
+def piece(value: Any) -> str:
+    """The folded text of one searched field."""
+    if isinstance(value, list):
+        return " ".join(piece(item) for item in value)
+    if isinstance(value, dict):
+        return " ".join(piece(item) for item in value.values() if isinstance(item, str))
+    return "" if value is None else fold(str(value))
+
+
+def row_parameters(resource: Resource, row: Mapping[str, Any]) -> dict[str, Any]:
+    """Bind values of `source`, of the search text and of the value index."""
+    found = {f"v_{name}": value for name, value in row.items()}
+    for i, name in enumerate(resource.search):
+        if name in row:
+            found[f"s_{i}"] = piece(row[name])
+    for name, function in resource.values.items():
+        if name in row:
+            found[f"x_{name}"] = sorted({fold(value) for value in function(row[name] or [])})
+    return found
+
+
+def _bind(resource: Resource, name: str) -> Any:
+    return sa.bindparam(f"v_{name}", type_=resource.table.c[name].type)
+
+
+def source(resource: Resource, columns: frozenset[str]) -> Any:
+    """A row of parameters that predicates can be asked of, as if it were in the table."""
+    binds = [TENANT.label("tenant_id"), *(_bind(resource, name).label(name) for name in sorted(columns))]
+    return sa.select(*binds).subquery(f"new_{resource.table.name}")
+
+
+def _exists(ctx: Context, resource: Resource, column: str) -> Any:
+    target = ctx.kernel.catalog.target(resource, column)
+    if target is None:
+        return None
+    table = target.table.alias(f"ref_{column}")
+    gate = ctx.kernel.policy.gate(ctx.access, target, "read", table)
+    return sa.exists(sa.select(sa.literal(1)).select_from(table).where(table.c.id == _bind(resource, column), *gate))
+
+
+def compile_create(ctx: Context, resource: Resource, columns: frozenset[str]) -> Plan:
+    """Guard, key, row, index values, audit, outbox and reply in one statement."""
+    new = source(resource, columns)
+    conditions = [access_version()]
+    if (rule := ctx.kernel.policy.rows(ctx.access, resource, "create", new, narrow=True)) is not None:
+        conditions.append(rule)
+    for column in resource.references:
+        if column in columns and (exists := _exists(ctx, resource, column)) is not None:
+            conditions.append(sa.or_(_bind(resource, column).is_(None), exists))
+    guarded = sa.select(*new.c).where(*conditions).cte("guarded")
+    ctes: list[Any] = []
+    feed: Any = guarded
+    if ctx.idempotency is not None:
+        key = _key(guarded)
+        ctes.append(key)
+        feed = sa.join(guarded, key, sa.true())
+    names = ["tenant_id", *sorted(columns)]
+    chosen = [guarded.c[name] for name in names]
+    if resource.search:
+        names.append("search_text")
+        pieces = [sa.bindparam(f"s_{i}", type_=sa.Text()) if name in columns else sa.literal_column("''") for i, name in enumerate(resource.search)]
+        chosen.append(sa.func.concat_ws(sa.literal(_SEPARATOR, sa.Text()), *pieces))
+    projection = Projection(resource, ctx.access)
+    insert = sa.insert(resource.table).from_select(names, sa.select(*chosen).select_from(feed))
+    written = insert.returning(*projection.select(resource.table), *_facts(resource)).cte("written")
+    for name in resource.values:
+        if name in columns:
+            ctes.append(_index(resource, name, written))
+    ctes += entries(written, resource, after=written.c.image)
+    if resource.access_fields:
+        ctes.append(_moved(written))
+    if ctx.idempotency is not None:
+        ctes.append(_reply(resource, written))
+    return _plan(projection, written, ctes)
+
+
+def _facts(resource: Resource) -> list[Any]:
+    table = resource.table
+    return [table.c.id.label("row_id"), table.c.version.label("row_version"), image(resource, "new").label("image")]
+
+
+def _key(guarded: Any) -> Any:
+    table = IdempotencyKey.__table__
+    rows = sa.select(TENANT, sa.bindparam("scope", type_=sa.LargeBinary()), sa.bindparam("fingerprint", type_=sa.LargeBinary()), NOW)
+    insert = upsert(table).from_select(["tenant_id", "scope", "fingerprint", "created_at"], rows.select_from(guarded))
+    return insert.on_conflict_do_nothing().returning(table.c.scope).cte("key")
+
+
+def _reply(resource: Resource, written: Any) -> Any:
+    rows = sa.select(
+        TENANT, sa.bindparam("scope", type_=sa.LargeBinary()), sa.literal_column("201"), sa.literal(resource.singular, sa.Text()),
+        written.c.row_id, sa.true(), written.c.image, NOW,
+    ).select_from(written)
+    columns = ["tenant_id", "scope", "status", "object_type", "object_id", "raw", "image", "created_at"]
+    return sa.insert(IdempotencyReply.__table__).from_select(columns, rows).returning(sa.literal_column("1")).cte("replied")
+
+
+def _index(resource: Resource, name: str, written: Any) -> Any:
+    values = sa.func.unnest(sa.bindparam(f"x_{name}", type_=ARRAY(sa.Text()))).table_valued(sa.column("value", sa.Text()), name=f"values_{name}").render_derived()
+    rows = sa.select(TENANT, sa.literal(f"{resource.plural}.{name}", sa.Text()), values.c.value, written.c.row_id)
+    insert = upsert(FieldValue.__table__).from_select(
+        ["tenant_id", "field", "value", "object_id"], rows.select_from(sa.join(written, values, sa.true()))
+    )
+    return insert.on_conflict_do_nothing().returning(sa.literal_column("1")).cte(f"indexed_{name}")
+
+
+def _unindex(resource: Resource, name: str, written: Any) -> Any:
+    table = FieldValue.__table__
+    return (
+        sa.delete(table)
+        .where(
+            table.c.tenant_id == TENANT,
+            table.c.field == sa.literal(f"{resource.plural}.{name}", sa.Text()),
+            table.c.object_id == sa.select(written.c.row_id).scalar_subquery(),
+            table.c.value != sa.all_(sa.bindparam(f"x_{name}", type_=ARRAY(sa.Text()))),
+        )
+        .returning(sa.literal_column("1"))
+        .cte(f"unindexed_{name}")
+    )
+
+
+def compile_update(
+    ctx: Context, resource: Resource, columns: frozenset[str], references: frozenset[str], actions: tuple[str, ...], *, match: bool
+) -> Plan:
+    """A merge with its ledger in one statement; no row comes back when nothing is permitted, or nothing differs."""
+    table = resource.table
+    ordered = sorted(columns)
+    gate = ctx.kernel.policy.gate(ctx.access, resource, actions[0], table)
+    for action in actions[1:]:
+        if (rule := ctx.kernel.policy.rows(ctx.access, resource, action, table, narrow=True)) is not None:
+            gate.append(rule)
+    gate += [exists for name in references if (exists := _exists(ctx, resource, name)) is not None]
+    gate.append(sa.or_(*(table.c[name].is_distinct_from(_bind(resource, name)) for name in ordered)))
+    assignments: dict[str, Any] = {name: _bind(resource, name) for name in ordered}
+    if columns.intersection(resource.search):
+        assignments["search_text"] = _search_text(resource, columns)
+    public = [name for name in ordered if name in resource.columns]
+    ctes: list[Any] = []
+    projection, written = _update(ctx, resource, gate, assignments, match=match, public=public)
+    for name in resource.values:
+        if name in columns:
+            ctes += [_unindex(resource, name, written), _index(resource, name, written)]
+    ctes += entries(written, resource, before=written.c.before, after=written.c.after)
+    if resource.access_fields & columns:
+        ctes.append(_moved(written))
+    return _plan(projection, written, ctes)
+
+
+def _search_text(resource: Resource, columns: frozenset[str]) -> Any:
+    separator = sa.literal(_SEPARATOR, sa.Text())
+    old = resource.table.c.search_text
+    pieces = [
+        sa.bindparam(f"s_{i}", type_=sa.Text()) if name in columns else sa.func.split_part(old, separator, sa.literal_column(str(i + 1)))
+        for i, name in enumerate(resource.search)
+    ]
+    return sa.func.concat_ws(separator, *pieces)
+
+
+def _update(ctx: Context, resource: Resource, gate: list[Any], assignments: Mapping[str, Any], *, match: bool, public: list[str]) -> tuple[Projection, Any]:
+    table = resource.table
+    conditions = [table.c.id == _ID, *gate, access_version()]
+    if match:
+        conditions.append(table.c.version == sa.bindparam("if_match", type_=sa.BigInteger()))
+    projection = Projection(resource, ctx.access)
+    stamp = {"version": table.c.version + sa.literal_column("1"), "updated_at": NOW, "updated_by": ACTOR}
+    returning = [*projection.select(table), *_facts(resource), _delta(public, "old").label("before"), _delta(public, "new").label("after")]
+    written = sa.update(table).where(*conditions).values(**assignments, **stamp).returning(*returning).cte("written")
+    return projection, written
+
+
+def _delta(columns: list[str], side: str) -> Any:
+    parts = [
+        sa.literal_column(
+            f"CASE WHEN old.{name} IS DISTINCT FROM new.{name} THEN jsonb_build_object('{name}', {side}.{name}) ELSE '{{}}'::jsonb END", JSONB()
+        )
+        for name in columns
+    ]
+    found = parts[0] if parts else sa.literal_column("'{}'::jsonb", JSONB())
+    for part in parts[1:]:
+        found = found.op("||", return_type=JSONB())(part)
+    return found
+
+
+def compile_mark(ctx: Context, resource: Resource, *, deleted: bool, match: bool) -> Plan:
+    """Deletion or restoration with its ledger."""
+    gate = ctx.kernel.policy.gate(ctx.access, resource, "delete", resource.table, deleted=not deleted)
+    stamp = NOW if deleted else sa.null()
+    projection, written = _update(ctx, resource, gate, {"deleted_at": stamp}, match=match, public=[])
+    before = written.c.image if deleted else sa.literal_column("'{}'::jsonb", JSONB())
+    after = sa.literal_column("'{}'::jsonb", JSONB()) if deleted else written.c.image
+    ctes = entries(written, resource, before=before, after=after)
+    return _plan(projection, written, [*ctes, _moved(written)] if resource.access_fields else ctes)
+
+
+def _moved(written: Any) -> Any:
+    """Raises the tenant's access version with a write that changes who may see what."""
+    tenants = Tenant.__table__
+    moved = sa.update(tenants).where(tenants.c.tenant_id == TENANT, sa.exists(sa.select(written.c.row_id)))
+    return moved.values(access_version=tenants.c.access_version + sa.literal_column("1")).returning(sa.literal_column("1")).cte("moved")
+
+
+def _plan(projection: Projection, written: Any, ctes: list[Any]) -> Plan:
+    outer = frame()
+    columns = [outer.c.access_version, *(written.c[name] for name in projection.columns)]
+    statement = sa.select(*columns).select_from(outer.outerjoin(written, sa.true())).add_cte(*ctes)
+    return Plan(Statement(statement), projection, 1, 0, [])
+
+
+def compile_record(resource: Resource) -> Statement:
+    """Ledger rows for an event that leaves the row as it is."""
+    table = resource.table
+    columns = [table.c.id.label("row_id"), table.c.version.label("row_version"), image(resource, str(table.name)).label("image")]
+    found = sa.select(*columns).where(table.c.tenant_id == TENANT, table.c.id == _ID).cte("written")
+    ctes = entries(found, resource, sa.bindparam("before", type_=JSONB()), sa.bindparam("after", type_=JSONB()))
+    return Statement(sa.select(found.c.row_id).add_cte(*ctes))

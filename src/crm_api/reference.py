@@ -1,0 +1,87 @@
+"""Serves the contract: /openapi.json, the reference pages from package assets, the problem catalogue."""
+
+from functools import cache
+from importlib.resources import files
+from typing import Annotated
+
+import orjson
+from fastapi import APIRouter, Path
+from starlette.responses import Response
+
+from crm_api.catalog import CATALOG
+from crm_api.kernel.problems import CATALOGUE, not_found
+from crm_api.kernel.spec import document
+
+router = APIRouter(include_in_schema=False)
+_ASSETS = {"redoc.standalone.js": "text/javascript", "swagger-ui-bundle.js": "text/javascript", "swagger-ui.css": "text/css"}
+_CSP = (
+    "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; font-src 'self' data:; "
+    "connect-src 'self'; worker-src 'self' blob:; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
+)
+_HEADERS = {"Content-Security-Policy": _CSP, "X-Frame-Options": "DENY", "Cache-Control": "no-cache"}
+_PAGE = '<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>CRM API</title><meta name="viewport" content="width=device-width">{head}</head><body>{body}</body></html>\n'
+_START = {
+    "redoc.js": 'Redoc.init("/openapi.json", {disableSearch: false, hideDownloadButton: false}, document.getElementById("page"));\n',
+    "try.js": 'SwaggerUIBundle({url: "/openapi.json", dom_id: "#page", deepLinking: true, validatorUrl: null, persistAuthorization: false});\n',
+}
+
+
+@cache
+def openapi_bytes() -> bytes:
+    """The document as it is served."""
+    return orjson.dumps(document(CATALOG))
+
+
+@router.get("/openapi.json")
+async def openapi() -> Response:
+    """The OpenAPI document."""
+    return Response(openapi_bytes(), media_type="application/json", headers={"Cache-Control": "no-cache", "Access-Control-Allow-Origin": "*"})
+
+
+@router.get("/docs")
+async def read() -> Response:
+    """The reference, to read."""
+    body = '<div id="page"></div><script src="/docs/assets/redoc.standalone.js"></script><script src="/docs/assets/redoc.js"></script>'
+    return Response(_PAGE.format(head="", body=body), media_type="text/html", headers=_HEADERS)
+
+
+@router.get("/docs/try")
+async def call() -> Response:
+    """The reference, to call."""
+    head = '<link rel="stylesheet" href="/docs/assets/swagger-ui.css">'
+    body = '<div id="page"></div><script src="/docs/assets/swagger-ui-bundle.js"></script><script src="/docs/assets/try.js"></script>'
+    return Response(_PAGE.format(head=head, body=body), media_type="text/html", headers=_HEADERS)
+
+
+@router.get("/docs/assets/{name}")
+async def asset(name: Annotated[str, Path(max_length=60)]) -> Response:
+    """A script or style sheet of the reference pages."""
+    headers = {**_HEADERS, "Cache-Control": "public, max-age=3600"}
+    if name in _START:
+        return Response(_START[name], media_type="text/javascript", headers=headers)
+    if name not in _ASSETS:
+        raise not_found("asset")
+    return Response(_asset(name), media_type=_ASSETS[name], headers=headers)
+
+
+@cache
+def _asset(name: str) -> bytes:
+    return files("fastapi_offline").joinpath("static", name).read_bytes()
+
+
+@router.get("/problems")
+async def problems() -> Response:
+    """Every problem code."""
+    kinds = [{"code": kind.code, "status": kind.status, "title": kind.title, "retryable": kind.retryable} for kind in CATALOGUE.values()]
+    return Response(orjson.dumps({"data": kinds}), media_type="application/json")
+
+
+@router.get("/problems/{code}")
+async def problem(code: Annotated[str, Path(max_length=60)]) -> Response:
+    """One problem code."""
+    kind = CATALOGUE.get(code)
+    if kind is None:
+        raise not_found("problem code")
+    return Response(
+        orjson.dumps({"code": kind.code, "status": kind.status, "title": kind.title, "retryable": kind.retryable}), media_type="application/json"
+    )

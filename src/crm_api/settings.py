@@ -1,0 +1,90 @@
+"""Reads the environment, once, into one frozen `Settings`."""
+
+import hashlib
+import hmac
+import os
+import secrets
+from functools import lru_cache
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, SecretStr, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from crm_api.kernel.problems import ConfigurationError
+
+
+class Settings(BaseSettings):
+    """Every setting of the product; each is read from `CRM_<NAME>`. docs/settings.md is checked against this class."""
+
+    model_config = SettingsConfigDict(env_prefix="CRM_", frozen=True, extra="ignore")
+
+    environment: Literal["development", "production"] = Field(
+        "development", description="`production` refuses generated secrets and privileged database roles."
+    )
+    database_url: str | None = Field(
+        None, description="PostgreSQL 18 for the server's role. Unset: PostgreSQL is started from the installed package."
+    )
+    migrate_url: str | None = Field(
+        None, description="The same database for the role that migrates. Default: CRM_DATABASE_URL."
+    )
+    data_dir: Path = Field(Path(".data"), description="Folder of the embedded PostgreSQL and of the generated secret.")
+    secret: SecretStr | None = Field(
+        None, description="At least 32 characters; cursors, key peppers and secrets derive from it. Required in production."
+    )
+    pool_size: int = Field(8, ge=1, le=200, description="Database connections of each server process.")
+    pool_timeout: float = Field(2.0, gt=0, description="Seconds a request waits for a connection before it gets 503.")
+    statement_timeout: int = Field(5000, ge=100, description="Milliseconds any statement of a request may run.")
+    lock_timeout: int = Field(500, ge=10, description="Milliseconds a statement waits for a lock.")
+    tenant_context: Literal["session", "transaction"] = Field(
+        "session", description="`transaction` for poolers that hand connections over after each transaction."
+    )
+    max_body: int = Field(1_048_576, ge=1024, description="Bytes a request body may have.")
+    cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
+        (), description="Origins that browsers may call from, separated by commas; `*` for any."
+    )
+    trusted_proxies: Annotated[tuple[str, ...], NoDecode] = Field(
+        (), description="Addresses whose X-Forwarded-For is believed, separated by commas."
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level that is logged.")
+    log_format: Literal["json", "text"] = Field("json", description="`text` is for people at a terminal.")
+    idempotency_days: int = Field(7, ge=1, le=90, description="Days the reply under an Idempotency-Key is kept.")
+    shutdown_timeout: int = Field(20, ge=1, description="Seconds running requests get when the server stops.")
+
+    @field_validator("cors_origins", "trusted_proxies", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+    def master_secret(self) -> bytes:
+        """The secret that all processes share; generated into `data_dir` in development only."""
+        if self.secret is not None:
+            value = self.secret.get_secret_value().encode()
+            if len(value) < 32:
+                raise ConfigurationError("CRM_SECRET must have at least 32 characters.")
+            return value
+        if self.environment == "production":
+            raise ConfigurationError("CRM_SECRET is required in production: all processes must share one secret.")
+        return _generated_secret(self.data_dir / "secret")
+
+
+def _generated_secret(path: Path) -> bytes:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        return path.read_bytes()
+    with os.fdopen(handle, "wb") as file:
+        file.write(secrets.token_hex(32).encode())
+    return path.read_bytes()
+
+
+def derive_key(master: bytes, purpose: str) -> bytes:
+    """A 32-byte key for one purpose (HKDF-Expand of RFC 5869 with one block)."""
+    return hmac.new(master, purpose.encode() + b"\x01", hashlib.sha256).digest()
+
+
+@lru_cache(maxsize=1)
+def load_settings() -> Settings:
+    """The settings of this process."""
+    return Settings()

@@ -1,0 +1,76 @@
+"""Creates tenants: the row, the roles every tenant starts with, and a first administrator with a key."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from uuid import UUID
+
+import asyncpg
+
+from crm_api.domains.identity.default_roles import ADMINISTRATOR
+from crm_api.domains.identity.issue_key import IssueKey, issue_key
+from crm_api.kernel.context import Context, Kernel, new_id
+from crm_api.kernel.repository import create, load
+from crm_api.kernel.unit_of_work import system, transact
+
+
+@dataclass(frozen=True)
+class NewTenant:
+    """What the operator needs to hand over."""
+
+    tenant_id: UUID
+    administrator_id: str
+    key: str
+    roles: dict[str, str]
+
+
+async def create_tenant(kernel: Kernel, migrate_url: str, name: str, email: str, tenant_id: UUID | None = None) -> NewTenant:
+    """Creates a tenant; the row itself needs the role that owns the schema, the rest is done as the server's role."""
+    tenant_id = tenant_id or new_id()
+    connection = await asyncpg.connect(migrate_url, timeout=10)
+    try:
+        await connection.execute("SET ROLE crm_owner")
+        await connection.execute("INSERT INTO tenants (tenant_id, name, created_at) VALUES ($1, $2, $3)", tenant_id, name, datetime.now(UTC))
+    finally:
+        await connection.close()
+    ctx = system(kernel, tenant_id, "cli")
+    roles = {role: await add_role(ctx, role, grants) for role, grants in default_roles(kernel).items()}
+    administrator = await add_user(ctx, {"name": "Administrator", "email": email}, roles[ADMINISTRATOR])
+    return NewTenant(tenant_id, administrator, await add_key(ctx, administrator, "first key"), roles)
+
+
+def default_roles(kernel: Kernel) -> dict[str, list[dict[str, str]]]:
+    """Role name to its permissions, from all domains; wildcards of actions that a resource lacks are left out."""
+    found: dict[str, list[dict[str, str]]] = {}
+    known = set(kernel.catalog.permissions)
+    for domain in kernel.catalog.domains:
+        for role, grants in domain.roles.items():
+            kept = [{"permission": name, "reach": reach} for name, reach in grants if "*" in name or name in known]
+            found.setdefault(role, []).extend(kept)
+    return found
+
+
+async def add_role(ctx: Context, name: str, permissions: list[dict[str, str]]) -> str:
+    """A role's id."""
+    item = await create(ctx, ctx.kernel.catalog.resources["roles"], {"name": name, "description": None, "permissions": permissions, "field_rules": []})
+    return str((item or {})["id"])
+
+
+async def add_user(ctx: Context, values: dict[str, object], role: str) -> str:
+    """A user's id."""
+    catalog = ctx.kernel.catalog
+    whole = {"is_active": True, "title": None, "language": None, "time_zone": None, "manager_id": None, "team_id": None, **values}
+    item = await create(ctx, catalog.resources["users"], whole)
+    user = str((item or {})["id"])
+    await create(ctx, catalog.resources["role_assignments"], {"principal_id": user, "role_id": role})
+    return user
+
+
+async def add_key(ctx: Context, user: str, name: str) -> str:
+    """A key for a user; shown once."""
+    users = ctx.kernel.catalog.resources["users"]
+
+    async def work(inner: Context) -> dict[str, object]:
+        row = await load(inner, users, user, "issue_key")
+        return await issue_key(inner, users, row, IssueKey(name=name))
+
+    return str((await transact(ctx, work))["key"])
