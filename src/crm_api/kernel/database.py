@@ -21,7 +21,7 @@ TENANT = sa.bindparam("tenant", type_=sa.Uuid())
 
 Row = asyncpg.Record
 
-_DIALECT = asyncpg_dialect(json_serializer=lambda value: orjson.dumps(value).decode())  # type: ignore[no-untyped-call]
+_DIALECT = asyncpg_dialect(json_serializer=lambda value: orjson.dumps(value, option=orjson.OPT_UTC_Z).decode())  # type: ignore[no-untyped-call]
 _MISSING = object()
 
 

@@ -157,7 +157,7 @@ def _matching(resource: Resource, access: Access, listing: Listing, source: Any)
     if not listing.indexed:
         return [exact], []
     hits = sa.select(sa.func.array(sa.select(_search(resource)).scalar_subquery()).label("ids")).cte("hits")
-    ids = sa.select(hits.c.ids).scalar_subquery()
+    ids = sa.cast(sa.select(hits.c.ids).scalar_subquery(), ARRAY(sa.Uuid()))
     conditions = [sa.cast(source.c.id == sa.any_(ids), sa.Boolean)]
     if access.hides(resource.plural).intersection(resource.search):
         conditions.append(exact)

@@ -82,7 +82,7 @@ async def create(ctx: Context, resource: Resource, values: Mapping[str, Any], ev
     """Writes a row with its ledger in one statement; None when the request's idempotency key was used before."""
     ctx.kernel.policy.writable(ctx.access, resource, {name: 1 for name, value in values.items() if value not in (None, [], {})})
     row = writing.new_row(ctx, resource, values)
-    for check in resource.checks:
+    for check in resource.touched(values):
         await check.run(ctx, resource, row, None)
 
     async def run() -> tuple[Plan, list[Row]]:
@@ -153,7 +153,7 @@ async def update(
         ctx.kernel.policy.require(ctx.access, ctx.principal.scopes, resource, "transfer")
         actions = (action, "transfer")
     changed = writing.changed_row(resource, values)
-    checks = [check for check in resource.checks if check.fields.intersection(values)]
+    checks = resource.touched(values)
     if checks:
         before = await load(ctx, resource, id_, action)
         for check in checks:

@@ -184,6 +184,11 @@ class Resource:
         """Output fields that no body may set."""
         return frozenset(self.output.model_fields) - frozenset(self.create.model_fields if self.create else ())
 
+    def touched(self, values: Mapping[str, Any]) -> tuple[Check, ...]:
+        """The checks that a write of these values asks; clearing a field asks none."""
+        given = {name for name, value in values.items() if value is not None}
+        return tuple(check for check in self.checks if check.fields & given)
+
     @cached_property
     def verbs(self) -> dict[str, Action]:
         """Actions by verb."""

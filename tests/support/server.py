@@ -1,0 +1,70 @@
+"""Runs the application under uvicorn in a thread, and coroutines on its loop."""
+
+import asyncio
+import threading
+import time
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Any, TypeVar
+
+import uvicorn
+
+from crm_api import settings as settings_module
+from crm_api.app import create_app
+from crm_api.settings import Settings
+
+T = TypeVar("T")
+
+
+class LiveServer:
+    """`base_url` answers HTTP; `run` executes a coroutine on the server's loop; `kernel` is its kernel."""
+
+    def __init__(self, app_url: str, migrate_url: str, data_dir: Path, **options: Any) -> None:
+        self.migrate_url = migrate_url
+        self.settings = Settings(database_url=app_url, data_dir=data_dir, log_level="error", **options)
+        settings_module.load_settings.cache_clear()
+        settings_module.load_settings = lambda: self.settings  # type: ignore[assignment]
+        _rebind(self.settings)
+        self.edge = create_app(self.settings)
+        self._loop: asyncio.AbstractEventLoop | None = None
+        config = uvicorn.Config(self.edge, host="127.0.0.1", port=0, log_level="error", access_log=False, loop="asyncio")
+        self._server = uvicorn.Server(config)
+        self._thread = threading.Thread(target=self._serve, daemon=True)
+
+    def _serve(self) -> None:
+        async def main() -> None:
+            self._loop = asyncio.get_running_loop()
+            await self._server.serve()
+
+        asyncio.run(main())
+
+    def __enter__(self) -> "LiveServer":
+        self._thread.start()
+        deadline = time.monotonic() + 15
+        while not self._server.started:
+            if time.monotonic() > deadline or not self._thread.is_alive():
+                raise RuntimeError("the server did not start")
+            time.sleep(0.01)
+        port = self._server.servers[0].sockets[0].getsockname()[1]
+        self.base_url = f"http://127.0.0.1:{port}"
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._server.should_exit = True
+        self._thread.join(15)
+
+    @property
+    def kernel(self):
+        assert self.edge.kernel is not None
+        return self.edge.kernel
+
+    def run(self, work: Coroutine[Any, Any, T], timeout: float = 30) -> T:
+        assert self._loop is not None
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result(timeout)
+
+
+def _rebind(settings: Settings) -> None:
+    """The key module reads the process's settings; here they are the test's."""
+    from crm_api.domains.identity import credentials
+
+    credentials.load_settings = lambda: settings  # type: ignore[assignment]
