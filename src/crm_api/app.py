@@ -20,7 +20,12 @@ from crm_api.kernel.database import Database, Limits
 from crm_api.kernel.edge import Edge, problem_response
 from crm_api.kernel.policy import Policy
 from crm_api.kernel.problems import (
-    INVALID, METHOD_NOT_ALLOWED, ConfigurationError, Fault, Problem, not_found,
+    INVALID,
+    METHOD_NOT_ALLOWED,
+    ConfigurationError,
+    Fault,
+    Problem,
+    not_found,
 )
 from crm_api.kernel.router import Dispatch, mount, operations
 from crm_api.settings import Settings, derive_key, load_settings
@@ -29,7 +34,10 @@ from crm_api.settings import Settings, derive_key, load_settings
 def build_kernel(settings: Settings, url: str) -> Kernel:
     """What lives as long as the process."""
     limits = Limits(
-        size=settings.pool_size, wait_seconds=settings.pool_timeout, statement=settings.statement_timeout, lock=settings.lock_timeout,
+        size=settings.pool_size,
+        wait_seconds=settings.pool_timeout,
+        statement=settings.statement_timeout,
+        lock=settings.lock_timeout,
         local_tenant=settings.tenant_context == "transaction",
     )
     database = Database(url, limits)
@@ -65,7 +73,9 @@ def create_app(settings: Settings | None = None) -> Edge:
                 await asyncio.wait_for(identity.flush(), 2)
             await kernel.database.close()
 
-    app = FastAPI(title="CRM API", version=__version__, lifespan=lifespan, openapi_url=None, docs_url=None, redoc_url=None)
+    app = FastAPI(
+        title="CRM API", version=__version__, lifespan=lifespan, openapi_url=None, docs_url=None, redoc_url=None
+    )
     for domain in CATALOG.domains:
         app.include_router(mount(domain))
     app.include_router(reference.router)
@@ -73,7 +83,13 @@ def create_app(settings: Settings | None = None) -> Edge:
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http)
     found = [operation for resource in CATALOG.resources.values() for operation in operations(resource)]
-    edge = Edge(app, Dispatch(found), max_body=settings.max_body, origins=settings.cors_origins, proxies=settings.trusted_proxies)
+    edge = Edge(
+        app,
+        Dispatch(found),
+        max_body=settings.max_body,
+        origins=settings.cors_origins,
+        proxies=settings.trusted_proxies,
+    )
     return edge
 
 
@@ -103,6 +119,8 @@ async def _http(request: Request, error: Exception) -> Response:
         methods = sorted({*allow.replace(" ", "").split(","), "OPTIONS", *(("HEAD",) if "GET" in allow else ())})
         if request.method == "OPTIONS":
             return Response(status_code=204, headers={"Allow": ", ".join(methods)})
-        problem = Problem(METHOD_NOT_ALLOWED, f"This path takes {', '.join(methods)}.", headers={"Allow": ", ".join(methods)})
+        problem = Problem(
+            METHOD_NOT_ALLOWED, f"This path takes {', '.join(methods)}.", headers={"Allow": ", ".join(methods)}
+        )
         return problem_response(request.scope, problem)
     return problem_response(request.scope, not_found("path"))

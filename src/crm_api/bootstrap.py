@@ -94,6 +94,10 @@ async def check_server_role(url: str) -> None:
     finally:
         await connection.close()
     assert row is not None  # noqa: S101 - current_user is in pg_roles
-    for attribute, meaning in (("rolsuper", "is a superuser"), ("rolbypassrls", "bypasses row security"), ("member", "is a member of the owner")):
+    for attribute, meaning in (
+        ("rolsuper", "is a superuser"),
+        ("rolbypassrls", "bypasses row security"),
+        ("member", "is a member of the owner"),
+    ):
         if row[attribute]:
             raise ConfigurationError(f"The role in CRM_DATABASE_URL {meaning}; serve as crm_app.")

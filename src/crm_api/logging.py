@@ -24,15 +24,24 @@ def scrub(logger: Any, method: str, event: MutableMapping[str, Any]) -> MutableM
 def configure(level: str, form: str) -> None:
     """Sets up structlog, and the standard library's loggers of others."""
     number = getattr(logging, level.upper())
-    renderer: Any = structlog.processors.JSONRenderer(lambda value, **_: orjson.dumps(value, default=str)) if form == "json" else structlog.dev.ConsoleRenderer()
+    renderer: Any = (
+        structlog.processors.JSONRenderer(lambda value, **_: orjson.dumps(value, default=str))
+        if form == "json"
+        else structlog.dev.ConsoleRenderer()
+    )
     factory: Any = structlog.BytesLoggerFactory(sys.stdout.buffer) if form == "json" else structlog.PrintLoggerFactory()
     structlog.configure(
         processors=[
-            structlog.processors.add_log_level, structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.format_exc_info, scrub, renderer,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            scrub,
+            renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(number),
         logger_factory=factory,
         cache_logger_on_first_use=True,
     )
-    logging.basicConfig(level=max(number, logging.WARNING), format="%(levelname)s %(name)s %(message)s", stream=sys.stderr)
+    logging.basicConfig(
+        level=max(number, logging.WARNING), format="%(levelname)s %(name)s %(message)s", stream=sys.stderr
+    )

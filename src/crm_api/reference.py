@@ -13,7 +13,11 @@ from crm_api.kernel.problems import CATALOGUE, not_found
 from crm_api.kernel.spec import document
 
 router = APIRouter(include_in_schema=False)
-_ASSETS = {"redoc.standalone.js": "text/javascript", "swagger-ui-bundle.js": "text/javascript", "swagger-ui.css": "text/css"}
+_ASSETS = {
+    "redoc.standalone.js": "text/javascript",
+    "swagger-ui-bundle.js": "text/javascript",
+    "swagger-ui.css": "text/css",
+}
 _CSP = (
     "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; font-src 'self' data:; "
     "connect-src 'self'; worker-src 'self' blob:; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
@@ -35,7 +39,11 @@ def openapi_bytes() -> bytes:
 @router.get("/openapi.json")
 async def openapi() -> Response:
     """The OpenAPI document."""
-    return Response(openapi_bytes(), media_type="application/json", headers={"Cache-Control": "no-cache", "Access-Control-Allow-Origin": "*"})
+    return Response(
+        openapi_bytes(),
+        media_type="application/json",
+        headers={"Cache-Control": "no-cache", "Access-Control-Allow-Origin": "*"},
+    )
 
 
 @router.get("/docs")
@@ -72,7 +80,10 @@ def _asset(name: str) -> bytes:
 @router.get("/problems")
 async def problems() -> Response:
     """Every problem code."""
-    kinds = [{"code": kind.code, "status": kind.status, "title": kind.title, "retryable": kind.retryable} for kind in CATALOGUE.values()]
+    kinds = [
+        {"code": kind.code, "status": kind.status, "title": kind.title, "retryable": kind.retryable}
+        for kind in CATALOGUE.values()
+    ]
     return Response(orjson.dumps({"data": kinds}), media_type="application/json")
 
 
@@ -83,5 +94,6 @@ async def problem(code: Annotated[str, Path(max_length=60)]) -> Response:
     if kind is None:
         raise not_found("problem code")
     return Response(
-        orjson.dumps({"code": kind.code, "status": kind.status, "title": kind.title, "retryable": kind.retryable}), media_type="application/json"
+        orjson.dumps({"code": kind.code, "status": kind.status, "title": kind.title, "retryable": kind.retryable}),
+        media_type="application/json",
     )

@@ -23,14 +23,16 @@ class Settings(BaseSettings):
         "development", description="`production` refuses generated secrets and privileged database roles."
     )
     database_url: str | None = Field(
-        None, description="PostgreSQL 18 for the server's role. Unset: PostgreSQL is started from the installed package."
+        None,
+        description="PostgreSQL 18 for the server's role. Unset: PostgreSQL is started from the installed package.",
     )
     migrate_url: str | None = Field(
         None, description="The same database for the role that migrates. Default: CRM_DATABASE_URL."
     )
     data_dir: Path = Field(Path(".data"), description="Folder of the embedded PostgreSQL and of the generated secret.")
     secret: SecretStr | None = Field(
-        None, description="At least 32 characters; cursors, key peppers and secrets derive from it. Required in production."
+        None,
+        description="At least 32 characters; cursors, key peppers and secrets derive from it. Required in production.",
     )
     pool_size: int = Field(8, ge=1, le=200, description="Database connections of each server process.")
     pool_timeout: float = Field(2.0, gt=0, description="Seconds a request waits for a connection before it gets 503.")

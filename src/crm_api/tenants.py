@@ -23,13 +23,17 @@ class NewTenant:
     roles: dict[str, str]
 
 
-async def create_tenant(kernel: Kernel, migrate_url: str, name: str, email: str, tenant_id: UUID | None = None) -> NewTenant:
+async def create_tenant(
+    kernel: Kernel, migrate_url: str, name: str, email: str, tenant_id: UUID | None = None
+) -> NewTenant:
     """Creates a tenant; the row itself needs the role that owns the schema, the rest is done as the server's role."""
     tenant_id = tenant_id or new_id()
     connection = await asyncpg.connect(migrate_url, timeout=10)
     try:
         await connection.execute("SET ROLE crm_owner")
-        await connection.execute("INSERT INTO tenants (tenant_id, name, created_at) VALUES ($1, $2, $3)", tenant_id, name, datetime.now(UTC))
+        await connection.execute(
+            "INSERT INTO tenants (tenant_id, name, created_at) VALUES ($1, $2, $3)", tenant_id, name, datetime.now(UTC)
+        )
     finally:
         await connection.close()
     ctx = system(kernel, tenant_id, "cli")
@@ -51,14 +55,26 @@ def default_roles(kernel: Kernel) -> dict[str, list[dict[str, str]]]:
 
 async def add_role(ctx: Context, name: str, permissions: list[dict[str, str]]) -> str:
     """A role's id."""
-    item = await create(ctx, ctx.kernel.catalog.resources["roles"], {"name": name, "description": None, "permissions": permissions, "field_rules": []})
+    item = await create(
+        ctx,
+        ctx.kernel.catalog.resources["roles"],
+        {"name": name, "description": None, "permissions": permissions, "field_rules": []},
+    )
     return str((item or {})["id"])
 
 
 async def add_user(ctx: Context, values: dict[str, object], role: str) -> str:
     """A user's id."""
     catalog = ctx.kernel.catalog
-    whole = {"is_active": True, "title": None, "language": None, "time_zone": None, "manager_id": None, "team_id": None, **values}
+    whole = {
+        "is_active": True,
+        "title": None,
+        "language": None,
+        "time_zone": None,
+        "manager_id": None,
+        "team_id": None,
+        **values,
+    }
     item = await create(ctx, catalog.resources["users"], whole)
     user = str((item or {})["id"])
     await create(ctx, catalog.resources["role_assignments"], {"principal_id": user, "role_id": role})

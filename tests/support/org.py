@@ -53,7 +53,9 @@ class Org:
     @classmethod
     def create(cls, server: LiveServer) -> "Org":
         number = next(_numbers)
-        new = server.run(create_tenant(server.kernel, server.migrate_url, f"Tenant {number}", f"admin{number}@example.com"))
+        new = server.run(
+            create_tenant(server.kernel, server.migrate_url, f"Tenant {number}", f"admin{number}@example.com")
+        )
         org = cls(server, new.tenant_id, new.roles)
         org.people["admin"] = Person(server, new.administrator_id, new.key)
         org.person("manager", MANAGER)

@@ -27,7 +27,9 @@ class LiveServer:
         _rebind(self.settings)
         self.edge = create_app(self.settings)
         self._loop: asyncio.AbstractEventLoop | None = None
-        config = uvicorn.Config(self.edge, host="127.0.0.1", port=0, log_level="error", access_log=False, loop="asyncio")
+        config = uvicorn.Config(
+            self.edge, host="127.0.0.1", port=0, log_level="error", access_log=False, loop="asyncio"
+        )
         self._server = uvicorn.Server(config)
         self._thread = threading.Thread(target=self._serve, daemon=True)
 

@@ -30,7 +30,9 @@ def action_endpoint(resource: Resource, action: Action) -> Endpoint:
         if action.method == "GET":
             query(request, ())
             row = await repository.load(ctx, resource, id_, permission, lock=False)
-            return Response(dumps(await action.run(ctx, resource, row, None)), action.status, media_type="application/json")
+            return Response(
+                dumps(await action.run(ctx, resource, row, None)), action.status, media_type="application/json"
+            )
         ctx.dry_run = boolean(query(request, ("dry_run",)), "dry_run")
         ctx.private = action.private
         expected = if_match(request)
@@ -65,7 +67,8 @@ def edge_endpoint(resource: Resource, edge: Edge) -> Endpoint:
         del ctx, body
         if row[column] not in edge.sources:
             raise Problem(
-                TRANSITION_REFUSED, f"A {resource.singular} that is {row[column]} cannot be moved by {edge.verb}.",
+                TRANSITION_REFUSED,
+                f"A {resource.singular} that is {row[column]} cannot be moved by {edge.verb}.",
                 extra={"state": row[column], "allowed_from": sorted(edge.sources)},
             )
         return {column: edge.target}
@@ -95,10 +98,20 @@ async def transitions(ctx: Context, resource: Resource, id_: str, row: Any) -> l
     for edge in resource.lifecycle.edges:
         reasons = []
         if state not in edge.sources:
-            reasons.append({"code": "state", "detail": f"The state is {state}; it must be one of {', '.join(sorted(edge.sources))}."})
-        permitted = ctx.access.may(resource.plural, edge.verb) and await repository.find(ctx, resource, id_, action=edge.verb) is not None
+            reasons.append(
+                {
+                    "code": "state",
+                    "detail": f"The state is {state}; it must be one of {', '.join(sorted(edge.sources))}.",
+                }
+            )
+        permitted = (
+            ctx.access.may(resource.plural, edge.verb)
+            and await repository.find(ctx, resource, id_, action=edge.verb) is not None
+        )
         if not permitted:
-            reasons.append({"code": "permission", "detail": f"This needs the permission {resource.plural}:{edge.verb}."})
+            reasons.append(
+                {"code": "permission", "detail": f"This needs the permission {resource.plural}:{edge.verb}."}
+            )
         found.append({"action": edge.verb, "to": edge.target, "allowed": not reasons, "blocked_by": reasons})
     return found
 

@@ -88,7 +88,11 @@ def parse_expand(ctx: Context, resource: Resource, text: str | None) -> tuple[st
             if level == 0 and step in current.many and len(steps) == 1:
                 continue
             if step not in one:
-                raise invalid_parameter("expand", "unknown_relation", f"{path!r} cannot be expanded; one of {', '.join([*one, *current.many])}.")
+                raise invalid_parameter(
+                    "expand",
+                    "unknown_relation",
+                    f"{path!r} cannot be expanded; one of {', '.join([*one, *current.many])}.",
+                )
             if one[step][0] in ctx.access.hides(current.plural):
                 raise forbidden(f"field {current.plural}.{one[step][0]}")
             current = one[step][1]
@@ -129,8 +133,14 @@ def list_endpoint(resource: Resource) -> Endpoint:
         if count != "none" and count not in COUNT_LIMITS:
             raise invalid_parameter("count", "invalid_value", "none, estimate or exact.")
         filters = Filters(ctx.kernel.catalog, resource, ctx.access)
-        listing = Listing(from_parameters(filters, pairs), filters.values, parse_sort(resource, ctx.access, sort), limit,
-                          expand=parse_expand(ctx, resource, expand), count=count)
+        listing = Listing(
+            from_parameters(filters, pairs),
+            filters.values,
+            parse_sort(resource, ctx.access, sort),
+            limit,
+            expand=parse_expand(ctx, resource, expand),
+            count=count,
+        )
         if text is not None:
             listing.needles = needles(ctx, resource, text)
         body, next_cursor = await run(ctx, resource, listing, cursor)
@@ -154,9 +164,13 @@ def search_endpoint(resource: Resource) -> Endpoint:
         filters = Filters(ctx.kernel.catalog, resource, ctx.access)
         tree = filters.tree(body.filter) if body.filter else Group("and")
         listing = Listing(
-            tree if isinstance(tree, Group) else Group("and", (tree,)), filters.values,
-            parse_sort(resource, ctx.access, ",".join(body.sort)), body.limit,
-            expand=parse_expand(ctx, resource, ",".join(body.expand)), count=body.count, fields=_fields(resource, body.fields),
+            tree if isinstance(tree, Group) else Group("and", (tree,)),
+            filters.values,
+            parse_sort(resource, ctx.access, ",".join(body.sort)),
+            body.limit,
+            expand=parse_expand(ctx, resource, ",".join(body.expand)),
+            count=body.count,
+            fields=_fields(resource, body.fields),
         )
         if body.q is not None:
             listing.needles = needles(ctx, resource, body.q)
@@ -175,7 +189,9 @@ def _fields(resource: Resource, names: list[str] | None) -> tuple[str, ...] | No
     return tuple(sorted(set(names)))
 
 
-async def run(ctx: Context, resource: Resource, listing: Listing, cursor: str | None) -> tuple[dict[str, Any], str | None]:
+async def run(
+    ctx: Context, resource: Resource, listing: Listing, cursor: str | None
+) -> tuple[dict[str, Any], str | None]:
     """Runs a listing; gives the reply and the next cursor.
 
     Raises:
@@ -197,7 +213,9 @@ async def run(ctx: Context, resource: Resource, listing: Listing, cursor: str | 
     return _page(ctx, listing, plan, rows, binding)
 
 
-def _page(ctx: Context, listing: Listing, plan: Plan, rows: list[Row], binding: bytes) -> tuple[dict[str, Any], str | None]:
+def _page(
+    ctx: Context, listing: Listing, plan: Plan, rows: list[Row], binding: bytes
+) -> tuple[dict[str, Any], str | None]:
     data = [plan.item(row) for row in rows[: listing.limit] if plan.present(row)]
     more = len(rows) > listing.limit
     following = encode(ctx.kernel.cursor_key, binding, plan.key_values(rows[listing.limit - 1])) if more else None
@@ -216,10 +234,16 @@ async def _fetch(ctx: Context, resource: Resource, listing: Listing) -> tuple[Pl
 
 
 def _selective(resource: Resource, node: Group) -> bool:
-    return any(
-        isinstance(leaf, Leaf) and leaf.hop is None and leaf.op in ("eq", "in", "any") and (leaf.field in resource.references or leaf.field == "id" or leaf.field in resource.values)
-        for leaf in node.children
-    ) and node.op == "and"
+    return (
+        any(
+            isinstance(leaf, Leaf)
+            and leaf.hop is None
+            and leaf.op in ("eq", "in", "any")
+            and (leaf.field in resource.references or leaf.field == "id" or leaf.field in resource.values)
+            for leaf in node.children
+        )
+        and node.op == "and"
+    )
 
 
 async def _narrow(ctx: Context, resource: Resource) -> bool:
@@ -235,7 +259,15 @@ async def _narrow(ctx: Context, resource: Resource) -> bool:
 
 
 def _binding(ctx: Context, resource: Resource, listing: Listing) -> bytes:
-    parts = (resource.plural, str(ctx.principal.id), str(ctx.principal.tenant_id), listing.filter.shape, sorted(listing.values.items()), listing.sort, listing.needles)
+    parts = (
+        resource.plural,
+        str(ctx.principal.id),
+        str(ctx.principal.tenant_id),
+        listing.filter.shape,
+        sorted(listing.values.items()),
+        listing.sort,
+        listing.needles,
+    )
     return hashlib.sha256(base64.b64encode(repr(parts).encode())).digest()
 
 
@@ -271,8 +303,12 @@ async def aggregate(ctx: Context, resource: Resource, body: AggregateRequest) ->
 
     async def work() -> tuple[None, list[Row]]:
         key = ("aggregate", resource.plural, ctx.access.shape, tuple(body.group_by), measures, group.shape)
-        statement = ctx.kernel.statement(key, lambda: compile_aggregate(
-            ctx.kernel, ctx.access, resource, tuple(body.group_by), measures, group, _measure))
+        statement = ctx.kernel.statement(
+            key,
+            lambda: compile_aggregate(
+                ctx.kernel, ctx.access, resource, tuple(body.group_by), measures, group, _measure
+            ),
+        )
         return None, await ctx.read(statement, {**ctx.access.values, **filters.values, "limit": body.limit + 1})
 
     _, rows = await settled(ctx, work)
@@ -310,4 +346,10 @@ def _figure(kind: str | None, op: str, value: Any) -> Any:
         return money_text(int(value))
     if kind == "ratio":
         return ratio_text(int(value))
-    return float(value) if isinstance(value, Decimal) and op == "avg" else int(value) if isinstance(value, Decimal) else value
+    return (
+        float(value)
+        if isinstance(value, Decimal) and op == "avg"
+        else int(value)
+        if isinstance(value, Decimal)
+        else value
+    )

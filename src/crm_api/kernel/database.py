@@ -84,7 +84,8 @@ def check_tenant_bound(clause: sa.ClauseElement, unbound: frozenset[str]) -> Non
             used.add(element.table)
     targets = {alias.element for alias in used if isinstance(alias, sa.Alias)}
     loose = {
-        str(table.name) for table in used - bound - targets
+        str(table.name)
+        for table in used - bound - targets
         if "tenant_id" in table.c and table.name not in unbound and _base(table) is not None
     }
     if loose:

@@ -14,7 +14,14 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from crm_api.kernel.context import AccessMoved, Kernel, new_id
 from crm_api.kernel.problems import (
-    INTERNAL, METHOD_NOT_ALLOWED, PROBLEM_JSON, URI_TOO_LONG, Problem, from_database, not_found, unavailable,
+    INTERNAL,
+    METHOD_NOT_ALLOWED,
+    PROBLEM_JSON,
+    URI_TOO_LONG,
+    Problem,
+    from_database,
+    not_found,
+    unavailable,
 )
 from crm_api.kernel.router import Dispatch, Endpoint
 
@@ -27,7 +34,12 @@ _SECURITY = (
     (b"strict-transport-security", b"max-age=31536000"),
 )
 _PRIVATE = (b"cache-control", b"private, no-cache")
-_SECONDS = Histogram("crm_request_seconds", "Duration of requests.", ["method", "route"], buckets=(0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5))
+_SECONDS = Histogram(
+    "crm_request_seconds",
+    "Duration of requests.",
+    ["method", "route"],
+    buckets=(0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5),
+)
 _REQUESTS = Counter("crm_requests", "Requests by outcome.", ["method", "status"])
 _IN_USE = Gauge("crm_database_connections_in_use", "Database connections handed out now.")
 _CORS_HEADERS = "Authorization, Content-Type, If-Match, If-None-Match, Idempotency-Key, Prefer, X-Request-ID"
@@ -37,7 +49,9 @@ _EXPOSED = "ETag, Link, Location, Idempotency-Replayed, Retry-After, X-Request-I
 class Edge:
     """Wraps the application; every answer leaves through here."""
 
-    def __init__(self, app: ASGIApp, dispatch: Dispatch, *, max_body: int, origins: tuple[str, ...], proxies: tuple[str, ...]) -> None:
+    def __init__(
+        self, app: ASGIApp, dispatch: Dispatch, *, max_body: int, origins: tuple[str, ...], proxies: tuple[str, ...]
+    ) -> None:
         self._app = app
         self._dispatch = dispatch
         self._max_body = max_body
@@ -83,7 +97,9 @@ class Edge:
         finally:
             self._note(scope, route, status, time.perf_counter() - started)
 
-    async def _answer(self, scope: Scope, receive: Receive, send: Send, headers: dict[bytes, bytes]) -> tuple[str, Response | None]:
+    async def _answer(
+        self, scope: Scope, receive: Receive, send: Send, headers: dict[bytes, bytes]
+    ) -> tuple[str, Response | None]:
         method, path = scope["method"], scope["path"]
         try:
             if len(scope.get("raw_path") or b"") + len(scope["query_string"]) > _MAX_TARGET:
@@ -150,23 +166,38 @@ class Edge:
         if "*" not in self._origins and unquote(origin.decode("latin-1")) not in self._origins:
             return [(b"vary", b"Origin")]
         allowed = b"*" if "*" in self._origins else origin
-        return [(b"access-control-allow-origin", allowed), (b"access-control-expose-headers", _EXPOSED.encode()), (b"vary", b"Origin")]
+        return [
+            (b"access-control-allow-origin", allowed),
+            (b"access-control-expose-headers", _EXPOSED.encode()),
+            (b"vary", b"Origin"),
+        ]
 
     @staticmethod
     def _preflight() -> Response:
-        return Response(status_code=204, headers={
-            "Access-Control-Allow-Methods": "GET, HEAD, POST, PUT, PATCH, DELETE", "Access-Control-Allow-Headers": _CORS_HEADERS,
-            "Access-Control-Max-Age": "600",
-        })
+        return Response(
+            status_code=204,
+            headers={
+                "Access-Control-Allow-Methods": "GET, HEAD, POST, PUT, PATCH, DELETE",
+                "Access-Control-Allow-Headers": _CORS_HEADERS,
+                "Access-Control-Max-Age": "600",
+            },
+        )
 
     def _note(self, scope: Scope, route: str, status: int, seconds: float) -> None:
         method = scope["method"] if scope["method"] in _METHODS else "other"
-        _SECONDS.labels(method, route if route in self._dispatch.collections or route in _PROBES else "other").observe(seconds)
+        _SECONDS.labels(method, route if route in self._dispatch.collections or route in _PROBES else "other").observe(
+            seconds
+        )
         _REQUESTS.labels(method, str(status)).inc()
         principal = scope.get("crm.principal")
         log.info(
-            "request", method=scope["method"], path=scope["path"], status=status, ms=round(seconds * 1000, 2),
-            request_id=scope["crm.request_id"], tenant=str(principal.tenant_id) if principal else None,
+            "request",
+            method=scope["method"],
+            path=scope["path"],
+            status=status,
+            ms=round(seconds * 1000, 2),
+            request_id=scope["crm.request_id"],
+            tenant=str(principal.tenant_id) if principal else None,
             principal=str(principal.id) if principal else None,
         )
 

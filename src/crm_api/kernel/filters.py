@@ -93,7 +93,9 @@ class Filters:
             raise place.fault("unknown_field", f"{name!r} is not a filter of {resource.plural}.")
         self._visible(resource, name)
         if op not in OPERATORS[kind]:
-            raise place.fault("unknown_operator", f"{op!r} does not apply to {name!r}; one of {', '.join(OPERATORS[kind])}.")
+            raise place.fault(
+                "unknown_operator", f"{op!r} does not apply to {name!r}; one of {', '.join(OPERATORS[kind])}."
+            )
         parameter = f"f{len(self.values)}"
         self.values[parameter] = _typed(kind, op, raw, place, choices(resource).get(name))
         if len(self.values) > MAX_LEAVES:
@@ -118,7 +120,9 @@ class Filters:
             children = node[op]
             if not isinstance(children, list) or not children:
                 raise place.fault("invalid_filter", f"{op!r} takes a list of at least one filter.")
-            return Group(op, tuple(self.tree(child, f"{pointer}/{op}/{i}", depth + 1) for i, child in enumerate(children)))
+            return Group(
+                op, tuple(self.tree(child, f"{pointer}/{op}/{i}", depth + 1) for i, child in enumerate(children))
+            )
         if not isinstance(node.get("field"), str) or set(node) - {"field", "op", "value"}:
             raise place.fault("invalid_filter", "A comparison has field, op and value and nothing else.")
         op = node.get("op", "eq")
@@ -136,7 +140,11 @@ class Place:
 
     def fault(self, code: str, detail: str) -> Problem:
         """A 422 at this place."""
-        return invalid(self.pointer, code, detail) if self.pointer is not None else invalid_parameter(self.parameter or "", code, detail)
+        return (
+            invalid(self.pointer, code, detail)
+            if self.pointer is not None
+            else invalid_parameter(self.parameter or "", code, detail)
+        )
 
 
 @cache
@@ -255,11 +263,17 @@ def parse_instant(raw: str) -> datetime:
 
 
 _PARSERS: dict[str, Any] = {
-    "money": _decimal(10_000), "ratio": _decimal(1_000_000), "date": date.fromisoformat, "instant": parse_instant, "values": fold,
+    "money": _decimal(10_000),
+    "ratio": _decimal(1_000_000),
+    "date": date.fromisoformat,
+    "instant": parse_instant,
+    "values": fold,
 }
 
 
-def to_sql(policy: Policy, access: Access, resource: Resource, node: Leaf | Group, table: Any, *, narrow: bool) -> sa.ColumnElement[bool]:
+def to_sql(
+    policy: Policy, access: Access, resource: Resource, node: Leaf | Group, table: Any, *, narrow: bool
+) -> sa.ColumnElement[bool]:
     """The condition of a filter tree; values are parameters, and a hop goes through its target's gate."""
     if isinstance(node, Group):
         parts = [to_sql(policy, access, resource, child, table, narrow=narrow) for child in node.children]
@@ -301,7 +315,9 @@ def _indexed(resource: Resource, leaf: Leaf, table: Any) -> sa.ColumnElement[boo
     rows = FieldValue.__table__.alias(f"values_{leaf.name}")
     values = sa.bindparam(leaf.name, type_=ARRAY(sa.Text()))
     found = sa.select(rows.c.object_id).where(
-        rows.c.tenant_id == TENANT, rows.c.field == sa.literal(f"{resource.plural}.{leaf.field}", sa.Text()), rows.c.value == sa.any_(values)
+        rows.c.tenant_id == TENANT,
+        rows.c.field == sa.literal(f"{resource.plural}.{leaf.field}", sa.Text()),
+        rows.c.value == sa.any_(values),
     )
     if leaf.op == "all":
         found = found.group_by(rows.c.object_id).having(sa.func.count() == sa.func.cardinality(values))
@@ -327,5 +343,3 @@ def like(text: str, *, prefix: bool = False) -> str:
     """A LIKE pattern that finds the text literally."""
     escaped = text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
     return f"{escaped}%" if prefix else f"%{escaped}%"
-
-

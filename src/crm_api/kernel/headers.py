@@ -10,7 +10,15 @@ from pydantic import BaseModel, ValidationError
 from starlette.requests import Request
 
 from crm_api.kernel.problems import (
-    INVALID_HEADER, MALFORMED_JSON, TOO_LARGE, UNSUPPORTED_MEDIA, Fault, Problem, from_validation, invalid, invalid_parameter,
+    INVALID_HEADER,
+    MALFORMED_JSON,
+    TOO_LARGE,
+    UNSUPPORTED_MEDIA,
+    Fault,
+    Problem,
+    from_validation,
+    invalid,
+    invalid_parameter,
 )
 
 MAX_DEPTH = 32
@@ -65,7 +73,10 @@ def parse(body: bytes, model: type[Body], read_only: frozenset[str] = frozenset(
     try:
         return model.model_validate_json(body)
     except ValidationError as error:
-        if any(item["type"] == "json_invalid" for item in error.errors(include_url=False, include_input=False, include_context=False)):
+        if any(
+            item["type"] == "json_invalid"
+            for item in error.errors(include_url=False, include_input=False, include_context=False)
+        ):
             raise Problem(MALFORMED_JSON, "The body is not valid JSON.") from None
         raise from_validation(error, read_only) from None
 
@@ -158,5 +169,3 @@ def minimal(request: Request) -> bool:
 
 def _wrong(header: str, detail: str) -> Problem:
     return Problem(INVALID_HEADER, detail, [Fault("invalid_header", detail, header=header)])
-
-

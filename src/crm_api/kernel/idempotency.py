@@ -23,20 +23,33 @@ _NOW = sa.bindparam("now", type_=sa.DateTime(timezone=True))
 
 _CLAIM = Statement(
     upsert(_KEYS)
-    .values(tenant_id=TENANT, scope=_SCOPE, fingerprint=sa.bindparam("fingerprint", type_=sa.LargeBinary()), created_at=_NOW)
+    .values(
+        tenant_id=TENANT, scope=_SCOPE, fingerprint=sa.bindparam("fingerprint", type_=sa.LargeBinary()), created_at=_NOW
+    )
     .on_conflict_do_nothing()
     .returning(_KEYS.c.created_at)
 )
 _KEEP = Statement(
     sa.insert(_REPLIES).values(
-        tenant_id=TENANT, scope=_SCOPE, status=sa.bindparam("status", type_=sa.BigInteger()), created_at=_NOW,
-        object_type=sa.bindparam("object_type", type_=sa.Text()), object_id=sa.bindparam("object_id", type_=sa.Uuid()),
-        raw=sa.false(), image=sa.bindparam("image", type_=JSONB()),
+        tenant_id=TENANT,
+        scope=_SCOPE,
+        status=sa.bindparam("status", type_=sa.BigInteger()),
+        created_at=_NOW,
+        object_type=sa.bindparam("object_type", type_=sa.Text()),
+        object_id=sa.bindparam("object_id", type_=sa.Uuid()),
+        raw=sa.false(),
+        image=sa.bindparam("image", type_=JSONB()),
     )
 )
 _LOOK_UP = Statement(
-    sa.select(_KEYS.c.fingerprint, _REPLIES.c.status, _REPLIES.c.object_type, sa.cast(_REPLIES.c.object_id, sa.Text()).label("object_id"),
-              _REPLIES.c.raw, _REPLIES.c.image)
+    sa.select(
+        _KEYS.c.fingerprint,
+        _REPLIES.c.status,
+        _REPLIES.c.object_type,
+        sa.cast(_REPLIES.c.object_id, sa.Text()).label("object_id"),
+        _REPLIES.c.raw,
+        _REPLIES.c.image,
+    )
     .select_from(_KEYS.outerjoin(_REPLIES, sa.and_(_REPLIES.c.scope == _KEYS.c.scope, _REPLIES.c.tenant_id == TENANT)))
     .where(_KEYS.c.tenant_id == TENANT, _KEYS.c.scope == _SCOPE)
 )
@@ -44,7 +57,9 @@ _LOOK_UP = Statement(
 
 def identify(ctx: Context, key: str, method: str, path: str, body: bytes) -> Idempotency:
     """The key within its scope: tenant (by row security), credential, method and path."""
-    scope = hashlib.sha256(f"{ctx.principal.credential_id}\n{ctx.principal.id}\n{method}\n{path}\n{key}".encode()).digest()
+    scope = hashlib.sha256(
+        f"{ctx.principal.credential_id}\n{ctx.principal.id}\n{method}\n{path}\n{key}".encode()
+    ).digest()
     return Idempotency(scope, hashlib.sha256(body).digest())
 
 
@@ -58,10 +73,17 @@ async def claim(ctx: Context) -> bool:
 async def keep(ctx: Context, status: int, item: dict[str, Any]) -> None:
     """Stores the reply in the transaction of its effect."""
     assert ctx.idempotency is not None  # noqa: S101 - narrows the type
-    await ctx.fetch(_KEEP, {
-        "scope": ctx.idempotency.scope, "status": status, "now": ctx.now, "image": item,
-        "object_type": item.get("object", ""), "object_id": item.get("id") or UUID(int=0),
-    })
+    await ctx.fetch(
+        _KEEP,
+        {
+            "scope": ctx.idempotency.scope,
+            "status": status,
+            "now": ctx.now,
+            "image": item,
+            "object_type": item.get("object", ""),
+            "object_id": item.get("id") or UUID(int=0),
+        },
+    )
 
 
 async def replay(ctx: Context) -> tuple[int, dict[str, Any]]:

@@ -34,7 +34,9 @@ def parse_sort(resource: Resource, access: Access, text: str | None) -> tuple[Ke
     keys = [Key(part.lstrip("-"), part.startswith("-")) for part in text.split(",")]
     for key in keys:
         if key.name not in resource.sortable:
-            raise invalid_parameter("sort", "unknown_sort", f"{key.name!r} cannot be sorted by; one of {', '.join(resource.sortable)}.")
+            raise invalid_parameter(
+                "sort", "unknown_sort", f"{key.name!r} cannot be sorted by; one of {', '.join(resource.sortable)}."
+            )
         if key.name in access.hides(resource.plural):
             raise forbidden(f"field {resource.plural}.{key.name}")
     if len(keys) > MAX_SORT_KEYS or len({key.name for key in keys}) < len(keys):
@@ -83,7 +85,9 @@ def order(table: Any, resource: Resource, keys: Sequence[Key]) -> list[Any]:
     return found
 
 
-def after(table: Any, resource: Resource, keys: Sequence[Key], nulls: Sequence[bool], first: int = 0) -> sa.ColumnElement[bool]:
+def after(
+    table: Any, resource: Resource, keys: Sequence[Key], nulls: Sequence[bool], first: int = 0
+) -> sa.ColumnElement[bool]:
     """Rows behind the cursor whose values are the parameters c0, c1, ...
 
     Args:

@@ -55,7 +55,8 @@ class Access:
         form = (
             tuple(sorted((key, tuple(sorted(value))) for key, value in self.reach.items())),
             tuple(sorted((key, tuple(sorted(value))) for key, value in self.hidden.items())),
-            tuple(sorted(self.defaults.items())), self.unrestricted,
+            tuple(sorted(self.defaults.items())),
+            self.unrestricted,
         )
         return _FORMS.setdefault(form, len(_FORMS))
 
@@ -138,7 +139,9 @@ class Policy:
             conditions.append(rows)
         return conditions
 
-    def rows(self, access: Access, resource: Resource, action: str, table: Any, *, narrow: bool) -> sa.ColumnElement[bool] | None:
+    def rows(
+        self, access: Access, resource: Resource, action: str, table: Any, *, narrow: bool
+    ) -> sa.ColumnElement[bool] | None:
         """Who may act on which rows; None when all rows are open. Decided here, never as `OR true` in SQL."""
         if access.unrestricted:
             return None
@@ -174,7 +177,10 @@ class Policy:
         """Refuses a write that touches a field which is hidden or read-only for this principal."""
         closed = access.hides(resource.plural) | access.read_only.get(resource.plural, frozenset())
         if refused := closed.intersection(fields):
-            faults = [Fault("field_read_only", "You may not change this field.", pointer=f"/{name}") for name in sorted(refused)]
+            faults = [
+                Fault("field_read_only", "You may not change this field.", pointer=f"/{name}")
+                for name in sorted(refused)
+            ]
             raise Problem(FIELD_READ_ONLY, "You may not change some of these fields.", faults)
 
 
@@ -215,7 +221,9 @@ def through(column: str, plural: str) -> RowRule:
         parent = scope.policy.catalog.resources[plural].table.alias(f"{plural}_of_{table.name}")
         gate = scope.visible(plural, level, parent)
         if scope.narrow:
-            return sa.cast(own == sa.any_(sa.func.array(sa.select(parent.c.id).where(*gate).scalar_subquery())), sa.Boolean)
+            return sa.cast(
+                own == sa.any_(sa.func.array(sa.select(parent.c.id).where(*gate).scalar_subquery())), sa.Boolean
+            )
         return sa.exists(sa.select(sa.literal(1)).select_from(parent).where(parent.c.id == own, *gate).correlate(table))
 
     return RowRule(f"through:{plural}", rule)

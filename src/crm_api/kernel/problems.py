@@ -189,7 +189,9 @@ def from_database(error: BaseException, columns_of: dict[str, tuple[str, ...]]) 
     return None
 
 
-def _from_constraint(state: str, error: asyncpg.PostgresError, columns_of: dict[str, tuple[str, ...]]) -> Problem | None:
+def _from_constraint(
+    state: str, error: asyncpg.PostgresError, columns_of: dict[str, tuple[str, ...]]
+) -> Problem | None:
     name = _SHARD.sub("", getattr(error, "constraint_name", None) or "")
     column = getattr(error, "column_name", None)
     columns = columns_of.get(name) or ((column,) if column else ())
@@ -199,6 +201,9 @@ def _from_constraint(state: str, error: asyncpg.PostgresError, columns_of: dict[
         return Problem(DUPLICATE, detail, [Fault("duplicate", detail, pointer=pointer) for pointer in pointers])
     if state == "23503" and "still referenced" in (getattr(error, "detail", None) or ""):
         return Problem(IN_USE, "Other records still refer to this one.")
-    code, detail = ("reference_not_found", "There is no such record.") if state == "23503" else (
-        "constraint", f"The value breaks the rule {name or state}.")
+    code, detail = (
+        ("reference_not_found", "There is no such record.")
+        if state == "23503"
+        else ("constraint", f"The value breaks the rule {name or state}.")
+    )
     return Problem(INVALID, detail, [Fault(code, detail, pointer=pointer) for pointer in pointers])

@@ -45,7 +45,17 @@ class Listing:
     def shape(self) -> tuple[Any, ...]:
         """What the SQL depends on."""
         nulls = None if self.cursor is None else tuple(value is None for value in self.cursor)
-        return (self.filter.shape, self.sort, nulls, self.expand, self.fields, self.count, bool(self.needles), self.indexed, self.narrow)
+        return (
+            self.filter.shape,
+            self.sort,
+            nulls,
+            self.expand,
+            self.fields,
+            self.count,
+            bool(self.needles),
+            self.indexed,
+            self.narrow,
+        )
 
 
 @dataclass(slots=True)
@@ -115,7 +125,9 @@ def frame() -> Any:
     return sa.select(tenants.c.access_version).where(tenants.c.tenant_id == TENANT).subquery("frame")
 
 
-def compile_get(kernel: Kernel, access: Access, resource: Resource, expand: tuple[str, ...], action: str = "read") -> Plan:
+def compile_get(
+    kernel: Kernel, access: Access, resource: Resource, expand: tuple[str, ...], action: str = "read"
+) -> Plan:
     """One row by id, under the gate for `action`."""
     table = resource.table
     gate = kernel.policy.gate(access, resource, action, table)
@@ -135,15 +147,28 @@ def compile_list(kernel: Kernel, access: Access, resource: Resource, listing: Li
         condition += found
         extra += columns
     if listing.count != "none":
-        some = sa.select(sa.literal(1)).select_from(source).where(*condition).limit(COUNT_LIMITS[listing.count] + 1).subquery("counted")
+        some = (
+            sa.select(sa.literal(1))
+            .select_from(source)
+            .where(*condition)
+            .limit(COUNT_LIMITS[listing.count] + 1)
+            .subquery("counted")
+        )
         extra.append(sa.select(sa.func.count()).select_from(some).scalar_subquery().label("total"))
     keys = [source.c[resource.sortable[key.name].key].label(f"k{i}") for i, key in enumerate(listing.sort)]
-    columns = [*projection.select(source), *[sa.cast(key, sa.Text()).label(key.name) if isinstance(key.type, sa.Uuid) else key for key in keys]]
+    columns = [
+        *projection.select(source),
+        *[sa.cast(key, sa.Text()).label(key.name) if isinstance(key.type, sa.Uuid) else key for key in keys],
+    ]
     page = _page(resource, listing, source, columns, condition)
-    return _finish(kernel, access, resource, projection, page, listing.expand, extra, narrow=listing.narrow, keys=len(keys))
+    return _finish(
+        kernel, access, resource, projection, page, listing.expand, extra, narrow=listing.narrow, keys=len(keys)
+    )
 
 
-def _source(kernel: Kernel, access: Access, resource: Resource, listing: Listing) -> tuple[Any, list[sa.ColumnElement[bool]]]:
+def _source(
+    kernel: Kernel, access: Access, resource: Resource, listing: Listing
+) -> tuple[Any, list[sa.ColumnElement[bool]]]:
     gate = kernel.policy.gate(access, resource, "read", resource.table, narrow=listing.narrow)
     if not listing.narrow:
         return resource.table, gate
@@ -151,7 +176,9 @@ def _source(kernel: Kernel, access: Access, resource: Resource, listing: Listing
     return sa.select(resource.table).where(*gate).offset(sa.literal_column("0")).subquery("open"), []
 
 
-def _matching(resource: Resource, access: Access, listing: Listing, source: Any) -> tuple[list[sa.ColumnElement[bool]], list[Any]]:
+def _matching(
+    resource: Resource, access: Access, listing: Listing, source: Any
+) -> tuple[list[sa.ColumnElement[bool]], list[Any]]:
     text = searched_text(resource, access, source)
     exact = sa.cast(text.like(sa.all_(_NEEDLES)), sa.Boolean)
     if not listing.indexed:
@@ -175,7 +202,8 @@ def searched_text(resource: Resource, access: Access, table: Any) -> Any:
         return table.c.search_text
     pieces = [
         sa.func.split_part(table.c.search_text, sa.literal("\x1f", sa.Text()), sa.literal(i + 1, sa.Integer()))
-        for i, name in enumerate(resource.search) if name not in hidden
+        for i, name in enumerate(resource.search)
+        if name not in hidden
     ]
     return sa.func.concat_ws(sa.literal("\x1f", sa.Text()), *pieces) if pieces else sa.literal("", sa.Text())
 
@@ -191,7 +219,11 @@ def _page(resource: Resource, listing: Listing, source: Any, columns: list[Any],
         return base.order_by(*order(source, resource, keys)).limit(_LIMIT)
     rest = base.where(lead.is_(None))
     if nulls is not None and nulls[0]:
-        return rest.where(after(source, resource, keys, nulls, first=1)).order_by(*order(source, resource, keys[1:])).limit(_LIMIT)
+        return (
+            rest.where(after(source, resource, keys, nulls, first=1))
+            .order_by(*order(source, resource, keys[1:]))
+            .limit(_LIMIT)
+        )
     known = base.where(lead.is_not(None))
     if nulls is not None:
         known = known.where(after(source, resource, keys, nulls))
@@ -202,8 +234,16 @@ def _page(resource: Resource, listing: Listing, source: Any, columns: list[Any],
 
 
 def _finish(
-    kernel: Kernel, access: Access, resource: Resource, projection: Projection, page: Any,
-    expand: tuple[str, ...], extra: list[Any], *, narrow: bool, keys: int,
+    kernel: Kernel,
+    access: Access,
+    resource: Resource,
+    projection: Projection,
+    page: Any,
+    expand: tuple[str, ...],
+    extra: list[Any],
+    *,
+    narrow: bool,
+    keys: int,
 ) -> Plan:
     outer = frame()
     start = 1 + len(extra)
@@ -231,7 +271,11 @@ def _finish(
             alias = target.table.alias("to_" + "_".join(path))
             expansion = _Expansion(path, column_name, target, Projection(target, access), position)
             gate = kernel.policy.gate(access, target, "read", alias, narrow=narrow)
-            one = sa.select(*expansion.projection.select(alias)).where(alias.c.id == sa.cast(reference, sa.Uuid()), *gate).lateral("_".join(path))
+            one = (
+                sa.select(*expansion.projection.select(alias))
+                .where(alias.c.id == sa.cast(reference, sa.Uuid()), *gate)
+                .lateral("_".join(path))
+            )
             joined = joined.outerjoin(one, sa.true())
             chosen += [one.c[item].label(f"{'_'.join(path)}__{item}") for item in expansion.projection.columns]
             tables[path], owners[path] = one, target
@@ -249,15 +293,21 @@ def _paths(expand: tuple[str, ...]) -> list[tuple[str, ...]]:
     return sorted(found, key=len)
 
 
-def _many(kernel: Kernel, access: Access, parent: Resource, name: str, rows: Any, position: int) -> tuple[Any, _Expansion]:
+def _many(
+    kernel: Kernel, access: Access, parent: Resource, name: str, rows: Any, position: int
+) -> tuple[Any, _Expansion]:
     many = parent.many[name]
     child = kernel.catalog.resources[many.plural]
     projection = Projection(child, access)
     alias = child.table.alias(f"many_{name}")
     gate = kernel.policy.gate(access, child, "read", alias)
     some = (
-        sa.select(*projection.select(alias)).where(alias.c[many.column] == sa.cast(rows.c.id, sa.Uuid()), *gate)
-        .order_by(alias.c.id).limit(MANY + 1).correlate(rows).subquery(f"some_{name}")
+        sa.select(*projection.select(alias))
+        .where(alias.c[many.column] == sa.cast(rows.c.id, sa.Uuid()), *gate)
+        .order_by(alias.c.id)
+        .limit(MANY + 1)
+        .correlate(rows)
+        .subquery(f"some_{name}")
     )
     image = sa.func.jsonb_agg(sa.func.to_jsonb(sa.literal_column(f'"some_{name}"')))
     column = sa.select(image).select_from(some).scalar_subquery().label(f"many_{name}")
@@ -265,15 +315,23 @@ def _many(kernel: Kernel, access: Access, parent: Resource, name: str, rows: Any
 
 
 def compile_aggregate(
-    kernel: Kernel, access: Access, resource: Resource, group_by: tuple[str, ...], measures: tuple[tuple[str, str | None], ...],
-    filter_: Group, build: Callable[[str, Any], Any],
+    kernel: Kernel,
+    access: Access,
+    resource: Resource,
+    group_by: tuple[str, ...],
+    measures: tuple[tuple[str, str | None], ...],
+    filter_: Group,
+    build: Callable[[str, Any], Any],
 ) -> Statement:
     """Groups with measures, under the gate; each row carries the access version."""
     table = resource.table
     gate = kernel.policy.gate(access, resource, "read", table, narrow=False)
     groups = [table.c[name] for name in group_by]
     columns = [
-        *[sa.cast(column, sa.Text()).label(f"g{i}") if isinstance(column.type, sa.Uuid) else column.label(f"g{i}") for i, column in enumerate(groups)],
+        *[
+            sa.cast(column, sa.Text()).label(f"g{i}") if isinstance(column.type, sa.Uuid) else column.label(f"g{i}")
+            for i, column in enumerate(groups)
+        ],
         *[build(op, None if name is None else table.c[name]).label(f"m{i}") for i, (op, name) in enumerate(measures)],
     ]
     where = [*gate, to_sql(kernel.policy, access, resource, filter_, table, narrow=False)]

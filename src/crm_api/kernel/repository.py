@@ -11,7 +11,16 @@ from crm_api.kernel.context import Context, new_id
 from crm_api.kernel.database import TENANT, Row, Statement
 from crm_api.kernel.ledger import parameters
 from crm_api.kernel.policy import LEVEL_OF
-from crm_api.kernel.problems import FORBIDDEN, INVALID, VERSION_MISMATCH, Fault, Problem, forbidden, not_found, unavailable
+from crm_api.kernel.problems import (
+    FORBIDDEN,
+    INVALID,
+    VERSION_MISMATCH,
+    Fault,
+    Problem,
+    forbidden,
+    not_found,
+    unavailable,
+)
 from crm_api.kernel.query import Plan, compile_get, frame
 from crm_api.kernel.record import AuditEntry
 from crm_api.kernel.resource import Resource
@@ -33,7 +42,9 @@ async def settled(ctx: Context, run: Callable[[], Any]) -> tuple[Any, list[Row]]
     raise unavailable("Permissions are changing; try again.")
 
 
-async def find(ctx: Context, resource: Resource, id_: str | UUID, expand: tuple[str, ...] = (), action: str = "read") -> dict[str, Any] | None:
+async def find(
+    ctx: Context, resource: Resource, id_: str | UUID, expand: tuple[str, ...] = (), action: str = "read"
+) -> dict[str, Any] | None:
     """The wire object of a row the caller may see (or act on), or None."""
 
     async def run() -> tuple[Plan, list[Row]]:
@@ -53,12 +64,16 @@ async def get(ctx: Context, resource: Resource, id_: str | UUID, expand: tuple[s
     return item
 
 
-async def load(ctx: Context, resource: Resource, id_: str | UUID, action: str, *, deleted: bool = False, lock: bool = True) -> Row:
+async def load(
+    ctx: Context, resource: Resource, id_: str | UUID, action: str, *, deleted: bool = False, lock: bool = True
+) -> Row:
     """The raw row for a verb, locked; 404 when it cannot be seen, 403 when it may not be acted on."""
 
     async def run() -> tuple[None, list[Row]]:
         key = ("load", resource.plural, ctx.access.shape, action, deleted, lock)
-        statement = ctx.kernel.statement(key, lambda: _load_statement(ctx, resource, action, deleted=deleted, lock=lock))
+        statement = ctx.kernel.statement(
+            key, lambda: _load_statement(ctx, resource, action, deleted=deleted, lock=lock)
+        )
         return None, await ctx.fetch(statement, {**ctx.access.values, "id": id_})
 
     _, rows = await settled(ctx, run)
@@ -74,13 +89,20 @@ def _load_statement(ctx: Context, resource: Resource, action: str, *, deleted: b
     gate = ctx.kernel.policy.gate(ctx.access, resource, action, table, deleted=deleted)
     rows = sa.select(table).where(table.c.id == sa.bindparam("id", type_=sa.Uuid()), *gate)
     page = (rows.with_for_update() if lock else rows).lateral("page")
-    columns = [sa.cast(column, sa.Text()).label(column.name) if isinstance(column.type, sa.Uuid) else column for column in page.c]
+    columns = [
+        sa.cast(column, sa.Text()).label(column.name) if isinstance(column.type, sa.Uuid) else column
+        for column in page.c
+    ]
     return Statement(sa.select(outer.c.access_version, *columns).select_from(outer.outerjoin(page, sa.true())))
 
 
-async def create(ctx: Context, resource: Resource, values: Mapping[str, Any], events: tuple[str, ...] = ("created",)) -> dict[str, Any] | None:
+async def create(
+    ctx: Context, resource: Resource, values: Mapping[str, Any], events: tuple[str, ...] = ("created",)
+) -> dict[str, Any] | None:
     """Writes a row with its ledger in one statement; None when the request's idempotency key was used before."""
-    ctx.kernel.policy.writable(ctx.access, resource, {name: 1 for name, value in values.items() if value not in (None, [], {})})
+    ctx.kernel.policy.writable(
+        ctx.access, resource, {name: 1 for name, value in values.items() if value not in (None, [], {})}
+    )
     row = writing.new_row(ctx, resource, values)
     for check in resource.touched(values):
         await check.run(ctx, resource, row, None)
@@ -88,7 +110,11 @@ async def create(ctx: Context, resource: Resource, values: Mapping[str, Any], ev
     async def run() -> tuple[Plan, list[Row]]:
         key = ("create", resource.plural, ctx.access.shape, ctx.idempotency is not None, frozenset(row))
         plan = ctx.kernel.statement(key, lambda: writing.compile_create(ctx, resource, frozenset(row)))
-        parameters_ = {**ctx.access.values, **parameters(ctx, resource, "create", events), **writing.row_parameters(resource, row)}
+        parameters_ = {
+            **ctx.access.values,
+            **parameters(ctx, resource, "create", events),
+            **writing.row_parameters(resource, row),
+        }
         if ctx.idempotency is not None:
             parameters_ |= {"scope": ctx.idempotency.scope, "fingerprint": ctx.idempotency.fingerprint}
         return plan, await ctx.fetch(plan.statement, parameters_)
@@ -106,7 +132,9 @@ async def _explain_create(ctx: Context, resource: Resource, row: Mapping[str, An
     await check_references(ctx, resource, row)
     if not await _permitted(ctx, resource, row):
         raise Problem(
-            FORBIDDEN, "You may not create such a record for this owner.", extra={"permission": f"{resource.plural}:create"}
+            FORBIDDEN,
+            "You may not create such a record for this owner.",
+            extra={"permission": f"{resource.plural}:create"},
         )
 
 
@@ -131,8 +159,15 @@ async def check_references(ctx: Context, resource: Resource, values: Mapping[str
 
 
 async def update(
-    ctx: Context, resource: Resource, id_: str | UUID, values: Mapping[str, Any], *,
-    if_match: int | None = None, action: str = "update", events: tuple[str, ...] = ("updated",), by_verb: bool = False,
+    ctx: Context,
+    resource: Resource,
+    id_: str | UUID,
+    values: Mapping[str, Any],
+    *,
+    if_match: int | None = None,
+    action: str = "update",
+    events: tuple[str, ...] = ("updated",),
+    by_verb: bool = False,
 ) -> dict[str, Any]:
     """Merges values into a row with its ledger, in one statement; a merge that changes nothing writes nothing.
 
@@ -162,9 +197,17 @@ async def update(
 
     async def run() -> tuple[Plan, list[Row]]:
         key = ("update", resource.plural, ctx.access.shape, frozenset(changed), references, actions, if_match is None)
-        plan = ctx.kernel.statement(key, lambda: writing.compile_update(ctx, resource, frozenset(changed), references, actions, match=if_match is not None))
+        plan = ctx.kernel.statement(
+            key,
+            lambda: writing.compile_update(
+                ctx, resource, frozenset(changed), references, actions, match=if_match is not None
+            ),
+        )
         parameters_ = {
-            **ctx.access.values, **parameters(ctx, resource, action, events), **writing.row_parameters(resource, changed), "id": id_,
+            **ctx.access.values,
+            **parameters(ctx, resource, action, events),
+            **writing.row_parameters(resource, changed),
+            "id": id_,
         }
         if if_match is not None:
             parameters_["if_match"] = if_match
@@ -177,7 +220,12 @@ async def update(
 
 
 async def _explain_update(
-    ctx: Context, resource: Resource, id_: str | UUID, values: Mapping[str, Any], if_match: int | None, actions: tuple[str, ...]
+    ctx: Context,
+    resource: Resource,
+    id_: str | UUID,
+    values: Mapping[str, Any],
+    if_match: int | None,
+    actions: tuple[str, ...],
 ) -> dict[str, Any]:
     item = await get(ctx, resource, id_)
     for action in actions:
@@ -192,29 +240,46 @@ async def _explain_update(
 async def stale(ctx: Context, resource: Resource, id_: str | UUID, expected: int, current: int) -> Problem:
     """412 that names the present version and what changed since, as far as the caller may see it."""
     table = AuditEntry.__table__
-    statement = ctx.kernel.statement("changed_since", lambda: Statement(
-        sa.select(sa.func.jsonb_object_keys(table.c.after).label("name")).distinct().where(
-            table.c.tenant_id == TENANT, table.c.object_id == sa.bindparam("id", type_=sa.Uuid()),
-            table.c.version > sa.bindparam("version", type_=sa.BigInteger()),
-        )
-    ))
+    statement = ctx.kernel.statement(
+        "changed_since",
+        lambda: Statement(
+            sa.select(sa.func.jsonb_object_keys(table.c.after).label("name"))
+            .distinct()
+            .where(
+                table.c.tenant_id == TENANT,
+                table.c.object_id == sa.bindparam("id", type_=sa.Uuid()),
+                table.c.version > sa.bindparam("version", type_=sa.BigInteger()),
+            )
+        ),
+    )
     rows = await ctx.read(statement, {"id": id_, "version": expected})
     hidden = ctx.access.hides(resource.plural)
     changed = sorted(row["name"] for row in rows if row["name"] not in hidden)
     return Problem(
-        VERSION_MISMATCH, f"The record is at version {current}, not {expected}.",
-        extra={"current_version": current, "changed": changed}, headers={"ETag": f'"{current}"'},
+        VERSION_MISMATCH,
+        f"The record is at version {current}, not {expected}.",
+        extra={"current_version": current, "changed": changed},
+        headers={"ETag": f'"{current}"'},
     )
 
 
 async def record(
-    ctx: Context, resource: Resource, id_: str | UUID, action: str, event: str, *,
-    before: Mapping[str, Any] | None = None, after: Mapping[str, Any] | None = None,
+    ctx: Context,
+    resource: Resource,
+    id_: str | UUID,
+    action: str,
+    event: str,
+    *,
+    before: Mapping[str, Any] | None = None,
+    after: Mapping[str, Any] | None = None,
 ) -> None:
     """Audit and business event for what a verb did beside the row itself; the row is locked by `load`."""
     key = ("record", resource.plural)
     statement = ctx.kernel.statement(key, lambda: writing.compile_record(resource))
-    await ctx.fetch(statement, {**parameters(ctx, resource, action, (event,)), "id": id_, "before": before or {}, "after": after or {}})
+    await ctx.fetch(
+        statement,
+        {**parameters(ctx, resource, action, (event,)), "id": id_, "before": before or {}, "after": after or {}},
+    )
 
 
 async def delete(ctx: Context, resource: Resource, id_: str | UUID, *, if_match: int | None = None) -> None:
@@ -228,13 +293,21 @@ async def restore(ctx: Context, resource: Resource, id_: str | UUID) -> dict[str
     return item
 
 
-async def _mark(ctx: Context, resource: Resource, id_: str | UUID, if_match: int | None, *, deleted: bool) -> dict[str, Any]:
+async def _mark(
+    ctx: Context, resource: Resource, id_: str | UUID, if_match: int | None, *, deleted: bool
+) -> dict[str, Any]:
     event = "deleted" if deleted else "restored"
 
     async def run() -> tuple[Plan, list[Row]]:
         key = ("mark", resource.plural, ctx.access.shape, deleted, if_match is None)
-        plan = ctx.kernel.statement(key, lambda: writing.compile_mark(ctx, resource, deleted=deleted, match=if_match is not None))
-        parameters_ = {**ctx.access.values, **parameters(ctx, resource, "delete" if deleted else "restore", (event,)), "id": id_}
+        plan = ctx.kernel.statement(
+            key, lambda: writing.compile_mark(ctx, resource, deleted=deleted, match=if_match is not None)
+        )
+        parameters_ = {
+            **ctx.access.values,
+            **parameters(ctx, resource, "delete" if deleted else "restore", (event,)),
+            "id": id_,
+        }
         if if_match is not None:
             parameters_["if_match"] = if_match
         return plan, await ctx.fetch(plan.statement, parameters_)

@@ -26,8 +26,15 @@ ActionFunction = Callable[["Context", "Resource", Any, Any], Awaitable[Any]]
 READS = frozenset({"get", "list", "search", "aggregate"})
 ALL = READS | {"create", "update", "delete", "restore"}
 KINDS: tuple[tuple[type[Any], str], ...] = (
-    (MoneyAmount, "money"), (Ratio, "ratio"), (sa.Uuid, "id"), (sa.Boolean, "boolean"), (sa.Date, "date"),
-    (sa.DateTime, "instant"), (JSONB, "json"), (sa.Integer, "integer"), (sa.Text, "text"),
+    (MoneyAmount, "money"),
+    (Ratio, "ratio"),
+    (sa.Uuid, "id"),
+    (sa.Boolean, "boolean"),
+    (sa.Date, "date"),
+    (sa.DateTime, "instant"),
+    (JSONB, "json"),
+    (sa.Integer, "integer"),
+    (sa.Text, "text"),
 )
 
 
@@ -171,7 +178,9 @@ class Resource:
     def sortable(self) -> dict[str, Any]:
         """Sort name -> column; `id` always."""
         names = {str(column.key): column for column in self.sorts}
-        return {"id": self.table.c.id} | {name: self.table.c[self.keys.get(name, column).key] for name, column in names.items()}
+        return {"id": self.table.c.id} | {
+            name: self.table.c[self.keys.get(name, column).key] for name, column in names.items()
+        }
 
     @cached_property
     def filterable(self) -> dict[str, str]:
@@ -251,7 +260,9 @@ class Catalog:
     @cached_property
     def permissions(self) -> tuple[str, ...]:
         """Every permission there is, `resource:action`."""
-        return tuple(f"{name}:{action}" for name, resource in self.resources.items() for action in resource.permitted_actions)
+        return tuple(
+            f"{name}:{action}" for name, resource in self.resources.items() for action in resource.permitted_actions
+        )
 
     @cached_property
     def constraints(self) -> dict[str, tuple[str, ...]]:

@@ -11,7 +11,17 @@ from starlette.responses import Response
 
 from crm_api.kernel import collections, repository
 from crm_api.kernel.actions import action_endpoint, edge_endpoint, transitions_endpoint
-from crm_api.kernel.headers import boolean, idempotency_key, if_match, if_none_match, minimal, parse, query, read_body, single
+from crm_api.kernel.headers import (
+    boolean,
+    idempotency_key,
+    if_match,
+    if_none_match,
+    minimal,
+    parse,
+    query,
+    read_body,
+    single,
+)
 from crm_api.kernel.idempotency import identify
 from crm_api.kernel.problems import PRECONDITION_REQUIRED, Problem
 from crm_api.kernel.projection import dumps
@@ -46,7 +56,15 @@ def operations(resource: Resource) -> tuple[Operation, ...]:
         ("list", "GET", base, f"list_{many}", "list", collections.list_endpoint(resource), "read"),
         ("create", "POST", base, f"create_{one}", "create", _create(resource), "create"),
         ("search", "POST", f"{base}/search", f"search_{many}", "search", collections.search_endpoint(resource), "read"),
-        ("aggregate", "POST", f"{base}/aggregate", f"aggregate_{many}", "aggregate", collections.aggregate_endpoint(resource), "read"),
+        (
+            "aggregate",
+            "POST",
+            f"{base}/aggregate",
+            f"aggregate_{many}",
+            "aggregate",
+            collections.aggregate_endpoint(resource),
+            "read",
+        ),
         ("get", "GET", f"{base}/{{id}}", f"get_{one}", "get", _get(resource), "read"),
         ("update", "PATCH", f"{base}/{{id}}", f"update_{one}", "update", _update(resource), "update"),
         ("delete", "DELETE", f"{base}/{{id}}", f"delete_{one}", "delete", _delete(resource), "delete"),
@@ -54,17 +72,46 @@ def operations(resource: Resource) -> tuple[Operation, ...]:
     ]
     found = [
         Operation(method, path, operation_id, kind, resource, endpoint, f"{many}:{permission}")
-        for name, method, path, operation_id, kind, endpoint, permission in table if name in resource.operations
+        for name, method, path, operation_id, kind, endpoint, permission in table
+        if name in resource.operations
     ]
     if resource.lifecycle:
         for edge in resource.lifecycle.edges:
-            found.append(Operation("POST", f"{base}/{{id}}/{edge.verb}", f"{edge.verb}_{one}", "edge", resource,
-                                   edge_endpoint(resource, edge), f"{many}:{edge.verb}"))
-        found.append(Operation("GET", f"{base}/{{id}}/transitions", f"list_{one}_transitions", "transitions", resource,
-                               transitions_endpoint(resource), f"{many}:read"))
+            found.append(
+                Operation(
+                    "POST",
+                    f"{base}/{{id}}/{edge.verb}",
+                    f"{edge.verb}_{one}",
+                    "edge",
+                    resource,
+                    edge_endpoint(resource, edge),
+                    f"{many}:{edge.verb}",
+                )
+            )
+        found.append(
+            Operation(
+                "GET",
+                f"{base}/{{id}}/transitions",
+                f"list_{one}_transitions",
+                "transitions",
+                resource,
+                transitions_endpoint(resource),
+                f"{many}:read",
+            )
+        )
     for action in [*resource.actions, *(share_actions() if resource.owned else ())]:
-        found.append(Operation(action.method, f"{base}/{{id}}/{action.verb}", f"{action.verb}_{one}", "action", resource,
-                               action_endpoint(resource, action), f"{many}:{action.level or action.verb}", action))
+        found.append(
+            Operation(
+                action.method,
+                f"{base}/{{id}}/{action.verb}",
+                f"{action.verb}_{one}",
+                "action",
+                resource,
+                action_endpoint(resource, action),
+                f"{many}:{action.level or action.verb}",
+                action,
+            )
+        )
     return tuple(found)
 
 
@@ -75,8 +122,15 @@ def mount(domain: Domain) -> APIRouter:
         router.include_router(hand_written)
     for resource in domain.resources:
         for operation in operations(resource):
-            router.add_api_route(operation.path, operation.endpoint, methods=[operation.method], name=operation.operation_id,
-                                 operation_id=operation.operation_id, include_in_schema=False, response_model=None)
+            router.add_api_route(
+                operation.path,
+                operation.endpoint,
+                methods=[operation.method],
+                name=operation.operation_id,
+                operation_id=operation.operation_id,
+                include_in_schema=False,
+                response_model=None,
+            )
     return router
 
 
@@ -150,7 +204,9 @@ def _create(resource: Resource) -> Endpoint:
         values = parse(raw, resource.create, resource.read_only).model_dump()
         if key := idempotency_key(request):
             ctx.idempotency = identify(ctx, key, "POST", request.scope["path"], raw)
-        outcome = await write(ctx, lambda inner: repository.create(inner, resource, values), 201, single=not resource.touched(values))
+        outcome = await write(
+            ctx, lambda inner: repository.create(inner, resource, values), 201, single=not resource.touched(values)
+        )
         return reply(request, resource, outcome)
 
     return endpoint
@@ -207,7 +263,9 @@ def _restore(resource: Resource) -> Endpoint:
         id_ = collections.path_id(request, resource)
         if key := idempotency_key(request):
             ctx.idempotency = identify(ctx, key, "POST", request.scope["path"], b"")
-        outcome = await write(ctx, lambda inner: repository.restore(inner, resource, id_), 200, single=ctx.idempotency is None)
+        outcome = await write(
+            ctx, lambda inner: repository.restore(inner, resource, id_), 200, single=ctx.idempotency is None
+        )
         return reply(request, resource, outcome)
 
     return endpoint

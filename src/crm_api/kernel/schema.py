@@ -10,7 +10,16 @@ import phonenumbers
 from babel import Locale
 from babel.numbers import get_currency_name, list_currencies
 from email_validator import EmailNotValidError, validate_email
-from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, create_model
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    WithJsonSchema,
+    create_model,
+)
 from pydantic_core import PydanticCustomError
 
 UUID_PATTERN = "^[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}$"
@@ -22,7 +31,9 @@ _E164 = r"^\+[1-9][0-9]{3,14}$"
 class Wire(BaseModel):
     """Anything in a body: unknown fields are refused, types are not coerced."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, str_strip_whitespace=True, hide_input_in_errors=True)
+    model_config = ConfigDict(
+        extra="forbid", strict=True, frozen=True, str_strip_whitespace=True, hide_input_in_errors=True
+    )
 
 
 class Input(Wire):
@@ -33,7 +44,9 @@ def _money(value: Any) -> Decimal:
     if isinstance(value, Decimal):
         return value
     if not isinstance(value, str) or not _MONEY.fullmatch(value):
-        raise PydanticCustomError("invalid_money", "An amount is a decimal string such as \"1234.50\", with at most 4 decimals.")
+        raise PydanticCustomError(
+            "invalid_money", 'An amount is a decimal string such as "1234.50", with at most 4 decimals.'
+        )
     return Decimal(value)
 
 
@@ -46,27 +59,39 @@ def _email(value: str) -> str:
 
 def _country(value: str) -> str:
     if value not in _COUNTRIES:
-        raise PydanticCustomError("invalid_country", "A country is an ISO 3166-1 alpha-2 code such as \"DE\".")
+        raise PydanticCustomError("invalid_country", 'A country is an ISO 3166-1 alpha-2 code such as "DE".')
     return value
 
 
 def _currency(value: str) -> str:
     if value not in _CURRENCIES:
-        raise PydanticCustomError("invalid_currency", "A currency is an ISO 4217 code such as \"EUR\".")
+        raise PydanticCustomError("invalid_currency", 'A currency is an ISO 4217 code such as "EUR".')
     return value
 
 
-_COUNTRIES = frozenset(code for code in Locale("en").territories if re.fullmatch("[A-Z]{2}", code)) - {"EU", "EZ", "UN", "XA", "XB", "ZZ", "QO"}
+_COUNTRIES = frozenset(code for code in Locale("en").territories if re.fullmatch("[A-Z]{2}", code)) - {
+    "EU",
+    "EZ",
+    "UN",
+    "XA",
+    "XB",
+    "ZZ",
+    "QO",
+}
 _CURRENCIES = frozenset(code for code in list_currencies() if get_currency_name(code, locale="en"))
 
-Id = Annotated[str, Field(pattern=UUID_PATTERN, min_length=36, max_length=36, examples=["019aa1c2-7d3e-7c41-b1f2-3f6d1b0a9e55"])]
+Id = Annotated[
+    str, Field(pattern=UUID_PATTERN, min_length=36, max_length=36, examples=["019aa1c2-7d3e-7c41-b1f2-3f6d1b0a9e55"])
+]
 Name = Annotated[str, Field(min_length=1, max_length=200)]
 Line = Annotated[str, Field(min_length=1, max_length=500)]
 Paragraph = Annotated[str, Field(min_length=1, max_length=10_000)]
 Code = Annotated[str, Field(pattern="^[a-z][a-z0-9_]{0,62}$", min_length=1, max_length=63)]
 Tag = Annotated[str, Field(min_length=1, max_length=60)]
 Url = Annotated[str, Field(pattern=r"^https?://[^\s<>\"]+$", min_length=8, max_length=2000)]
-Email = Annotated[str, Field(min_length=3, max_length=254, json_schema_extra={"format": "email"}), AfterValidator(_email)]
+Email = Annotated[
+    str, Field(min_length=3, max_length=254, json_schema_extra={"format": "email"}), AfterValidator(_email)
+]
 Country = Annotated[str, Field(pattern="^[A-Z]{2}$", min_length=2, max_length=2), AfterValidator(_country)]
 Currency = Annotated[str, Field(pattern="^[A-Z]{3}$", min_length=3, max_length=3), AfterValidator(_currency)]
 Language = Annotated[str, Field(pattern="^[a-z]{2,3}(-[A-Z]{2})?$", min_length=2, max_length=6)]
@@ -75,7 +100,9 @@ Instant = Annotated[AwareDatetime, WithJsonSchema({"type": "string", "format": "
 Money = Annotated[
     Decimal,
     BeforeValidator(_money),
-    WithJsonSchema({"type": "string", "pattern": _MONEY_PATTERN, "minLength": 1, "maxLength": 20, "examples": ["1234.50"]}),
+    WithJsonSchema(
+        {"type": "string", "pattern": _MONEY_PATTERN, "minLength": 1, "maxLength": 20, "examples": ["1234.50"]}
+    ),
 ]
 Count = Annotated[int, Field(ge=0, le=2_000_000_000)]
 
@@ -92,7 +119,9 @@ def e164(number: str, country: str | None) -> str:
             return str(phonenumbers.format_number(parsed, phonenumbers.PhoneNumberFormat.E164))
     except phonenumbers.NumberParseException:
         pass
-    raise PydanticCustomError("invalid_phone", "This is not a valid phone number; write it as +4930123456 or give its country.")
+    raise PydanticCustomError(
+        "invalid_phone", "This is not a valid phone number; write it as +4930123456 or give its country."
+    )
 
 
 def money_text(scaled: int) -> str:
@@ -122,7 +151,9 @@ class Output(Wire):
     updated_at: Instant
     updated_by: Id | None
     custom: Annotated[dict[str, Any], Field(description="Custom fields by their key.")]
-    redacted: Annotated[list[Annotated[str, Field(max_length=63)]], Field(max_length=200, description="Fields hidden from the caller.")]
+    redacted: Annotated[
+        list[Annotated[str, Field(max_length=63)]], Field(max_length=200, description="Fields hidden from the caller.")
+    ]
 
 
 class OwnedOutput(Output):
@@ -146,9 +177,14 @@ def updated_from(create: type[Input]) -> type[Input]:
     fields: dict[str, Any] = {}
     for name, info in create.model_fields.items():
         if name != "id":
-            fields[name] = (info.rebuild_annotation(), Field(default=None, validate_default=False, description=info.description))
+            fields[name] = (
+                info.rebuild_annotation(),
+                Field(default=None, validate_default=False, description=info.description),
+            )
     name = create.__name__.removesuffix("Create") + "Update"
-    model: type[Input] = create_model(name, __base__=Input, __doc__=f"Merge patch: absent keeps, null clears. See {create.__name__}.", **fields)
+    model: type[Input] = create_model(
+        name, __base__=Input, __doc__=f"Merge patch: absent keeps, null clears. See {create.__name__}.", **fields
+    )
     return model
 
 

@@ -77,10 +77,15 @@ _SHARE = Statement(
     ).returning(*_COLUMNS)
 )
 _UNSHARE = Statement(
-    sa.delete(_SHARES).where(_SHARES.c.tenant_id == TENANT, _SHARES.c.object_id == _OBJECT, _SHARES.c.id == _bind("id")).returning(*_COLUMNS)
+    sa.delete(_SHARES)
+    .where(_SHARES.c.tenant_id == TENANT, _SHARES.c.object_id == _OBJECT, _SHARES.c.id == _bind("id"))
+    .returning(*_COLUMNS)
 )
 _LIST = Statement(
-    sa.select(*_COLUMNS).where(_SHARES.c.tenant_id == TENANT, _SHARES.c.object_id == _OBJECT).order_by(_SHARES.c.id).limit(MOST)
+    sa.select(*_COLUMNS)
+    .where(_SHARES.c.tenant_id == TENANT, _SHARES.c.object_id == _OBJECT)
+    .order_by(_SHARES.c.id)
+    .limit(MOST)
 )
 
 
@@ -90,7 +95,14 @@ async def _share(ctx: Context, resource: Resource, row: Any, body: ShareRequest)
         raise invalid("/grantee_id", "reference_not_found", f"There is no such {body.grantee_type}.")
     if isinstance(body.expires_at, datetime) and body.expires_at <= ctx.now:
         raise invalid("/expires_at", "in_the_past", "The end must be in the future.")
-    values = {**body.model_dump(), "id": new_id(), "object_type": resource.singular, "object_id": row["id"], "granted_by": ctx.principal.id, "now": ctx.now}
+    values = {
+        **body.model_dump(),
+        "id": new_id(),
+        "object_type": resource.singular,
+        "object_id": row["id"],
+        "granted_by": ctx.principal.id,
+        "now": ctx.now,
+    }
     found = dict((await ctx.fetch(_SHARE, values))[0])
     await record(ctx, resource, row["id"], "share", "shared", after={"share": found})
     return {"object": "share", **found}
@@ -113,7 +125,18 @@ async def _shares(ctx: Context, resource: Resource, row: Any, body: None) -> dic
 def share_actions() -> tuple[Action, ...]:
     """The verbs that every owned resource has; all need the permission to share."""
     return (
-        Action("share", "Open the record to a user or team", _share, event="shared", body=ShareRequest, reply=ShareView, status=201, level="share"),
-        Action("unshare", "Close a share", _unshare, event="unshared", body=UnshareRequest, reply=ShareView, level="share"),
+        Action(
+            "share",
+            "Open the record to a user or team",
+            _share,
+            event="shared",
+            body=ShareRequest,
+            reply=ShareView,
+            status=201,
+            level="share",
+        ),
+        Action(
+            "unshare", "Close a share", _unshare, event="unshared", body=UnshareRequest, reply=ShareView, level="share"
+        ),
         Action("shares", "List who the record was opened to", _shares, reply=ShareList, method="GET", level="share"),
     )

@@ -16,16 +16,26 @@ MAX_DEPTH = 64
 def acyclic(column: str) -> CheckFunction:
     """A check for a column that points to the same table."""
 
-    async def check(ctx: Context, resource: Resource, values: Mapping[str, Any], before: Mapping[str, Any] | None) -> None:
+    async def check(
+        ctx: Context, resource: Resource, values: Mapping[str, Any], before: Mapping[str, Any] | None
+    ) -> None:
         parent = values.get(column)
         if parent is None:
             return
         row_id = str(before["id"] if before is not None else values["id"])
-        statement = ctx.kernel.statement(("ancestors", resource.table.name, column), lambda: _ancestors(resource, column))
-        rows = await ctx.fetch(statement, {"parent": parent, "lock": f"{ctx.principal.tenant_id}:{resource.table.name}.{column}"})
+        statement = ctx.kernel.statement(
+            ("ancestors", resource.table.name, column), lambda: _ancestors(resource, column)
+        )
+        rows = await ctx.fetch(
+            statement, {"parent": parent, "lock": f"{ctx.principal.tenant_id}:{resource.table.name}.{column}"}
+        )
         chain = [row["id"] for row in rows]
         if row_id.lower() in chain or len(chain) > MAX_DEPTH:
-            detail = "The record would become its own ancestor." if row_id.lower() in chain else f"The tree has at most {MAX_DEPTH} levels."
+            detail = (
+                "The record would become its own ancestor."
+                if row_id.lower() in chain
+                else f"The tree has at most {MAX_DEPTH} levels."
+            )
             raise Problem(CYCLE, detail, [Fault("cycle", detail, pointer=f"/{column}")])
 
     return check
@@ -34,10 +44,17 @@ def acyclic(column: str) -> CheckFunction:
 def _ancestors(resource: Resource, column: str) -> Statement:
     """The chain of parents, read after taking the tenant's lock on this tree: one writer at a time changes its shape."""
     table = resource.table
-    lock = sa.select(sa.func.pg_advisory_xact_lock(sa.func.hashtextextended(sa.bindparam("lock", type_=sa.Text()), sa.literal_column("0")))).cte("lock")
-    up = sa.select(table.c.id, table.c[column].label("up"), sa.literal_column("1").label("depth")).select_from(sa.join(table, lock, sa.true())).where(
-        table.c.tenant_id == TENANT, table.c.id == sa.bindparam("parent", type_=sa.Uuid())
-    ).cte("chain", recursive=True)
+    lock = sa.select(
+        sa.func.pg_advisory_xact_lock(
+            sa.func.hashtextextended(sa.bindparam("lock", type_=sa.Text()), sa.literal_column("0"))
+        )
+    ).cte("lock")
+    up = (
+        sa.select(table.c.id, table.c[column].label("up"), sa.literal_column("1").label("depth"))
+        .select_from(sa.join(table, lock, sa.true()))
+        .where(table.c.tenant_id == TENANT, table.c.id == sa.bindparam("parent", type_=sa.Uuid()))
+        .cte("chain", recursive=True)
+    )
     above = table.alias("above")
     up = up.union_all(
         sa.select(above.c.id, above.c[column], up.c.depth + sa.literal_column("1")).where(

@@ -32,7 +32,9 @@ Write = Callable[[Context], Awaitable[dict[str, Any] | None]]
 async def open_context(request: Request) -> Context:
     """Authenticates a request and gives its context; raises 401."""
     kernel: Kernel = request.scope["crm.kernel"]
-    principal = await kernel.authenticator.authenticate(request.headers.get("authorization"), request.scope["crm.address"])
+    principal = await kernel.authenticator.authenticate(
+        request.headers.get("authorization"), request.scope["crm.address"]
+    )
     request.scope["crm.principal"] = principal
     access = await kernel.authenticator.access(principal)
     return Context(kernel, principal, access, request.scope["crm.request_id"])
@@ -40,7 +42,9 @@ async def open_context(request: Request) -> Context:
 
 def system(kernel: Kernel, tenant_id: UUID, via: str) -> Context:
     """A context for our own commands: every row of one tenant, no credential."""
-    return Context(kernel, Principal(tenant_id, None, "system"), Access(0, None, "system", unrestricted=True), via, via=via)
+    return Context(
+        kernel, Principal(tenant_id, None, "system"), Access(0, None, "system", unrestricted=True), via, via=via
+    )
 
 
 async def transact(ctx: Context, work: Callable[[Context], Awaitable[Any]]) -> Any:
@@ -96,5 +100,7 @@ async def _keyed(ctx: Context, work: Write, status: int) -> dict[str, Any] | Non
         item = await work(ctx)
     finally:
         ctx.idempotency = key
-    await idempotency.keep(ctx, status, {name: value for name, value in (item or {}).items() if name not in ctx.private})
+    await idempotency.keep(
+        ctx, status, {name: value for name, value in (item or {}).items() if name not in ctx.private}
+    )
     return item or {}

@@ -38,8 +38,14 @@ def new_row(ctx: Context, resource: Resource, values: Mapping[str, Any]) -> dict
     row = derived(resource, values)
     row.update(resource.fixed)
     row["id"] = values.get("id") or new_id()
-    row |= {"version": 1, "created_at": ctx.now, "updated_at": ctx.now, "created_by": ctx.principal.id,
-            "updated_by": ctx.principal.id, "created_via": ctx.via}
+    row |= {
+        "version": 1,
+        "created_at": ctx.now,
+        "updated_at": ctx.now,
+        "created_by": ctx.principal.id,
+        "updated_by": ctx.principal.id,
+        "created_via": ctx.via,
+    }
     if resource.lifecycle:
         row.setdefault(resource.lifecycle.column, resource.lifecycle.initial)
     if resource.owned:
@@ -115,7 +121,10 @@ def compile_create(ctx: Context, resource: Resource, columns: frozenset[str]) ->
     chosen = [guarded.c[name] for name in names]
     if resource.search:
         names.append("search_text")
-        pieces = [sa.bindparam(f"s_{i}", type_=sa.Text()) if name in columns else sa.literal_column("''") for i, name in enumerate(resource.search)]
+        pieces = [
+            sa.bindparam(f"s_{i}", type_=sa.Text()) if name in columns else sa.literal_column("''")
+            for i, name in enumerate(resource.search)
+        ]
         chosen.append(sa.func.concat_ws(sa.literal(_SEPARATOR, sa.Text()), *pieces))
     projection = Projection(resource, ctx.access)
     insert = sa.insert(resource.table).from_select(names, sa.select(*chosen).select_from(feed))
@@ -138,22 +147,39 @@ def _facts(resource: Resource) -> list[Any]:
 
 def _key(guarded: Any) -> Any:
     table = IdempotencyKey.__table__
-    rows = sa.select(TENANT, sa.bindparam("scope", type_=sa.LargeBinary()), sa.bindparam("fingerprint", type_=sa.LargeBinary()), NOW)
+    rows = sa.select(
+        TENANT, sa.bindparam("scope", type_=sa.LargeBinary()), sa.bindparam("fingerprint", type_=sa.LargeBinary()), NOW
+    )
     insert = upsert(table).from_select(["tenant_id", "scope", "fingerprint", "created_at"], rows.select_from(guarded))
     return insert.on_conflict_do_nothing().returning(table.c.scope).cte("key")
 
 
 def _reply(resource: Resource, written: Any) -> Any:
     rows = sa.select(
-        TENANT, sa.bindparam("scope", type_=sa.LargeBinary()), sa.literal_column("201"), sa.literal(resource.singular, sa.Text()),
-        written.c.row_id, sa.true(), written.c.image, NOW,
+        TENANT,
+        sa.bindparam("scope", type_=sa.LargeBinary()),
+        sa.literal_column("201"),
+        sa.literal(resource.singular, sa.Text()),
+        written.c.row_id,
+        sa.true(),
+        written.c.image,
+        NOW,
     ).select_from(written)
     columns = ["tenant_id", "scope", "status", "object_type", "object_id", "raw", "image", "created_at"]
-    return sa.insert(IdempotencyReply.__table__).from_select(columns, rows).returning(sa.literal_column("1")).cte("replied")
+    return (
+        sa.insert(IdempotencyReply.__table__)
+        .from_select(columns, rows)
+        .returning(sa.literal_column("1"))
+        .cte("replied")
+    )
 
 
 def _index(resource: Resource, name: str, written: Any) -> Any:
-    values = sa.func.unnest(sa.bindparam(f"x_{name}", type_=ARRAY(sa.Text()))).table_valued(sa.column("value", sa.Text()), name=f"values_{name}").render_derived()
+    values = (
+        sa.func.unnest(sa.bindparam(f"x_{name}", type_=ARRAY(sa.Text())))
+        .table_valued(sa.column("value", sa.Text()), name=f"values_{name}")
+        .render_derived()
+    )
     rows = sa.select(TENANT, sa.literal(f"{resource.plural}.{name}", sa.Text()), values.c.value, written.c.row_id)
     insert = upsert(FieldValue.__table__).from_select(
         ["tenant_id", "field", "value", "object_id"], rows.select_from(sa.join(written, values, sa.true()))
@@ -177,7 +203,13 @@ def _unindex(resource: Resource, name: str, written: Any) -> Any:
 
 
 def compile_update(
-    ctx: Context, resource: Resource, columns: frozenset[str], references: frozenset[str], actions: tuple[str, ...], *, match: bool
+    ctx: Context,
+    resource: Resource,
+    columns: frozenset[str],
+    references: frozenset[str],
+    actions: tuple[str, ...],
+    *,
+    match: bool,
 ) -> Plan:
     """A merge with its ledger in one statement; no row comes back when nothing is permitted, or nothing differs."""
     table = resource.table
@@ -207,20 +239,29 @@ def _search_text(resource: Resource, columns: frozenset[str]) -> Any:
     separator = sa.literal(_SEPARATOR, sa.Text())
     old = resource.table.c.search_text
     pieces = [
-        sa.bindparam(f"s_{i}", type_=sa.Text()) if name in columns else sa.func.split_part(old, separator, sa.literal_column(str(i + 1)))
+        sa.bindparam(f"s_{i}", type_=sa.Text())
+        if name in columns
+        else sa.func.split_part(old, separator, sa.literal_column(str(i + 1)))
         for i, name in enumerate(resource.search)
     ]
     return sa.func.concat_ws(separator, *pieces)
 
 
-def _update(ctx: Context, resource: Resource, gate: list[Any], assignments: Mapping[str, Any], *, match: bool, public: list[str]) -> tuple[Projection, Any]:
+def _update(
+    ctx: Context, resource: Resource, gate: list[Any], assignments: Mapping[str, Any], *, match: bool, public: list[str]
+) -> tuple[Projection, Any]:
     table = resource.table
     conditions = [table.c.id == _ID, *gate, access_version()]
     if match:
         conditions.append(table.c.version == sa.bindparam("if_match", type_=sa.BigInteger()))
     projection = Projection(resource, ctx.access)
     stamp = {"version": table.c.version + sa.literal_column("1"), "updated_at": NOW, "updated_by": ACTOR}
-    returning = [*projection.select(table), *_facts(resource), _delta(public, "old").label("before"), _delta(public, "new").label("after")]
+    returning = [
+        *projection.select(table),
+        *_facts(resource),
+        _delta(public, "old").label("before"),
+        _delta(public, "new").label("after"),
+    ]
     written = sa.update(table).where(*conditions).values(**assignments, **stamp).returning(*returning).cte("written")
     return projection, written
 
@@ -228,7 +269,8 @@ def _update(ctx: Context, resource: Resource, gate: list[Any], assignments: Mapp
 def _delta(columns: list[str], side: str) -> Any:
     parts = [
         sa.literal_column(
-            f"CASE WHEN old.{name} IS DISTINCT FROM new.{name} THEN jsonb_build_object('{name}', {side}.{name}) ELSE '{{}}'::jsonb END", JSONB()
+            f"CASE WHEN old.{name} IS DISTINCT FROM new.{name} THEN jsonb_build_object('{name}', {side}.{name}) ELSE '{{}}'::jsonb END",
+            JSONB(),
         )
         for name in columns
     ]
@@ -253,7 +295,11 @@ def _moved(written: Any) -> Any:
     """Raises the tenant's access version with a write that changes who may see what."""
     tenants = Tenant.__table__
     moved = sa.update(tenants).where(tenants.c.tenant_id == TENANT, sa.exists(sa.select(written.c.row_id)))
-    return moved.values(access_version=tenants.c.access_version + sa.literal_column("1")).returning(sa.literal_column("1")).cte("moved")
+    return (
+        moved.values(access_version=tenants.c.access_version + sa.literal_column("1"))
+        .returning(sa.literal_column("1"))
+        .cte("moved")
+    )
 
 
 def _plan(projection: Projection, written: Any, ctes: list[Any]) -> Plan:
@@ -266,7 +312,11 @@ def _plan(projection: Projection, written: Any, ctes: list[Any]) -> Plan:
 def compile_record(resource: Resource) -> Statement:
     """Ledger rows for an event that leaves the row as it is."""
     table = resource.table
-    columns = [table.c.id.label("row_id"), table.c.version.label("row_version"), image(resource, str(table.name)).label("image")]
+    columns = [
+        table.c.id.label("row_id"),
+        table.c.version.label("row_version"),
+        image(resource, str(table.name)).label("image"),
+    ]
     found = sa.select(*columns).where(table.c.tenant_id == TENANT, table.c.id == _ID).cte("written")
     ctes = entries(found, resource, sa.bindparam("before", type_=JSONB()), sa.bindparam("after", type_=JSONB()))
     return Statement(sa.select(found.c.row_id).add_cte(*ctes))

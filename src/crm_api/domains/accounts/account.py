@@ -10,20 +10,44 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from crm_api.domains.accounts.block import BLOCK, UNBLOCK
 from crm_api.domains.accounts.contact_points import (
-    AddressList, EmailList, PhoneInputList, PhoneList, addresses_of, numbers_of, primary_address, stored_phones,
+    AddressList,
+    EmailList,
+    PhoneInputList,
+    PhoneList,
+    addresses_of,
+    numbers_of,
+    primary_address,
+    stored_phones,
 )
 from crm_api.domains.accounts.policy import IN_ACCOUNT_TEAM
 from crm_api.kernel.lifecycle import Lifecycle, edge
 from crm_api.kernel.record import Entity, MoneyAmount, Owned, one_of, ownership, reference, sortable
 from crm_api.kernel.resource import Check, Resource, ToMany
-from crm_api.kernel.schema import Count, Country, Currency, Id, Input, Line, Money, Name, OwnedOutput, Paragraph, Tag, Url
+from crm_api.kernel.schema import (
+    Count,
+    Country,
+    Currency,
+    Id,
+    Input,
+    Line,
+    Money,
+    Name,
+    OwnedOutput,
+    Paragraph,
+    Tag,
+    Url,
+)
 from crm_api.kernel.tree import acyclic
 
-LIFECYCLE = Lifecycle("status", "prospect", (
-    edge("activate", ("prospect", "at_risk", "inactive"), "active", event="activated"),
-    edge("mark_at_risk", ("active",), "at_risk", event="marked_at_risk"),
-    edge("deactivate", ("prospect", "active", "at_risk"), "inactive", event="deactivated"),
-))
+LIFECYCLE = Lifecycle(
+    "status",
+    "prospect",
+    (
+        edge("activate", ("prospect", "at_risk", "inactive"), "active", event="activated"),
+        edge("mark_at_risk", ("active",), "at_risk", event="marked_at_risk"),
+        edge("deactivate", ("prospect", "active", "at_risk"), "inactive", event="deactivated"),
+    ),
+)
 Kind = Literal["customer", "prospect", "partner", "supplier", "reseller", "competitor"]
 Level = Literal["low", "medium", "high"]
 Tags = Annotated[list[Tag], Field(max_length=50)]
@@ -37,7 +61,9 @@ class Account(Owned, Entity):
         *ownership("accounts"),
         reference("parent_id", "accounts"),
         one_of("status", LIFECYCLE.states),
-        sa.Index("uq_accounts_tax_id", "tenant_id", "tax_id", unique=True, postgresql_where=sa.text("deleted_at IS NULL")),
+        sa.Index(
+            "uq_accounts_tax_id", "tenant_id", "tax_id", unique=True, postgresql_where=sa.text("deleted_at IS NULL")
+        ),
         *sortable("accounts", "name_key", "created_at", "updated_at", "parent_id", "annual_revenue"),
     )
 
@@ -130,7 +156,9 @@ class AccountView(OwnedOutput):
     risk: Level | None
     description: Paragraph | None
     parent_id: Id | None
-    country: Annotated[Country | None, Field(description="Of the primary address, as are region, city and postal code.")]
+    country: Annotated[
+        Country | None, Field(description="Of the primary address, as are region, city and postal code.")
+    ]
     region: Annotated[str, Field(max_length=100)] | None
     city: Annotated[str, Field(max_length=100)] | None
     postal_code: Annotated[str, Field(max_length=20)] | None
@@ -147,8 +175,15 @@ def _domain(website: Any) -> dict[str, Any]:
 
 
 ACCOUNTS = Resource(
-    singular="account", plural="accounts", model=Account, output=AccountView, create=AccountCreate,
-    owner=Account.owner_id, rows=(IN_ACCOUNT_TEAM,), lifecycle=LIFECYCLE, actions=(BLOCK, UNBLOCK),
+    singular="account",
+    plural="accounts",
+    model=Account,
+    output=AccountView,
+    create=AccountCreate,
+    owner=Account.owner_id,
+    rows=(IN_ACCOUNT_TEAM,),
+    lifecycle=LIFECYCLE,
+    actions=(BLOCK, UNBLOCK),
     keys={"name": Account.name_key},
     search=("name", "legal_name", "domain", "tax_id", "emails"),
     values={"emails": addresses_of, "phones": numbers_of, "tags": list, "interests": list},
@@ -156,10 +191,34 @@ ACCOUNTS = Resource(
     checks=(Check(frozenset({"parent_id"}), acyclic("parent_id")),),
     many={"children": ToMany("accounts", "parent_id"), "contacts": ToMany("contacts", "account_id")},
     filters=(
-        Account.name, Account.type, Account.status, Account.is_blocked, Account.industry, Account.domain, Account.tax_id, Account.country,
-        Account.region, Account.city, Account.postal_code, Account.owner_id, Account.team_id, Account.territory_id, Account.parent_id,
-        Account.tier, Account.risk, Account.source, Account.currency, Account.annual_revenue, Account.credit_limit, Account.employees,
-        Account.emails, Account.phones, Account.tags, Account.interests, Account.created_at, Account.updated_at,
+        Account.name,
+        Account.type,
+        Account.status,
+        Account.is_blocked,
+        Account.industry,
+        Account.domain,
+        Account.tax_id,
+        Account.country,
+        Account.region,
+        Account.city,
+        Account.postal_code,
+        Account.owner_id,
+        Account.team_id,
+        Account.territory_id,
+        Account.parent_id,
+        Account.tier,
+        Account.risk,
+        Account.source,
+        Account.currency,
+        Account.annual_revenue,
+        Account.credit_limit,
+        Account.employees,
+        Account.emails,
+        Account.phones,
+        Account.tags,
+        Account.interests,
+        Account.created_at,
+        Account.updated_at,
     ),
     sorts=(Account.name, Account.created_at, Account.updated_at, Account.annual_revenue),
 )

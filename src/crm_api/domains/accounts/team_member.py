@@ -20,8 +20,14 @@ class AccountTeamMember(Entity):
         reference("account_id", "accounts"),
         reference("principal_id", "principals"),
         one_of("level", ("read", "write")),
-        sa.Index("uq_account_team_members_account_id", "tenant_id", "account_id", "principal_id", unique=True,
-                 postgresql_where=sa.text("deleted_at IS NULL")),
+        sa.Index(
+            "uq_account_team_members_account_id",
+            "tenant_id",
+            "account_id",
+            "principal_id",
+            unique=True,
+            postgresql_where=sa.text("deleted_at IS NULL"),
+        ),
         *sortable("account_team_members", "principal_id", "created_at"),
     )
 
@@ -52,7 +58,13 @@ class AccountTeamMemberView(Output):
 
 
 ACCOUNT_TEAM_MEMBERS = Resource(
-    singular="account_team_member", plural="account_team_members", model=AccountTeamMember, output=AccountTeamMemberView, title="role",
-    create=AccountTeamMemberCreate, rows=(through("account_id", "accounts"),), sorts=(AccountTeamMember.created_at,),
+    singular="account_team_member",
+    plural="account_team_members",
+    model=AccountTeamMember,
+    output=AccountTeamMemberView,
+    title="role",
+    create=AccountTeamMemberCreate,
+    rows=(through("account_id", "accounts"),),
+    sorts=(AccountTeamMember.created_at,),
     filters=(AccountTeamMember.account_id, AccountTeamMember.principal_id, AccountTeamMember.level),
 )

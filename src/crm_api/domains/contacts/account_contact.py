@@ -27,8 +27,14 @@ class AccountContact(Entity):
     __table_args__ = (
         reference("account_id", "accounts"),
         reference("contact_id", "contacts"),
-        sa.Index("uq_account_contacts_contact_id", "tenant_id", "contact_id", "account_id", unique=True,
-                 postgresql_where=sa.text("deleted_at IS NULL")),
+        sa.Index(
+            "uq_account_contacts_contact_id",
+            "tenant_id",
+            "contact_id",
+            "account_id",
+            unique=True,
+            postgresql_where=sa.text("deleted_at IS NULL"),
+        ),
         *sortable("account_contacts", "account_id", "created_at"),
     )
 
@@ -64,17 +70,27 @@ class AccountContactView(Output):
     ends_on: Day | None
 
 
-async def _own_contact(ctx: Context, resource: Resource, values: Mapping[str, Any], before: Mapping[str, Any] | None) -> None:
+async def _own_contact(
+    ctx: Context, resource: Resource, values: Mapping[str, Any], before: Mapping[str, Any] | None
+) -> None:
     """A link opens the contact to others, so it takes the right to change the contact, not only to read it."""
     del resource, before
     contacts = ctx.kernel.catalog.resources["contacts"]
-    if (contact := values.get("contact_id")) is not None and await find(ctx, contacts, contact, action="update") is None:
+    if (contact := values.get("contact_id")) is not None and await find(
+        ctx, contacts, contact, action="update"
+    ) is None:
         raise invalid("/contact_id", "reference_not_found", "There is no such contact, or you may not change it.")
 
 
 ACCOUNT_CONTACTS = Resource(
-    singular="account_contact", plural="account_contacts", model=AccountContact, output=AccountContactView, title="role",
-    create=AccountContactCreate, rows=(through("account_id", "accounts"),),
-    checks=(Check(frozenset({"contact_id"}), _own_contact),), sorts=(AccountContact.created_at,),
+    singular="account_contact",
+    plural="account_contacts",
+    model=AccountContact,
+    output=AccountContactView,
+    title="role",
+    create=AccountContactCreate,
+    rows=(through("account_id", "accounts"),),
+    checks=(Check(frozenset({"contact_id"}), _own_contact),),
+    sorts=(AccountContact.created_at,),
     filters=(AccountContact.account_id, AccountContact.contact_id, AccountContact.is_active, AccountContact.role),
 )

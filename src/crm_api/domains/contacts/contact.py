@@ -9,7 +9,14 @@ from pydantic import Field
 from sqlalchemy.orm import Mapped, mapped_column
 
 from crm_api.domains.accounts.contact_points import (
-    AddressList, EmailList, PhoneInputList, PhoneList, addresses_of, numbers_of, primary_address, stored_phones,
+    AddressList,
+    EmailList,
+    PhoneInputList,
+    PhoneList,
+    addresses_of,
+    numbers_of,
+    primary_address,
+    stored_phones,
 )
 from crm_api.domains.contacts.policy import THROUGH_LINKS
 from crm_api.kernel.policy import through
@@ -122,8 +129,14 @@ class ContactView(OwnedOutput):
 
 
 CONTACTS = Resource(
-    singular="contact", plural="contacts", model=Contact, output=ContactView, create=ContactCreate, title="last_name",
-    owner=Contact.owner_id, rows=(through("account_id", "accounts"), THROUGH_LINKS),
+    singular="contact",
+    plural="contacts",
+    model=Contact,
+    output=ContactView,
+    create=ContactCreate,
+    title="last_name",
+    owner=Contact.owner_id,
+    rows=(through("account_id", "accounts"), THROUGH_LINKS),
     keys={"last_name": Contact.name_key},
     search=("last_name", "first_name", "emails", "title"),
     values={"emails": addresses_of, "phones": numbers_of, "tags": list},
@@ -131,9 +144,27 @@ CONTACTS = Resource(
     checks=(Check(frozenset({"reports_to_id"}), acyclic("reports_to_id")),),
     many={"account_links": ToMany("account_contacts", "contact_id")},
     filters=(
-        Contact.first_name, Contact.last_name, Contact.title, Contact.department, Contact.account_id, Contact.owner_id, Contact.team_id,
-        Contact.territory_id, Contact.reports_to_id, Contact.language, Contact.birthday, Contact.do_not_contact, Contact.source,
-        Contact.country, Contact.city, Contact.postal_code, Contact.emails, Contact.phones, Contact.tags, Contact.created_at, Contact.updated_at,
+        Contact.first_name,
+        Contact.last_name,
+        Contact.title,
+        Contact.department,
+        Contact.account_id,
+        Contact.owner_id,
+        Contact.team_id,
+        Contact.territory_id,
+        Contact.reports_to_id,
+        Contact.language,
+        Contact.birthday,
+        Contact.do_not_contact,
+        Contact.source,
+        Contact.country,
+        Contact.city,
+        Contact.postal_code,
+        Contact.emails,
+        Contact.phones,
+        Contact.tags,
+        Contact.created_at,
+        Contact.updated_at,
     ),
     sorts=(Contact.last_name, Contact.created_at, Contact.updated_at),
 )

@@ -16,16 +16,30 @@ def _through_links(scope: Scope, table: Any, action: str) -> sa.ColumnElement[bo
         return None
     links = AccountContact.__table__.alias("links")
     active = [
-        links.c.tenant_id == TENANT, links.c.deleted_at.is_(None), links.c.is_active,
+        links.c.tenant_id == TENANT,
+        links.c.deleted_at.is_(None),
+        links.c.is_active,
         sa.or_(links.c.ends_on.is_(None), links.c.ends_on >= sa.func.current_date()),
     ]
     if not scope.all_visible("accounts", level):
         accounts = scope.policy.catalog.resources["accounts"].table.alias("linked_accounts")
         gate = scope.visible("accounts", level, accounts)
-        active.append(sa.exists(sa.select(sa.literal(1)).select_from(accounts).where(accounts.c.id == links.c.account_id, *gate).correlate(links)))
+        active.append(
+            sa.exists(
+                sa.select(sa.literal(1))
+                .select_from(accounts)
+                .where(accounts.c.id == links.c.account_id, *gate)
+                .correlate(links)
+            )
+        )
     if scope.narrow:
-        return sa.cast(table.c.id == sa.any_(sa.func.array(sa.select(links.c.contact_id).where(*active).scalar_subquery())), sa.Boolean)
-    return sa.exists(sa.select(sa.literal(1)).select_from(links).where(links.c.contact_id == table.c.id, *active).correlate(table))
+        return sa.cast(
+            table.c.id == sa.any_(sa.func.array(sa.select(links.c.contact_id).where(*active).scalar_subquery())),
+            sa.Boolean,
+        )
+    return sa.exists(
+        sa.select(sa.literal(1)).select_from(links).where(links.c.contact_id == table.c.id, *active).correlate(table)
+    )
 
 
 THROUGH_LINKS = RowRule("through:account_contacts", _through_links)

@@ -11,7 +11,18 @@ from crm_api.kernel.resource import Domain
 
 DOMAIN = Domain(
     "identity",
-    resources=(PRINCIPALS, USERS, SERVICE_ACCOUNTS, TEAMS, TEAM_MEMBERS, ROLES, ROLE_ASSIGNMENTS, ACCESS_DEFAULTS, API_KEYS, AUDIT_LOG),
+    resources=(
+        PRINCIPALS,
+        USERS,
+        SERVICE_ACCOUNTS,
+        TEAMS,
+        TEAM_MEMBERS,
+        ROLES,
+        ROLE_ASSIGNMENTS,
+        ACCESS_DEFAULTS,
+        API_KEYS,
+        AUDIT_LOG,
+    ),
     routers=(me.router,),
     roles=IDENTITY_ROLES,
 )

@@ -45,7 +45,14 @@ def _live(key: Any) -> sa.ColumnElement[bool]:
 
 
 _LOOK_UP = Statement(
-    sa.select(_KEYS.c.secret_hash, _KEYS.c.scopes, _KEYS.c.allowed_networks, _KEYS.c.expires_at, _KEYS.c.principal_id, _PEOPLE.c.kind)
+    sa.select(
+        _KEYS.c.secret_hash,
+        _KEYS.c.scopes,
+        _KEYS.c.allowed_networks,
+        _KEYS.c.expires_at,
+        _KEYS.c.principal_id,
+        _PEOPLE.c.kind,
+    )
     .select_from(sa.join(_KEYS, _PEOPLE, _PEOPLE.c.id == _KEYS.c.principal_id))
     .where(_KEYS.c.tenant_id == TENANT, _PEOPLE.c.tenant_id == TENANT, _KEYS.c.id == _ID, _live(_KEYS))
 )
@@ -55,15 +62,38 @@ def _access_statement() -> Statement:
     tree = sa.select(_PEOPLE.c.id).where(_PEOPLE.c.tenant_id == TENANT, _PEOPLE.c.id == _ID).cte("tree", recursive=True)
     report = _PEOPLE.alias("report")
     tree = tree.union(sa.select(report.c.id).where(report.c.tenant_id == TENANT, report.c.manager_id == tree.c.id))
-    teams = sa.select(_MEMBERS.c.team_id).select_from(sa.join(_MEMBERS, _TEAMS, _TEAMS.c.id == _MEMBERS.c.team_id)).where(
-        _MEMBERS.c.tenant_id == TENANT, _TEAMS.c.tenant_id == TENANT, _MEMBERS.c.principal_id == _ID,
-        _MEMBERS.c.deleted_at.is_(None), _TEAMS.c.deleted_at.is_(None),
+    teams = (
+        sa.select(_MEMBERS.c.team_id)
+        .select_from(sa.join(_MEMBERS, _TEAMS, _TEAMS.c.id == _MEMBERS.c.team_id))
+        .where(
+            _MEMBERS.c.tenant_id == TENANT,
+            _TEAMS.c.tenant_id == TENANT,
+            _MEMBERS.c.principal_id == _ID,
+            _MEMBERS.c.deleted_at.is_(None),
+            _TEAMS.c.deleted_at.is_(None),
+        )
     )
-    roles = sa.select(sa.func.jsonb_agg(sa.func.jsonb_build_object(
-        "name", _ROLES.c.name, "permissions", _ROLES.c.permissions, "field_rules", _ROLES.c.field_rules,
-    ))).select_from(sa.join(_HOLDS, _ROLES, _ROLES.c.id == _HOLDS.c.role_id)).where(
-        _HOLDS.c.tenant_id == TENANT, _ROLES.c.tenant_id == TENANT, _HOLDS.c.principal_id == _ID,
-        _HOLDS.c.deleted_at.is_(None), _ROLES.c.deleted_at.is_(None),
+    roles = (
+        sa.select(
+            sa.func.jsonb_agg(
+                sa.func.jsonb_build_object(
+                    "name",
+                    _ROLES.c.name,
+                    "permissions",
+                    _ROLES.c.permissions,
+                    "field_rules",
+                    _ROLES.c.field_rules,
+                )
+            )
+        )
+        .select_from(sa.join(_HOLDS, _ROLES, _ROLES.c.id == _HOLDS.c.role_id))
+        .where(
+            _HOLDS.c.tenant_id == TENANT,
+            _ROLES.c.tenant_id == TENANT,
+            _HOLDS.c.principal_id == _ID,
+            _HOLDS.c.deleted_at.is_(None),
+            _ROLES.c.deleted_at.is_(None),
+        )
     )
     defaults = sa.select(sa.func.jsonb_object_agg(_DEFAULTS.c.resource, _DEFAULTS.c.level)).where(
         _DEFAULTS.c.tenant_id == TENANT, _DEFAULTS.c.deleted_at.is_(None)
@@ -71,22 +101,33 @@ def _access_statement() -> Statement:
     held = sa.select(sa.literal(1)).where(_KEYS.c.tenant_id == TENANT, _KEYS.c.id == _CREDENTIAL, _live(_KEYS))
     return Statement(
         sa.select(
-            _TENANTS.c.access_version, _PEOPLE.c.kind, _PEOPLE.c.name, _PEOPLE.c.team_id,
+            _TENANTS.c.access_version,
+            _PEOPLE.c.kind,
+            _PEOPLE.c.name,
+            _PEOPLE.c.team_id,
             sa.func.array(sa.select(tree.c.id).scalar_subquery(), type_=ARRAY(sa.Uuid())).label("subordinates"),
             sa.func.array(teams.scalar_subquery(), type_=ARRAY(sa.Uuid())).label("teams"),
-            roles.scalar_subquery().label("roles"), defaults.scalar_subquery().label("defaults"),
+            roles.scalar_subquery().label("roles"),
+            defaults.scalar_subquery().label("defaults"),
         )
         .select_from(sa.join(_TENANTS, _PEOPLE, sa.true()))
         .where(
-            _TENANTS.c.tenant_id == TENANT, _TENANTS.c.is_active, _PEOPLE.c.tenant_id == TENANT, _PEOPLE.c.id == _ID,
-            _PEOPLE.c.is_active, _PEOPLE.c.deleted_at.is_(None), sa.or_(_CREDENTIAL.is_(None), sa.exists(held)),
+            _TENANTS.c.tenant_id == TENANT,
+            _TENANTS.c.is_active,
+            _PEOPLE.c.tenant_id == TENANT,
+            _PEOPLE.c.id == _ID,
+            _PEOPLE.c.is_active,
+            _PEOPLE.c.deleted_at.is_(None),
+            sa.or_(_CREDENTIAL.is_(None), sa.exists(held)),
         )
     )
 
 
 _ACCESS = _access_statement()
 _USED = Statement(
-    sa.update(_KEYS).where(_KEYS.c.tenant_id == TENANT, _KEYS.c.id == _ID).values(last_used_at=sa.bindparam("at", type_=sa.DateTime(timezone=True)))
+    sa.update(_KEYS)
+    .where(_KEYS.c.tenant_id == TENANT, _KEYS.c.id == _ID)
+    .values(last_used_at=sa.bindparam("at", type_=sa.DateTime(timezone=True)))
 )
 
 
@@ -142,7 +183,10 @@ class Identity:
         row = rows[0]
         scopes = orjson.loads(row["scopes"]) if row["scopes"] else None
         principal = Principal(
-            tenant_id, UUID(str(row["principal_id"])), "user" if row["kind"] == "user" else "service", key_id,
+            tenant_id,
+            UUID(str(row["principal_id"])),
+            "user" if row["kind"] == "user" else "service",
+            key_id,
             None if scopes is None else frozenset(scopes),
         )
         networks = tuple(ipaddress.ip_network(text) for text in orjson.loads(row["allowed_networks"]))
@@ -203,12 +247,19 @@ def _compile(catalog: Catalog, principal: Principal, row: Any) -> Access:
             reach.setdefault((name, action), set())
     hidden = _ruled(roles, ("hidden",))
     return Access(
-        version=row["access_version"], principal_id=principal.id, kind=principal.kind,
+        version=row["access_version"],
+        principal_id=principal.id,
+        kind=principal.kind,
         reach={key: frozenset(value) for key, value in reach.items()},
-        hidden=hidden, hidden_types={catalog.resources[name].singular: fields for name, fields in hidden.items()},
-        read_only=_ruled(roles, ("hidden", "read_only")), defaults=defaults,
-        subordinates=tuple(UUID(str(value)) for value in row["subordinates"]), teams=tuple(UUID(str(value)) for value in row["teams"]),
-        primary_team=row["team_id"] and UUID(str(row["team_id"])), name=row["name"], roles=tuple(role["name"] for role in roles),
+        hidden=hidden,
+        hidden_types={catalog.resources[name].singular: fields for name, fields in hidden.items()},
+        read_only=_ruled(roles, ("hidden", "read_only")),
+        defaults=defaults,
+        subordinates=tuple(UUID(str(value)) for value in row["subordinates"]),
+        teams=tuple(UUID(str(value)) for value in row["teams"]),
+        primary_team=row["team_id"] and UUID(str(row["team_id"])),
+        name=row["name"],
+        roles=tuple(role["name"] for role in roles),
     )
 
 
@@ -226,8 +277,15 @@ def _ruled(roles: list[Any], rules: tuple[str, ...]) -> dict[str, frozenset[str]
     found: dict[str, frozenset[str]] = {}
     named = {rule["resource"] for role in roles for rule in role["field_rules"]}
     for name in named:
-        granting = [role for role in roles if any(grant["permission"].split(":")[0] in ("*", name) for grant in role["permissions"])]
-        sets = [{rule["field"] for rule in role["field_rules"] if rule["resource"] == name and rule["rule"] in rules} for role in granting]
+        granting = [
+            role
+            for role in roles
+            if any(grant["permission"].split(":")[0] in ("*", name) for grant in role["permissions"])
+        ]
+        sets = [
+            {rule["field"] for rule in role["field_rules"] if rule["resource"] == name and rule["rule"] in rules}
+            for role in granting
+        ]
         if sets and (common := frozenset.intersection(*map(frozenset, sets))):
             found[name] = common
     return found

@@ -52,8 +52,14 @@ async def revoke(ctx: Context, resource: Resource, row: Any, body: None) -> dict
 
 
 API_KEYS = Resource(
-    singular="api_key", plural="api_keys", model=ApiKey, output=ApiKeyView, owner=ApiKey.principal_id,
-    filters=(ApiKey.principal_id,), sorts=(ApiKey.created_at,), operations=READS,
+    singular="api_key",
+    plural="api_keys",
+    model=ApiKey,
+    output=ApiKeyView,
+    owner=ApiKey.principal_id,
+    filters=(ApiKey.principal_id,),
+    sorts=(ApiKey.created_at,),
+    operations=READS,
     access_fields=frozenset({"revoked_at"}),
     actions=(Action("revoke", "End the key", revoke, event="revoked"),),
 )

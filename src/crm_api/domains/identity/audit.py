@@ -40,7 +40,19 @@ def _mask(access: Access, item: dict[str, Any]) -> None:
 
 
 AUDIT_LOG = Resource(
-    singular="audit_entry", plural="audit_log", model=AuditEntry, output=AuditEntryView, title="action",
-    filters=(AuditEntry.object_type, AuditEntry.object_id, AuditEntry.actor_id, AuditEntry.action, AuditEntry.at, AuditEntry.request_id),
-    sorts=(), operations=frozenset({"get", "list"}),
+    singular="audit_entry",
+    plural="audit_log",
+    model=AuditEntry,
+    output=AuditEntryView,
+    title="action",
+    filters=(
+        AuditEntry.object_type,
+        AuditEntry.object_id,
+        AuditEntry.actor_id,
+        AuditEntry.action,
+        AuditEntry.at,
+        AuditEntry.request_id,
+    ),
+    sorts=(),
+    operations=frozenset({"get", "list"}),
 )

@@ -36,7 +36,9 @@ def _checksum(text: str) -> str:
 
 def hash_secret(secret: str) -> bytes:
     """The SHA-256 of a secret, keyed with the server's pepper."""
-    return hmac.new(derive_key(load_settings().master_secret(), "api-key-pepper"), secret.encode(), hashlib.sha256).digest()
+    return hmac.new(
+        derive_key(load_settings().master_secret(), "api-key-pepper"), secret.encode(), hashlib.sha256
+    ).digest()
 
 
 def new_key(tenant_id: UUID, key_id: UUID) -> tuple[str, bytes]:
@@ -52,7 +54,13 @@ def parse_key(text: str) -> tuple[UUID, UUID, str] | None:
         return None
     head, check = text[:-_CHECK_LENGTH], text[-_CHECK_LENGTH:]
     parts = head.split("_")
-    if len(parts) != 4 or parts[0] != "crm" or len(parts[2]) != _ID_LENGTH or not parts[3].isalnum() or not parts[2].isalnum():
+    if (
+        len(parts) != 4
+        or parts[0] != "crm"
+        or len(parts[2]) != _ID_LENGTH
+        or not parts[3].isalnum()
+        or not parts[2].isalnum()
+    ):
         return None
     if not hmac.compare_digest(_checksum(head), check):
         return None

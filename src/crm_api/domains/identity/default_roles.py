@@ -20,7 +20,9 @@ def sales_roles(*resources: str) -> dict[str, tuple[tuple[str, str], ...]]:
     return {
         MANAGER: tuple((f"{name}:*", "subordinates") for name in resources),
         REPRESENTATIVE: tuple(
-            (f"{name}:{action}", "own") for name in resources for action in ("read", "create", "update", "delete", "activate", "mark_at_risk", "deactivate")
+            (f"{name}:{action}", "own")
+            for name in resources
+            for action in ("read", "create", "update", "delete", "activate", "mark_at_risk", "deactivate")
         ),
         READER: tuple((f"{name}:read", "all") for name in resources),
     }

@@ -51,15 +51,22 @@ class IssuedKey(Wire):
 
 _KEYS = ApiKey.__table__
 _COUNT = Statement(
-    sa.select(sa.func.count()).select_from(_KEYS).where(
-        _KEYS.c.tenant_id == TENANT, _KEYS.c.principal_id == sa.bindparam("principal_id", type_=sa.Uuid()), _KEYS.c.revoked_at.is_(None),
+    sa.select(sa.func.count())
+    .select_from(_KEYS)
+    .where(
+        _KEYS.c.tenant_id == TENANT,
+        _KEYS.c.principal_id == sa.bindparam("principal_id", type_=sa.Uuid()),
+        _KEYS.c.revoked_at.is_(None),
         sa.or_(_KEYS.c.expires_at.is_(None), _KEYS.c.expires_at > NOW),
     )
 )
 _COLUMNS = ("id", "principal_id", "name", "secret_hash", "scopes", "allowed_networks", "expires_at", "created_by")
 _INSERT = Statement(
     sa.insert(_KEYS).values(
-        tenant_id=TENANT, created_at=NOW, updated_at=NOW, updated_by=sa.bindparam("created_by", type_=sa.Uuid()),
+        tenant_id=TENANT,
+        created_at=NOW,
+        updated_at=NOW,
+        updated_by=sa.bindparam("created_by", type_=sa.Uuid()),
         **{name: sa.bindparam(name, type_=_KEYS.c[name].type) for name in _COLUMNS},
     )
 )
@@ -78,14 +85,30 @@ async def issue_key(ctx: Context, resource: Resource, row: Any, body: IssueKey) 
         raise Problem(LIMIT_REACHED, f"At most {LIVE_KEYS} keys of a principal are live; revoke one first.")
     key_id = new_id()
     key, secret_hash = new_key(ctx.principal.tenant_id, key_id)
-    await ctx.fetch(_INSERT, {
-        **body.model_dump(), "id": key_id, "principal_id": row["id"], "secret_hash": secret_hash, "created_by": ctx.principal.id, "now": ctx.now,
-    })
-    await record(ctx, resource, row["id"], "issue_key", "key_issued", after={"api_key_id": str(key_id), "name": body.name})
+    await ctx.fetch(
+        _INSERT,
+        {
+            **body.model_dump(),
+            "id": key_id,
+            "principal_id": row["id"],
+            "secret_hash": secret_hash,
+            "created_by": ctx.principal.id,
+            "now": ctx.now,
+        },
+    )
+    await record(
+        ctx, resource, row["id"], "issue_key", "key_issued", after={"api_key_id": str(key_id), "name": body.name}
+    )
     return {"id": str(key_id), "object": "api_key", "name": body.name, "key": key}
 
 
 ISSUE_KEY = Action(
-    "issue_key", "Give the principal an API key, shown once", issue_key, event="key_issued", body=IssueKey, reply=IssuedKey,
-    status=201, private=frozenset({"key"}),
+    "issue_key",
+    "Give the principal an API key, shown once",
+    issue_key,
+    event="key_issued",
+    body=IssueKey,
+    reply=IssuedKey,
+    status=201,
+    private=frozenset({"key"}),
 )

@@ -37,7 +37,10 @@ class Me(BaseModel):
     name: _Name
     credential_id: Id
     roles: Annotated[list[_Name], Field(max_length=1000)]
-    scopes: Annotated[list[Annotated[str, Field(max_length=80)]] | None, Field(max_length=100, description="Null: the credential bounds nothing.")]
+    scopes: Annotated[
+        list[Annotated[str, Field(max_length=80)]] | None,
+        Field(max_length=100, description="Null: the credential bounds nothing."),
+    ]
     permissions: Annotated[list[EffectivePermission], Field(max_length=5000)]
     hidden_fields: Annotated[dict[str, list[str]], Field(description="By resource.")]
     read_only_fields: Annotated[dict[str, list[str]], Field(description="By resource.")]
@@ -77,29 +80,42 @@ async def me(ctx: Current) -> Me:
     """The caller, their roles, scopes and effective permissions."""
     access = ctx.access
     return Me(
-        id=str(ctx.principal.id), tenant_id=str(ctx.principal.tenant_id), kind="user" if ctx.principal.kind == "user" else "service",
-        name=access.name, credential_id=str(ctx.principal.credential_id), roles=sorted(access.roles),
+        id=str(ctx.principal.id),
+        tenant_id=str(ctx.principal.tenant_id),
+        kind="user" if ctx.principal.kind == "user" else "service",
+        name=access.name,
+        credential_id=str(ctx.principal.credential_id),
+        roles=sorted(access.roles),
         scopes=None if ctx.principal.scopes is None else sorted(ctx.principal.scopes),
         permissions=[
-            EffectivePermission(permission=f"{name}:{action}", reach=sorted(reach)) for (name, action), reach in sorted(access.reach.items())
+            EffectivePermission(permission=f"{name}:{action}", reach=sorted(reach))
+            for (name, action), reach in sorted(access.reach.items())
         ],
         hidden_fields={name: sorted(fields) for name, fields in access.hidden.items()},
         read_only_fields={name: sorted(fields) for name, fields in access.read_only.items()},
     )
 
 
-@router.get("/v1/access/explain", operation_id="explain_access", summary="Every rule that grants or denies an action on a record")
+@router.get(
+    "/v1/access/explain",
+    operation_id="explain_access",
+    summary="Every rule that grants or denies an action on a record",
+)
 async def explain(
     ctx: Current,
     resource: Annotated[str, Query(max_length=63, description="Plural name, e.g. `accounts`.")],
     id: Annotated[Id, Query(description="The record.")],  # noqa: A002 - the contract's name
     action: Annotated[str, Query(max_length=63)] = "read",
-    principal: Annotated[Id | None, Query(description="Whose access; default: the caller. Others need roles:read over all.")] = None,
+    principal: Annotated[
+        Id | None, Query(description="Whose access; default: the caller. Others need roles:read over all.")
+    ] = None,
 ) -> Explanation:
     """The answer for someone else is given to those who may read roles, and for records the caller may see."""
     declared = ctx.kernel.catalog.resources.get(resource)
     if declared is None or action not in declared.permitted_actions:
-        raise invalid_parameter("resource" if declared is None else "action", "invalid_value", "There is no such permission.")
+        raise invalid_parameter(
+            "resource" if declared is None else "action", "invalid_value", "There is no such permission."
+        )
     access = ctx.access
     if principal is not None and principal != str(ctx.principal.id):
         if "all" not in ctx.access.reach.get(("roles", "read"), ()):
@@ -116,7 +132,14 @@ async def explain(
         rules.insert(0, _scope_rule(ctx, declared, action))
         permitted = permitted and rules[0].grants
     granted = any(rule.grants for rule in rules if rule.rule not in ("permission", "scope"))
-    return Explanation(principal_id=str(access.principal_id), resource=resource, record_id=id, action=action, allowed=permitted and granted, rules=rules)
+    return Explanation(
+        principal_id=str(access.principal_id),
+        resource=resource,
+        record_id=id,
+        action=action,
+        allowed=permitted and granted,
+        rules=rules,
+    )
 
 
 def _scope_rule(ctx: Context, resource: Resource, action: str) -> Rule:
@@ -129,14 +152,26 @@ def _scope_rule(ctx: Context, resource: Resource, action: str) -> Rule:
 async def _rules(ctx: Context, access: Access, resource: Resource, id_: str, action: str) -> list[Rule]:
     name = f"{resource.plural}:{action}"
     may = access.may(resource.plural, action)
-    rules = [Rule(rule="permission", grants=may, detail=f"{'A role or default grants' if may else 'No role grants'} {name}.")]
+    rules = [
+        Rule(rule="permission", grants=may, detail=f"{'A role or default grants' if may else 'No role grants'} {name}.")
+    ]
     for label, condition in ctx.kernel.policy.rules(access, resource, action, resource.table):
         granted = condition is None or await _holds(ctx, access, resource, id_, condition)
-        rules.append(Rule(rule=label, grants=granted, detail=f"{label} {'covers' if granted else 'does not cover'} this record for {name}."))
+        rules.append(
+            Rule(
+                rule=label,
+                grants=granted,
+                detail=f"{label} {'covers' if granted else 'does not cover'} this record for {name}.",
+            )
+        )
     return rules
 
 
 async def _holds(ctx: Context, access: Access, resource: Resource, id_: str, condition: Any) -> bool:
     table = resource.table
-    statement = Statement(sa.select(sa.literal(1)).where(table.c.tenant_id == TENANT, table.c.id == sa.bindparam("id", type_=sa.Uuid()), condition))
+    statement = Statement(
+        sa.select(sa.literal(1)).where(
+            table.c.tenant_id == TENANT, table.c.id == sa.bindparam("id", type_=sa.Uuid()), condition
+        )
+    )
     return bool(await ctx.read(statement, {**access.values, "id": id_}))

@@ -22,7 +22,9 @@ class Principal(Entity):
         one_of("kind", ("user", "service")),
         reference("manager_id", "principals"),
         reference("team_id", "teams"),
-        sa.Index("uq_principals_email", "tenant_id", "email", unique=True, postgresql_where=sa.text("deleted_at IS NULL")),
+        sa.Index(
+            "uq_principals_email", "tenant_id", "email", unique=True, postgresql_where=sa.text("deleted_at IS NULL")
+        ),
         *sortable("principals", "name_key", "created_at", "manager_id", "team_id"),
     )
 
@@ -40,7 +42,9 @@ class Principal(Entity):
     search_text: Mapped[str]
 
 
-TimeZone = Annotated[str, Field(pattern=r"^[A-Za-z_+\-0-9]+(/[A-Za-z_+\-0-9]+){0,2}$", max_length=64, examples=["Europe/Berlin"])]
+TimeZone = Annotated[
+    str, Field(pattern=r"^[A-Za-z_+\-0-9]+(/[A-Za-z_+\-0-9]+){0,2}$", max_length=64, examples=["Europe/Berlin"])
+]
 
 
 class UserCreate(Input):
@@ -107,9 +111,17 @@ class PrincipalView(Output):
 
 
 PRINCIPALS = Resource(
-    singular="principal", plural="principals", model=Principal, output=PrincipalView, keys={"name": Principal.name_key},
-    owner=Principal.id, default_access="read", operations=READS, filters=(Principal.kind, Principal.name, Principal.is_active),
-    sorts=(Principal.name, Principal.created_at), search=("name", "email"),
+    singular="principal",
+    plural="principals",
+    model=Principal,
+    output=PrincipalView,
+    keys={"name": Principal.name_key},
+    owner=Principal.id,
+    default_access="read",
+    operations=READS,
+    filters=(Principal.kind, Principal.name, Principal.is_active),
+    sorts=(Principal.name, Principal.created_at),
+    search=("name", "email"),
 )
 
 _SHARED: dict[str, Any] = {
@@ -121,12 +133,25 @@ _SHARED: dict[str, Any] = {
     "actions": (ISSUE_KEY,),
 }
 USERS = Resource(
-    singular="user", plural="users", output=User, create=UserCreate, fixed={"kind": "user"}, default_access="read",
+    singular="user",
+    plural="users",
+    output=User,
+    create=UserCreate,
+    fixed={"kind": "user"},
+    default_access="read",
     filters=(Principal.email, Principal.manager_id, Principal.team_id, Principal.is_active, Principal.name),
-    sorts=(Principal.name, Principal.created_at), search=("name", "email"), **_SHARED,
+    sorts=(Principal.name, Principal.created_at),
+    search=("name", "email"),
+    **_SHARED,
 )
 SERVICE_ACCOUNTS = Resource(
-    singular="service_account", plural="service_accounts", output=ServiceAccount, create=ServiceAccountCreate,
-    fixed={"kind": "service"}, filters=(Principal.is_active, Principal.name), sorts=(Principal.name, Principal.created_at),
-    search=("name", "email"), **_SHARED,
+    singular="service_account",
+    plural="service_accounts",
+    output=ServiceAccount,
+    create=ServiceAccountCreate,
+    fixed={"kind": "service"},
+    filters=(Principal.is_active, Principal.name),
+    sorts=(Principal.name, Principal.created_at),
+    search=("name", "email"),
+    **_SHARED,
 )

@@ -34,7 +34,9 @@ class Role(Entity):
 class Grant(Wire):
     """One permission and how far it reaches; `*` stands for every resource or every action."""
 
-    permission: Annotated[str, Field(pattern=r"^(\*|[a-z_]+):(\*|[a-z_]+)$", max_length=130, examples=["accounts:read"])]
+    permission: Annotated[
+        str, Field(pattern=r"^(\*|[a-z_]+):(\*|[a-z_]+)$", max_length=130, examples=["accounts:read"])
+    ]
     reach: Literal["own", "subordinates", "team", "territory", "all"]
 
 
@@ -73,14 +75,21 @@ async def _known(ctx: Context, resource: Resource, values: Mapping[str, Any], be
     for i, grant in enumerate(values.get("permissions") or ()):
         name, _, action = grant["permission"].partition(":")
         if (name != "*" and name not in catalog.resources) or (
-            action != "*" and not any(permission.endswith(f":{action}") for permission in catalog.permissions if name in ("*", permission.split(":")[0]))
+            action != "*"
+            and not any(
+                permission.endswith(f":{action}")
+                for permission in catalog.permissions
+                if name in ("*", permission.split(":")[0])
+            )
         ):
             raise invalid(f"/permissions/{i}/permission", "unknown_permission", "There is no such permission.")
     for i, rule in enumerate(values.get("field_rules") or ()):
         target = catalog.resources.get(rule["resource"])
         if target is None:
             raise invalid(f"/field_rules/{i}/resource", "unknown_resource", "There is no such resource.")
-        if rule["field"] not in target.hideable and (rule["rule"] == "hidden" or rule["field"] not in target.output.model_fields):
+        if rule["field"] not in target.hideable and (
+            rule["rule"] == "hidden" or rule["field"] not in target.output.model_fields
+        ):
             raise invalid(f"/field_rules/{i}/field", "unknown_field", "There is no such field, or it cannot be hidden.")
 
 
@@ -91,7 +100,14 @@ class RoleAssignment(Entity):
     __table_args__ = (
         reference("role_id", "roles"),
         reference("principal_id", "principals"),
-        sa.Index("uq_role_assignments_principal_id", "tenant_id", "principal_id", "role_id", unique=True, postgresql_where=sa.text("deleted_at IS NULL")),
+        sa.Index(
+            "uq_role_assignments_principal_id",
+            "tenant_id",
+            "principal_id",
+            "role_id",
+            unique=True,
+            postgresql_where=sa.text("deleted_at IS NULL"),
+        ),
         *sortable("role_assignments", "role_id"),
     )
 
@@ -121,7 +137,13 @@ class AccessDefault(Entity):
     __tablename__ = "access_defaults"
     __table_args__ = (
         one_of("level", ("private", "read", "write")),
-        sa.Index("uq_access_defaults_resource", "tenant_id", "resource", unique=True, postgresql_where=sa.text("deleted_at IS NULL")),
+        sa.Index(
+            "uq_access_defaults_resource",
+            "tenant_id",
+            "resource",
+            unique=True,
+            postgresql_where=sa.text("deleted_at IS NULL"),
+        ),
     )
 
     resource: Mapped[str]
@@ -144,24 +166,46 @@ class AccessDefaultView(Output):
     level: Literal["private", "read", "write"]
 
 
-async def _resource(ctx: Context, resource: Resource, values: Mapping[str, Any], before: Mapping[str, Any] | None) -> None:
+async def _resource(
+    ctx: Context, resource: Resource, values: Mapping[str, Any], before: Mapping[str, Any] | None
+) -> None:
     del resource, before
     if "resource" in values and values["resource"] not in ctx.kernel.catalog.resources:
         raise invalid("/resource", "unknown_resource", "There is no such resource.")
 
 
 ROLES = Resource(
-    singular="role", plural="roles", model=Role, output=RoleView, create=RoleCreate, keys={"name": Role.name_key},
-    filters=(Role.name,), sorts=(Role.name, Role.created_at), checks=(Check(frozenset({"permissions", "field_rules"}), _known),),
+    singular="role",
+    plural="roles",
+    model=Role,
+    output=RoleView,
+    create=RoleCreate,
+    keys={"name": Role.name_key},
+    filters=(Role.name,),
+    sorts=(Role.name, Role.created_at),
+    checks=(Check(frozenset({"permissions", "field_rules"}), _known),),
     access_fields=frozenset({"permissions", "field_rules"}),
 )
 ROLE_ASSIGNMENTS = Resource(
-    singular="role_assignment", plural="role_assignments", model=RoleAssignment, output=RoleAssignmentView, title="id",
-    create=RoleAssignmentCreate, filters=(RoleAssignment.role_id, RoleAssignment.principal_id),
-    operations=frozenset({"get", "list", "create", "delete"}), access_fields=frozenset({"role_id", "principal_id"}),
+    singular="role_assignment",
+    plural="role_assignments",
+    model=RoleAssignment,
+    output=RoleAssignmentView,
+    title="id",
+    create=RoleAssignmentCreate,
+    filters=(RoleAssignment.role_id, RoleAssignment.principal_id),
+    operations=frozenset({"get", "list", "create", "delete"}),
+    access_fields=frozenset({"role_id", "principal_id"}),
 )
 ACCESS_DEFAULTS = Resource(
-    singular="access_default", plural="access_defaults", model=AccessDefault, output=AccessDefaultView, title="resource",
-    create=AccessDefaultCreate, filters=(AccessDefault.resource,), checks=(Check(frozenset({"resource"}), _resource),),
-    operations=frozenset({"get", "list", "create", "update", "delete"}), access_fields=frozenset({"resource", "level"}),
+    singular="access_default",
+    plural="access_defaults",
+    model=AccessDefault,
+    output=AccessDefaultView,
+    title="resource",
+    create=AccessDefaultCreate,
+    filters=(AccessDefault.resource,),
+    checks=(Check(frozenset({"resource"}), _resource),),
+    operations=frozenset({"get", "list", "create", "update", "delete"}),
+    access_fields=frozenset({"resource", "level"}),
 )

@@ -48,7 +48,14 @@ class TeamMember(Entity):
     __table_args__ = (
         reference("team_id", "teams"),
         reference("principal_id", "principals"),
-        sa.Index("uq_team_members_principal_id", "tenant_id", "principal_id", "team_id", unique=True, postgresql_where=sa.text("deleted_at IS NULL")),
+        sa.Index(
+            "uq_team_members_principal_id",
+            "tenant_id",
+            "principal_id",
+            "team_id",
+            unique=True,
+            postgresql_where=sa.text("deleted_at IS NULL"),
+        ),
         *sortable("team_members", "team_id"),
     )
 
@@ -73,11 +80,25 @@ class TeamMemberView(Output):
 
 
 TEAMS = Resource(
-    singular="team", plural="teams", model=Team, output=TeamView, create=TeamCreate, keys={"name": Team.name_key},
-    filters=(Team.name,), sorts=(Team.name, Team.created_at), default_access="read",
+    singular="team",
+    plural="teams",
+    model=Team,
+    output=TeamView,
+    create=TeamCreate,
+    keys={"name": Team.name_key},
+    filters=(Team.name,),
+    sorts=(Team.name, Team.created_at),
+    default_access="read",
 )
 TEAM_MEMBERS = Resource(
-    singular="team_member", plural="team_members", model=TeamMember, output=TeamMemberView, create=TeamMemberCreate, title="id",
-    filters=(TeamMember.team_id, TeamMember.principal_id), default_access="read",
-    operations=frozenset({"get", "list", "create", "delete"}), access_fields=frozenset({"team_id", "principal_id"}),
+    singular="team_member",
+    plural="team_members",
+    model=TeamMember,
+    output=TeamMemberView,
+    create=TeamMemberCreate,
+    title="id",
+    filters=(TeamMember.team_id, TeamMember.principal_id),
+    default_access="read",
+    operations=frozenset({"get", "list", "create", "delete"}),
+    access_fields=frozenset({"team_id", "principal_id"}),
 )
