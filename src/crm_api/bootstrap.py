@@ -89,7 +89,8 @@ async def check_server_role(url: str) -> None:
     connection = await asyncpg.connect(url, timeout=10)
     try:
         row = await connection.fetchrow(
-            "SELECT rolsuper, rolbypassrls, pg_has_role(current_user, 'crm_owner', 'MEMBER') AS member FROM pg_roles WHERE rolname = current_user"
+            "SELECT rolsuper, rolbypassrls, pg_has_role(current_user, 'crm_owner', 'MEMBER') AS member "
+            "FROM pg_roles WHERE rolname = current_user"
         )
     finally:
         await connection.close()

@@ -14,6 +14,7 @@ from crm_api.kernel.lifecycle import Edge
 from crm_api.kernel.problems import TRANSITION_REFUSED, Problem
 from crm_api.kernel.projection import dumps
 from crm_api.kernel.resource import Action, Resource
+from crm_api.kernel.schema import Wire
 from crm_api.kernel.unit_of_work import open_context, write
 
 Endpoint = Callable[[Request], Awaitable[Response]]
@@ -125,5 +126,5 @@ def _answer(outcome: Any) -> Response:
     return Response(dumps(outcome.item), outcome.status, headers, "application/json")
 
 
-class _Nothing(collections.Wire):
+class _Nothing(Wire):
     """The body of a verb without input: absent or {}."""

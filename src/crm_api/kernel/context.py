@@ -1,9 +1,9 @@
-"""The one argument of every function: who asks, in which tenant, with which rights, in which transaction, at what time."""
+"""The one argument of every function: who asks, in which tenant, with which rights, in which transaction."""
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 from uuid import UUID
 
 import uuid_utils
@@ -14,6 +14,9 @@ from crm_api.kernel.problems import unavailable
 if TYPE_CHECKING:
     from crm_api.kernel.policy import Access, Policy
     from crm_api.kernel.resource import Catalog
+
+
+Compiled = TypeVar("Compiled")
 
 
 def new_id() -> UUID:
@@ -39,7 +42,7 @@ class Authenticator(Protocol):
         """The principal of an Authorization header; raises a 401 problem."""
 
     async def access(self, principal: Principal, *, at_least: int = 0) -> "Access":
-        """What a principal may do; from memory unless that is older than version `at_least`. Raises 401 when revoked."""
+        """What a principal may do; from memory unless older than version `at_least`. Raises 401 when revoked."""
 
 
 class AccessMoved(Exception):  # noqa: N818 - not an error: the request is read and run again under the new rights
@@ -55,16 +58,16 @@ class Kernel:
     policy: "Policy"
     authenticator: Authenticator
     cursor_key: bytes
-    statements: dict[Any, Statement] = field(default_factory=dict)
+    statements: dict[Any, Any] = field(default_factory=dict)
 
-    def statement(self, key: Any, build: Callable[[], Statement]) -> Statement:
+    def statement(self, key: Any, build: Callable[[], Compiled]) -> Compiled:
         """The compiled statement of a shape; built at its first use, bounded in number."""
         statement = self.statements.get(key)
         if statement is None:
             if len(self.statements) >= 4000:
                 self.statements.clear()
             statement = self.statements[key] = build()
-        return statement
+        return cast("Compiled", statement)
 
 
 @dataclass(slots=True)

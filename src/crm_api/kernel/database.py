@@ -39,8 +39,8 @@ class Statement:
         """
         check_tenant_bound(clause, unbound)
         compiled = clause.compile(dialect=_DIALECT)
-        processors = compiled._bind_processors  # noqa: SLF001 - the one place that takes a compiled statement apart
-        self.sql: str = compiled.string  # type: ignore[attr-defined]
+        processors = compiled._bind_processors  # type: ignore[attr-defined] # noqa: SLF001 - the one place that takes a compiled statement apart
+        self.sql: str = compiled.string
         self._template: list[Any] = []
         self._slots: list[tuple[int, str, Any]] = []
         required = {bind.key: bind.required for bind in compiled.binds.values()}  # type: ignore[attr-defined]
@@ -51,7 +51,7 @@ class Statement:
                 self._slots.append((position, name, process))
             else:
                 constant = compiled.params[name]
-                self._template.append(process(constant) if process else constant)  # type: ignore[operator]
+                self._template.append(process(constant) if process else constant)
 
     def arguments(self, values: Mapping[str, Any]) -> list[Any]:
         """The positional arguments for named values."""

@@ -65,7 +65,7 @@ class Edge:
             await self._app(scope, receive, send)
             return
         started = time.perf_counter()
-        headers = {name: value for name, value in scope["headers"]}
+        headers = dict(scope["headers"])
         given = headers.get(b"x-request-id", b"").decode("latin-1")
         request_id = given if _REQUEST_ID.match(given) else new_id().hex
         scope["crm.request_id"] = request_id
@@ -126,7 +126,7 @@ class Edge:
             return "problem", problem_response(scope, problem)
         except ClientDisconnect:
             raise
-        except Exception as error:  # the last resort: nothing internal may leave
+        except Exception as error:  # noqa: BLE001 - the last resort: nothing internal may leave
             return "problem", problem_response(scope, self._problem(scope, error))
 
     @staticmethod

@@ -13,7 +13,7 @@ from sqlalchemy.dialects.postgresql import ARRAY
 from crm_api.kernel.database import TENANT
 from crm_api.kernel.policy import Access, Policy
 from crm_api.kernel.problems import Problem, forbidden, invalid, invalid_parameter
-from crm_api.kernel.record import FieldValue
+from crm_api.kernel.record import FieldValue, table_of
 from crm_api.kernel.resource import Catalog, Resource
 from crm_api.kernel.schema import UUID_PATTERN, fold
 
@@ -301,7 +301,7 @@ def _leaf(resource: Resource, leaf: Leaf, table: Any) -> sa.ColumnElement[bool]:
     if leaf.op in ("contains", "starts_with"):
         key = resource.keys.get(leaf.field)
         pattern = sa.bindparam(leaf.name, type_=_Pattern(leaf.op, folded=key is not None))
-        return table.c[key.key].like(pattern) if key is not None else column.ilike(pattern)
+        return sa.cast(table.c[key.key].like(pattern) if key is not None else column.ilike(pattern), sa.Boolean)
     value = sa.bindparam(leaf.name, type_=column.type)
     if leaf.op == "eq":
         return sa.cast(column == value, sa.Boolean)
@@ -312,7 +312,7 @@ def _leaf(resource: Resource, leaf: Leaf, table: Any) -> sa.ColumnElement[bool]:
 
 
 def _indexed(resource: Resource, leaf: Leaf, table: Any) -> sa.ColumnElement[bool]:
-    rows = FieldValue.__table__.alias(f"values_{leaf.name}")
+    rows = table_of(FieldValue).alias(f"values_{leaf.name}")
     values = sa.bindparam(leaf.name, type_=ARRAY(sa.Text()))
     found = sa.select(rows.c.object_id).where(
         rows.c.tenant_id == TENANT,

@@ -13,11 +13,11 @@ from crm_api.kernel.context import Context, Idempotency
 from crm_api.kernel.database import TENANT, Statement
 from crm_api.kernel.problems import IDEMPOTENCY_IN_FLIGHT, IDEMPOTENCY_MISMATCH, Problem, not_found
 from crm_api.kernel.projection import Projection
-from crm_api.kernel.record import IdempotencyKey, IdempotencyReply
+from crm_api.kernel.record import IdempotencyKey, IdempotencyReply, table_of
 from crm_api.kernel.repository import find
 
-_KEYS = IdempotencyKey.__table__
-_REPLIES = IdempotencyReply.__table__
+_KEYS = table_of(IdempotencyKey)
+_REPLIES = table_of(IdempotencyReply)
 _SCOPE = sa.bindparam("scope", type_=sa.LargeBinary())
 _NOW = sa.bindparam("now", type_=sa.DateTime(timezone=True))
 

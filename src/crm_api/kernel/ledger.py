@@ -7,7 +7,7 @@ from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
 from crm_api.kernel.context import Context, new_id
 from crm_api.kernel.database import TENANT
-from crm_api.kernel.record import AuditEntry, OutboxEvent
+from crm_api.kernel.record import AuditEntry, OutboxEvent, table_of
 from crm_api.kernel.resource import Resource
 
 _EVENTS = (
@@ -22,7 +22,7 @@ _EMPTY = sa.literal_column("'{}'::jsonb", JSONB())
 
 def image(resource: Resource, row: str) -> sa.ColumnElement[Any]:
     """The row as JSON, without what is never sent."""
-    private = [str(name) for name in resource.table.c.keys() if name not in resource.columns]
+    private = [str(name) for name in map(str, resource.table.columns.keys()) if name not in resource.columns]
     whole = sa.func.to_jsonb(sa.literal_column(row))
     return (
         whole.op("-", return_type=JSONB())(sa.literal_column(f"'{{{','.join(private)}}}'::text[]"))
@@ -41,7 +41,7 @@ def entries(written: Any, resource: Resource, before: Any = _EMPTY, after: Any =
         after: new values of what changed.
     """
     kind = sa.literal(resource.singular, sa.Text())
-    audit = sa.insert(AuditEntry.__table__).from_select(
+    audit = sa.insert(table_of(AuditEntry)).from_select(
         [
             "tenant_id",
             "id",
@@ -71,7 +71,7 @@ def entries(written: Any, resource: Resource, before: Any = _EMPTY, after: Any =
             after,
         ).select_from(written),
     )
-    outbox = sa.insert(OutboxEvent.__table__).from_select(
+    outbox = sa.insert(table_of(OutboxEvent)).from_select(
         [
             "tenant_id",
             "event_id",

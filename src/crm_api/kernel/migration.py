@@ -1,4 +1,4 @@
-"""What Alembic does not see: row security, grants, search functions. Used by migrations only; never edited, only added to."""
+"""What Alembic does not see: row security, grants, search functions. For migrations; never edited, only added to."""
 
 from alembic import op
 
@@ -23,7 +23,8 @@ def searchable(table: str) -> None:
     op.execute(
         f"""
         CREATE FUNCTION search_{table}(wanted uuid, needles text[], most bigint) RETURNS SETOF uuid
-        LANGUAGE plpgsql STABLE SECURITY DEFINER ROWS 100 SET search_path = public, pg_temp SET plan_cache_mode = force_custom_plan AS $$
+        LANGUAGE plpgsql STABLE SECURITY DEFINER ROWS 100 SET search_path = public, pg_temp
+        SET plan_cache_mode = force_custom_plan AS $$
         BEGIN
           IF wanted IS DISTINCT FROM nullif(current_setting('crm.tenant', true), '')::uuid THEN RETURN; END IF;
           RETURN QUERY SELECT t.id FROM {table} t

@@ -105,7 +105,8 @@ def after(
         left, right = sa.tuple_(*(columns[i] for i in indices)), sa.tuple_(*(values[i] for i in indices))
         comparison: sa.ColumnElement[bool] = left < right if keys[first].descending else left > right
         return comparison
-    options, equal = [], []
+    options: list[sa.ColumnElement[bool]] = []
+    equal: list[sa.ColumnElement[bool]] = []
     for i in indices:
         if not nulls[i]:
             beyond = columns[i] < values[i] if keys[i].descending else columns[i] > values[i]

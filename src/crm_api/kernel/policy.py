@@ -11,7 +11,7 @@ from sqlalchemy.dialects.postgresql import ARRAY
 
 from crm_api.kernel.database import TENANT
 from crm_api.kernel.problems import FIELD_READ_ONLY, Fault, Problem, forbidden
-from crm_api.kernel.record import Share, Tenant
+from crm_api.kernel.record import Share, Tenant, table_of
 from crm_api.kernel.resource import Catalog, Resource, RowRule
 
 REACHES = ("own", "subordinates", "team", "territory", "all")
@@ -196,7 +196,7 @@ def _reach(resource: Resource, reach: str, table: Any) -> sa.ColumnElement[bool]
 
 
 def _shared(resource: Resource, action: str) -> sa.ColumnElement[Any]:
-    shares = Share.__table__.alias(f"shares_{resource.plural}")
+    shares = table_of(Share).alias(f"shares_{resource.plural}")
     rows = sa.select(shares.c.object_id).where(
         shares.c.tenant_id == TENANT,
         shares.c.object_type == sa.literal(resource.singular, sa.Text()),
@@ -231,6 +231,6 @@ def through(column: str, plural: str) -> RowRule:
 
 def access_version() -> sa.ColumnElement[bool]:
     """The condition of a write that its rights are still those it was compiled for."""
-    tenants = Tenant.__table__
+    tenants = table_of(Tenant)
     current = sa.select(tenants.c.access_version).where(tenants.c.tenant_id == TENANT).scalar_subquery()
     return current == _VERSION

@@ -14,7 +14,7 @@ from crm_api.kernel.filters import Group, to_sql
 from crm_api.kernel.paging import Key, after, order
 from crm_api.kernel.policy import Access
 from crm_api.kernel.projection import Projection
-from crm_api.kernel.record import Tenant
+from crm_api.kernel.record import Tenant, table_of
 from crm_api.kernel.resource import Resource
 
 BROAD = 10_000
@@ -121,7 +121,7 @@ def _children(expansion: _Expansion, text: str | None) -> dict[str, Any]:
 
 def frame() -> Any:
     """The outer side of each read: the access version comes back even with no row."""
-    tenants = Tenant.__table__
+    tenants = table_of(Tenant)
     return sa.select(tenants.c.access_version).where(tenants.c.tenant_id == TENANT).subquery("frame")
 
 
@@ -185,7 +185,7 @@ def _matching(
         return [exact], []
     hits = sa.select(sa.func.array(sa.select(_search(resource)).scalar_subquery()).label("ids")).cte("hits")
     ids = sa.cast(sa.select(hits.c.ids).scalar_subquery(), ARRAY(sa.Uuid()))
-    conditions = [sa.cast(source.c.id == sa.any_(ids), sa.Boolean)]
+    conditions: list[sa.ColumnElement[bool]] = [sa.cast(source.c.id == sa.any_(ids), sa.Boolean)]
     if access.hides(resource.plural).intersection(resource.search):
         conditions.append(exact)
     return conditions, [sa.func.cardinality(ids).label("hits")]

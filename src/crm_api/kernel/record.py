@@ -2,7 +2,7 @@
 
 from datetime import datetime
 from decimal import Decimal
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 from uuid import UUID
 
 import sqlalchemy as sa
@@ -111,6 +111,11 @@ def one_of(column: str, values: tuple[str, ...]) -> sa.CheckConstraint:
 def sortable(table: str, *columns: str) -> tuple[sa.Index, ...]:
     """The index (tenant_id, column, id) that each sortable or high-use column needs."""
     return tuple(sa.Index(f"ix_{table}_{column}", "tenant_id", column, "id") for column in columns)
+
+
+def table_of(model: type[Record]) -> sa.Table:
+    """The SQLAlchemy table of a model."""
+    return cast("sa.Table", model.__table__)
 
 
 class Tenant(Record):

@@ -22,7 +22,7 @@ from crm_api.kernel.problems import (
     unavailable,
 )
 from crm_api.kernel.query import Plan, compile_get, frame
-from crm_api.kernel.record import AuditEntry
+from crm_api.kernel.record import AuditEntry, table_of
 from crm_api.kernel.resource import Resource
 
 _TRIES = 4
@@ -192,7 +192,7 @@ async def update(
     if checks:
         before = await load(ctx, resource, id_, action)
         for check in checks:
-            await check.run(ctx, resource, changed, before)
+            await check.run(ctx, resource, changed, dict(before))
     references = frozenset(name for name in resource.references if values.get(name) is not None)
 
     async def run() -> tuple[Plan, list[Row]]:
@@ -239,7 +239,7 @@ async def _explain_update(
 
 async def stale(ctx: Context, resource: Resource, id_: str | UUID, expected: int, current: int) -> Problem:
     """412 that names the present version and what changed since, as far as the caller may see it."""
-    table = AuditEntry.__table__
+    table = table_of(AuditEntry)
     statement = ctx.kernel.statement(
         "changed_since",
         lambda: Statement(
@@ -289,8 +289,7 @@ async def delete(ctx: Context, resource: Resource, id_: str | UUID, *, if_match:
 
 async def restore(ctx: Context, resource: Resource, id_: str | UUID) -> dict[str, Any]:
     """Undoes a deletion; 409 when a live record took a unique value meanwhile."""
-    item = await _mark(ctx, resource, id_, None, deleted=False)
-    return item
+    return await _mark(ctx, resource, id_, None, deleted=False)
 
 
 async def _mark(

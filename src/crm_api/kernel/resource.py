@@ -10,7 +10,7 @@ from fastapi import APIRouter
 from sqlalchemy.dialects.postgresql import JSONB
 
 from crm_api.kernel.lifecycle import Lifecycle
-from crm_api.kernel.record import MoneyAmount, Ratio, Record
+from crm_api.kernel.record import MoneyAmount, Ratio, Record, table_of
 from crm_api.kernel.schema import Input, Wire, nullable, updated_from
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ Column = sa.orm.InstrumentedAttribute[Any]
 CheckFunction = Callable[["Context", "Resource", Mapping[str, Any], Mapping[str, Any] | None], Awaitable[None]]
 """(context, resource, new values, row before or None) -> raises a Problem."""
 ActionFunction = Callable[["Context", "Resource", Any, Any], Awaitable[Any]]
-"""(context, resource, row, body) -> what to change in the row (a mapping), or the reply when the action declares one."""
+"""(context, resource, row, body) -> what to change in the row, or the reply when the action declares one."""
 
 READS = frozenset({"get", "list", "search", "aggregate"})
 ALL = READS | {"create", "update", "delete", "restore"}
@@ -137,9 +137,7 @@ class Resource:
     @cached_property
     def table(self) -> sa.Table:
         """The SQLAlchemy table."""
-        table = self.model.__table__
-        assert isinstance(table, sa.Table)  # noqa: S101 - narrows the type
-        return table
+        return table_of(self.model)
 
     @cached_property
     def update(self) -> type[Input] | None:
@@ -271,7 +269,7 @@ class Catalog:
         for table in Record.metadata.tables.values():
             for item in [*table.constraints, *table.indexes]:
                 columns = [str(column.name) for column in getattr(item, "columns", [])]
-                found[str(item.name)] = tuple(name for name in columns if name != "tenant_id")
+                found[str(getattr(item, "name", ""))] = tuple(name for name in columns if name != "tenant_id")
         return found
 
     def target(self, resource: Resource, column: str) -> Resource | None:

@@ -69,7 +69,7 @@ def _currency(value: str) -> str:
     return value
 
 
-_COUNTRIES = frozenset(code for code in Locale("en").territories if re.fullmatch("[A-Z]{2}", code)) - {
+_COUNTRIES = frozenset(code for code in map(str, Locale("en").territories) if re.fullmatch("[A-Z]{2}", code)) - {
     "EU",
     "EZ",
     "UN",
@@ -132,7 +132,7 @@ def money_text(scaled: int) -> str:
     return f"{sign}{whole}.{decimals[:2]}{decimals[2:].rstrip('0')}"
 
 
-_SPECIAL = str.maketrans({"ß": "ss", "æ": "ae", "œ": "oe", "ø": "o", "ł": "l", "đ": "d", "ð": "d", "þ": "th", "ı": "i"})
+_SPECIAL = str.maketrans({"ß": "ss", "æ": "ae", "œ": "oe", "ø": "o", "ł": "l", "đ": "d", "ð": "d", "þ": "th", "ı": "i"})  # noqa: RUF001
 
 
 def fold(text: str) -> str:

@@ -12,12 +12,12 @@ from crm_api.kernel.context import Context, new_id
 from crm_api.kernel.database import TENANT, Statement
 from crm_api.kernel.ledger import NOW
 from crm_api.kernel.problems import invalid, not_found
-from crm_api.kernel.record import Share
+from crm_api.kernel.record import Share, table_of
 from crm_api.kernel.repository import find, record
 from crm_api.kernel.resource import Action, Resource
 from crm_api.kernel.schema import Id, Instant, Line, Wire
 
-_SHARES = Share.__table__
+_SHARES = table_of(Share)
 MOST = 200
 
 

@@ -42,7 +42,7 @@ def acyclic(column: str) -> CheckFunction:
 
 
 def _ancestors(resource: Resource, column: str) -> Statement:
-    """The chain of parents, read after taking the tenant's lock on this tree: one writer at a time changes its shape."""
+    """The chain of parents, read under the tenant's lock on this tree: one writer at a time changes its shape."""
     table = resource.table
     lock = sa.select(
         sa.func.pg_advisory_xact_lock(

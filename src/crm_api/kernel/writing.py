@@ -13,7 +13,7 @@ from crm_api.kernel.ledger import ACTOR, NOW, entries, image
 from crm_api.kernel.policy import access_version
 from crm_api.kernel.projection import Projection
 from crm_api.kernel.query import Plan, frame
-from crm_api.kernel.record import FieldValue, IdempotencyKey, IdempotencyReply, Tenant
+from crm_api.kernel.record import FieldValue, IdempotencyKey, IdempotencyReply, Tenant, table_of
 from crm_api.kernel.resource import Resource
 from crm_api.kernel.schema import fold
 
@@ -118,7 +118,7 @@ def compile_create(ctx: Context, resource: Resource, columns: frozenset[str]) ->
         ctes.append(key)
         feed = sa.join(guarded, key, sa.true())
     names = ["tenant_id", *sorted(columns)]
-    chosen = [guarded.c[name] for name in names]
+    chosen: list[Any] = [guarded.c[name] for name in names]
     if resource.search:
         names.append("search_text")
         pieces = [
@@ -146,7 +146,7 @@ def _facts(resource: Resource) -> list[Any]:
 
 
 def _key(guarded: Any) -> Any:
-    table = IdempotencyKey.__table__
+    table = table_of(IdempotencyKey)
     rows = sa.select(
         TENANT, sa.bindparam("scope", type_=sa.LargeBinary()), sa.bindparam("fingerprint", type_=sa.LargeBinary()), NOW
     )
@@ -167,7 +167,7 @@ def _reply(resource: Resource, written: Any) -> Any:
     ).select_from(written)
     columns = ["tenant_id", "scope", "status", "object_type", "object_id", "raw", "image", "created_at"]
     return (
-        sa.insert(IdempotencyReply.__table__)
+        sa.insert(table_of(IdempotencyReply))
         .from_select(columns, rows)
         .returning(sa.literal_column("1"))
         .cte("replied")
@@ -181,14 +181,14 @@ def _index(resource: Resource, name: str, written: Any) -> Any:
         .render_derived()
     )
     rows = sa.select(TENANT, sa.literal(f"{resource.plural}.{name}", sa.Text()), values.c.value, written.c.row_id)
-    insert = upsert(FieldValue.__table__).from_select(
+    insert = upsert(table_of(FieldValue)).from_select(
         ["tenant_id", "field", "value", "object_id"], rows.select_from(sa.join(written, values, sa.true()))
     )
     return insert.on_conflict_do_nothing().returning(sa.literal_column("1")).cte(f"indexed_{name}")
 
 
 def _unindex(resource: Resource, name: str, written: Any) -> Any:
-    table = FieldValue.__table__
+    table = table_of(FieldValue)
     return (
         sa.delete(table)
         .where(
@@ -269,12 +269,13 @@ def _update(
 def _delta(columns: list[str], side: str) -> Any:
     parts = [
         sa.literal_column(
-            f"CASE WHEN old.{name} IS DISTINCT FROM new.{name} THEN jsonb_build_object('{name}', {side}.{name}) ELSE '{{}}'::jsonb END",
+            f"CASE WHEN old.{name} IS DISTINCT FROM new.{name} "
+            f"THEN jsonb_build_object('{name}', {side}.{name}) ELSE '{{}}'::jsonb END",
             JSONB(),
         )
         for name in columns
     ]
-    found = parts[0] if parts else sa.literal_column("'{}'::jsonb", JSONB())
+    found: Any = parts[0] if parts else sa.literal_column("'{}'::jsonb", JSONB())
     for part in parts[1:]:
         found = found.op("||", return_type=JSONB())(part)
     return found
@@ -293,7 +294,7 @@ def compile_mark(ctx: Context, resource: Resource, *, deleted: bool, match: bool
 
 def _moved(written: Any) -> Any:
     """Raises the tenant's access version with a write that changes who may see what."""
-    tenants = Tenant.__table__
+    tenants = table_of(Tenant)
     moved = sa.update(tenants).where(tenants.c.tenant_id == TENANT, sa.exists(sa.select(written.c.row_id)))
     return (
         moved.values(access_version=tenants.c.access_version + sa.literal_column("1"))

@@ -7,6 +7,7 @@ import sqlalchemy as sa
 from crm_api.domains.contacts.account_contact import AccountContact
 from crm_api.kernel.database import TENANT
 from crm_api.kernel.policy import Scope
+from crm_api.kernel.record import table_of
 from crm_api.kernel.resource import RowRule
 
 
@@ -14,7 +15,7 @@ def _through_links(scope: Scope, table: Any, action: str) -> sa.ColumnElement[bo
     level = "read" if action == "read" else "update"
     if action == "create" or not scope.may("accounts", level):
         return None
-    links = AccountContact.__table__.alias("links")
+    links = table_of(AccountContact).alias("links")
     active = [
         links.c.tenant_id == TENANT,
         links.c.deleted_at.is_(None),

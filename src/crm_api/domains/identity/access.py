@@ -24,7 +24,7 @@ from crm_api.kernel.context import Principal
 from crm_api.kernel.database import TENANT, Database, Statement
 from crm_api.kernel.policy import Access
 from crm_api.kernel.problems import UNAUTHENTICATED, Problem
-from crm_api.kernel.record import Tenant
+from crm_api.kernel.record import Tenant, table_of
 from crm_api.kernel.resource import Catalog
 
 log = structlog.get_logger("crm_api.identity")
@@ -33,9 +33,9 @@ ACCESS_SECONDS = 60.0
 MOST_REMEMBERED = 20_000
 _DEPTH = 64
 
-_KEYS, _PEOPLE, _TENANTS = ApiKey.__table__, PrincipalRow.__table__, Tenant.__table__
-_ROLES, _HOLDS, _DEFAULTS = Role.__table__, RoleAssignment.__table__, AccessDefault.__table__
-_TEAMS, _MEMBERS = Team.__table__, TeamMember.__table__
+_KEYS, _PEOPLE, _TENANTS = table_of(ApiKey), table_of(PrincipalRow), table_of(Tenant)
+_ROLES, _HOLDS, _DEFAULTS = table_of(Role), table_of(RoleAssignment), table_of(AccessDefault)
+_TEAMS, _MEMBERS = table_of(Team), table_of(TeamMember)
 _ID = sa.bindparam("id", type_=sa.Uuid())
 _CREDENTIAL = sa.bindparam("credential", type_=sa.Uuid())
 
@@ -241,8 +241,8 @@ def _compile(catalog: Catalog, principal: Principal, row: Any) -> Access:
         for grant in role["permissions"]:
             for resource, action in _expand(catalog, grant["permission"]):
                 reach.setdefault((resource, action), set()).add(grant["reach"])
-    for name, resource in catalog.resources.items():
-        level = defaults.get(name, resource.default_access)
+    for name, declared in catalog.resources.items():
+        level = defaults.get(name, declared.default_access)
         for action in {"read": ("read",), "write": ("read", "update")}.get(level or "", ()):
             reach.setdefault((name, action), set())
     hidden = _ruled(roles, ("hidden",))

@@ -1,4 +1,4 @@
-"""The form of API keys: `crm_{env}_{id}_{secret}{checksum}`; the id carries tenant and key, so row security holds from the first read."""
+"""API keys: `crm_{env}_{id}_{secret}{checksum}`; the id names tenant and key, so row security holds from the start."""
 
 import hashlib
 import hmac
@@ -44,7 +44,8 @@ def hash_secret(secret: str) -> bytes:
 def new_key(tenant_id: UUID, key_id: UUID) -> tuple[str, bytes]:
     """A key and the hash to keep."""
     secret = _base62(secrets.token_bytes(32), _SECRET_LENGTH)
-    head = f"crm_{_ENVIRONMENTS[load_settings().environment]}_{_base62(tenant_id.bytes + key_id.bytes, _ID_LENGTH)}_{secret}"
+    public = _base62(tenant_id.bytes + key_id.bytes, _ID_LENGTH)
+    head = f"crm_{_ENVIRONMENTS[load_settings().environment]}_{public}_{secret}"
     return head + _checksum(head), hash_secret(secret)
 
 

@@ -13,6 +13,7 @@ from crm_api.kernel.context import Context, new_id
 from crm_api.kernel.database import TENANT, Statement
 from crm_api.kernel.ledger import NOW
 from crm_api.kernel.problems import LIMIT_REACHED, Problem, invalid
+from crm_api.kernel.record import table_of
 from crm_api.kernel.repository import record
 from crm_api.kernel.resource import Action, Resource
 from crm_api.kernel.schema import Id, Instant, Name, Wire
@@ -49,7 +50,7 @@ class IssuedKey(Wire):
     key: Annotated[str | None, Field(max_length=200)] = None
 
 
-_KEYS = ApiKey.__table__
+_KEYS = table_of(ApiKey)
 _COUNT = Statement(
     sa.select(sa.func.count())
     .select_from(_KEYS)
