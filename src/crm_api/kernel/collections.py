@@ -66,7 +66,7 @@ class AggregateRequest(Wire):
 def path_id(request: Request, resource: Resource) -> str:
     """The id in the path; what is not one leads nowhere."""
     id_: str = request.path_params["id"]
-    if not _UUID.match(id_):
+    if not _UUID.fullmatch(id_):
         raise not_found(resource.singular)
     return id_
 

@@ -232,7 +232,7 @@ def _scalar(kind: str, raw: Any, place: Place, vocabulary: frozenset[str] | None
         raise wrong
     if vocabulary is not None and raw not in vocabulary:
         raise place.fault("invalid_value", f"One of {', '.join(sorted(vocabulary))}.")
-    if kind == "id" and not _UUID.match(raw):
+    if kind == "id" and not _UUID.fullmatch(raw):
         raise wrong
     try:
         return _PARSERS.get(kind, str)(raw)
@@ -242,7 +242,7 @@ def _scalar(kind: str, raw: Any, place: Place, vocabulary: frozenset[str] | None
 
 def _decimal(scale: int) -> Any:
     def parse(raw: str) -> int:
-        if not _DECIMAL.match(raw):
+        if not _DECIMAL.fullmatch(raw):
             raise ValueError
         whole, _, rest = raw.lstrip("-").partition(".")
         digits = len(str(scale)) - 1
