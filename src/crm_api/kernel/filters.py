@@ -88,6 +88,7 @@ class Filters:
                 raise place.fault("unknown_field", f"There is no relation {hop!r} to filter through.")
             column, resource = found
             self._visible(self.resource, column)
+            self.access.through(resource)
         kind = resource.filterable.get(name)
         if kind is None:
             raise place.fault("unknown_field", f"{name!r} is not a filter of {resource.plural}.")

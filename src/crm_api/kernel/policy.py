@@ -47,6 +47,7 @@ class Access:
     name: str = ""
     roles: tuple[str, ...] = ()
     unrestricted: bool = False
+    closed: frozenset[str] = frozenset()
     breadth: dict[str, int] = field(default_factory=dict, compare=False)
 
     @cached_property
@@ -76,6 +77,11 @@ class Access:
     def may(self, resource: str, action: str) -> bool:
         """Whether any role grants the action at all."""
         return self.unrestricted or (resource, action) in self.reach
+
+    def through(self, resource: Resource) -> None:
+        """Refuses a way through a relation to a resource that the credential's scopes do not cover."""
+        if resource.plural in self.closed:
+            raise forbidden(f"scope {resource.domain}:read")
 
     def hides(self, resource: str) -> frozenset[str]:
         """Fields of a resource that this principal may not see."""

@@ -246,7 +246,13 @@ def _compile(catalog: Catalog, principal: Principal, row: Any) -> Access:
         for action in {"read": ("read",), "write": ("read", "update")}.get(level or "", ()):
             reach.setdefault((name, action), set())
     hidden = _spread(catalog, _ruled(roles, ("hidden",)))
+    scopes = principal.scopes
     return Access(
+        closed=frozenset(
+            name
+            for name, resource in catalog.resources.items()
+            if scopes is not None and not {f"{resource.domain}:read", f"{resource.domain}:admin"} & scopes
+        ),
         version=row["access_version"],
         principal_id=principal.id,
         kind=principal.kind,

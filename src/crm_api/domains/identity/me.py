@@ -120,6 +120,7 @@ async def explain(
             "resource" if declared is None else "action", "invalid_value", "There is no such permission."
         )
     access = ctx.access
+    access.through(declared)
     if principal is not None and principal != str(ctx.principal.id):
         if "all" not in ctx.access.reach.get(("roles", "read"), ()):
             raise forbidden("roles:read over all")
