@@ -17,7 +17,7 @@ from crm_api.catalog import CATALOG
 from crm_api.domains.identity.access import Identity
 from crm_api.kernel.context import Kernel
 from crm_api.kernel.database import Database, Limits
-from crm_api.kernel.edge import Edge, problem_response
+from crm_api.kernel.edge import Edge, Outcry, problem_response
 from crm_api.kernel.policy import Policy
 from crm_api.kernel.problems import (
     INVALID,
@@ -74,8 +74,15 @@ def create_app(settings: Settings | None = None) -> Edge:
             await kernel.database.close()
 
     app = FastAPI(
-        title="CRM API", version=__version__, lifespan=lifespan, openapi_url=None, docs_url=None, redoc_url=None
+        title="CRM API",
+        version=__version__,
+        lifespan=lifespan,
+        openapi_url=None,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
     )
+    app.add_middleware(Outcry)
     for domain in CATALOG.domains:
         app.include_router(mount(domain))
     app.include_router(reference.router)

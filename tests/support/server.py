@@ -22,13 +22,18 @@ class LiveServer:
     def __init__(self, app_url: str, migrate_url: str, data_dir: Path, **options: Any) -> None:
         self.migrate_url = migrate_url
         self.settings = Settings(database_url=app_url, data_dir=data_dir, log_level="error", **options)
-        settings_module.load_settings.cache_clear()
         settings_module.load_settings = lambda: self.settings  # type: ignore[assignment]
         _rebind(self.settings)
         self.edge = create_app(self.settings)
         self._loop: asyncio.AbstractEventLoop | None = None
         config = uvicorn.Config(
-            self.edge, host="127.0.0.1", port=0, log_level="error", access_log=False, loop="asyncio"
+            self.edge,
+            host="127.0.0.1",
+            port=0,
+            log_level="error",
+            access_log=False,
+            loop="asyncio",
+            proxy_headers=False,  # the edge reads X-Forwarded-For, from trusted proxies only
         )
         self._server = uvicorn.Server(config)
         self._thread = threading.Thread(target=self._serve, daemon=True)

@@ -66,7 +66,7 @@ class AggregateRequest(Wire):
 def path_id(request: Request, resource: Resource) -> str:
     """The id in the path; what is not one leads nowhere."""
     id_: str = request.path_params["id"]
-    if not _UUID.match(id_):
+    if not _UUID.fullmatch(id_):
         raise not_found(resource.singular)
     return id_
 
@@ -86,6 +86,7 @@ def parse_expand(ctx: Context, resource: Resource, text: str | None) -> tuple[st
         for level, step in enumerate(steps):
             one = ctx.kernel.catalog.to_one(current)
             if level == 0 and step in current.many and len(steps) == 1:
+                ctx.access.through(ctx.kernel.catalog.resources[current.many[step].plural])
                 continue
             if step not in one:
                 raise invalid_parameter(
@@ -96,6 +97,7 @@ def parse_expand(ctx: Context, resource: Resource, text: str | None) -> tuple[st
             if one[step][0] in ctx.access.hides(current.plural):
                 raise forbidden(f"field {current.plural}.{one[step][0]}")
             current = one[step][1]
+            ctx.access.through(current)
     return tuple(paths)
 
 

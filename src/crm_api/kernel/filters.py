@@ -88,6 +88,7 @@ class Filters:
                 raise place.fault("unknown_field", f"There is no relation {hop!r} to filter through.")
             column, resource = found
             self._visible(self.resource, column)
+            self.access.through(resource)
         kind = resource.filterable.get(name)
         if kind is None:
             raise place.fault("unknown_field", f"{name!r} is not a filter of {resource.plural}.")
@@ -232,7 +233,7 @@ def _scalar(kind: str, raw: Any, place: Place, vocabulary: frozenset[str] | None
         raise wrong
     if vocabulary is not None and raw not in vocabulary:
         raise place.fault("invalid_value", f"One of {', '.join(sorted(vocabulary))}.")
-    if kind == "id" and not _UUID.match(raw):
+    if kind == "id" and not _UUID.fullmatch(raw):
         raise wrong
     try:
         return _PARSERS.get(kind, str)(raw)
@@ -242,7 +243,7 @@ def _scalar(kind: str, raw: Any, place: Place, vocabulary: frozenset[str] | None
 
 def _decimal(scale: int) -> Any:
     def parse(raw: str) -> int:
-        if not _DECIMAL.match(raw):
+        if not _DECIMAL.fullmatch(raw):
             raise ValueError
         whole, _, rest = raw.lstrip("-").partition(".")
         digits = len(str(scale)) - 1

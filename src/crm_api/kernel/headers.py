@@ -137,9 +137,17 @@ def boolean(pairs: dict[str, list[str]], name: str) -> bool:
     return value == "true"
 
 
+def only(request: Request, name: str) -> str | None:
+    """The value of a header that may be given once."""
+    values = request.headers.getlist(name)
+    if len(values) > 1:
+        raise _wrong(name, "This header is given once.")
+    return values[0] if values else None
+
+
 def if_match(request: Request) -> int | None:
     """The version a write expects; `*` expects any."""
-    text = request.headers.get("if-match")
+    text = only(request, "If-Match")
     if text is None or text == "*":
         return None
     match = _ETAG.match(text)
@@ -156,7 +164,7 @@ def if_none_match(request: Request, version: int) -> bool:
 
 def idempotency_key(request: Request) -> str | None:
     """The client's key for this write."""
-    key = request.headers.get("idempotency-key")
+    key = only(request, "Idempotency-Key")
     if key is not None and not _KEY.match(key):
         raise _wrong("Idempotency-Key", "1 to 255 visible ASCII characters.")
     return key

@@ -31,7 +31,7 @@ def parse_sort(resource: Resource, access: Access, text: str | None) -> tuple[Ke
     """`-updated_at,name` to keys, with id as the last; the default is newest first."""
     if not text:
         return (Key("id", descending=True),)
-    keys = [Key(part.lstrip("-"), part.startswith("-")) for part in text.split(",")]
+    keys = [Key(part.removeprefix("-"), part.startswith("-")) for part in text.split(",")]
     for key in keys:
         if key.name not in resource.sortable:
             raise invalid_parameter(
@@ -64,6 +64,8 @@ def decode(secret: bytes, binding: bytes, cursor: str, resource: Resource, keys:
         data = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4))
     except ValueError:
         raise wrong from None
+    if base64.urlsafe_b64encode(data).rstrip(b"=") != cursor.encode():
+        raise wrong  # another spelling of the same bytes
     mac, payload = data[:_MAC], data[_MAC:]
     if not hmac.compare_digest(mac, hmac.new(secret, binding + b"\x00" + payload, hashlib.sha256).digest()[:_MAC]):
         raise wrong

@@ -47,6 +47,7 @@ class Access:
     name: str = ""
     roles: tuple[str, ...] = ()
     unrestricted: bool = False
+    closed: frozenset[str] = frozenset()
     breadth: dict[str, int] = field(default_factory=dict, compare=False)
 
     @cached_property
@@ -77,6 +78,11 @@ class Access:
         """Whether any role grants the action at all."""
         return self.unrestricted or (resource, action) in self.reach
 
+    def through(self, resource: Resource) -> None:
+        """Refuses a way through a relation to a resource that the credential's scopes do not cover."""
+        if resource.plural in self.closed:
+            raise forbidden(f"scope {resource.domain}:read")
+
     def hides(self, resource: str) -> frozenset[str]:
         """Fields of a resource that this principal may not see."""
         return self.hidden.get(resource, frozenset())
@@ -93,15 +99,16 @@ class Scope:
     access: Access
     narrow: bool
 
-    def visible(self, plural: str, action: str, table: Any) -> list[sa.ColumnElement[bool]]:
-        """The gate of another resource, under the same access."""
+    def visible(self, plural: str, action: str, table: Any, *, reached: bool = False) -> list[sa.ColumnElement[bool]]:
+        """The gate of another resource, under the same access; `reached` leaves out what was shared with the caller."""
         resource = self.policy.catalog.resources[plural]
-        return self.policy.gate(self.access, resource, action, table, narrow=self.narrow)
+        return self.policy.gate(self.access, resource, action, table, narrow=self.narrow, reached=reached)
 
-    def all_visible(self, plural: str, action: str) -> bool:
+    def all_visible(self, plural: str, action: str, *, reached: bool = False) -> bool:
         """Whether every row of the other resource is open to this principal."""
         resource = self.policy.catalog.resources[plural]
-        return self.policy.rows(self.access, resource, action, resource.table, narrow=self.narrow) is None
+        rows = self.policy.rows(self.access, resource, action, resource.table, narrow=self.narrow, reached=reached)
+        return rows is None
 
     def may(self, plural: str, action: str) -> bool:
         """Whether any role grants the action on the other resource."""
@@ -128,25 +135,38 @@ class Policy:
             raise forbidden(f"{resource.plural}:{action}")
 
     def gate(
-        self, access: Access, resource: Resource, action: str, table: Any, *, narrow: bool = True, deleted: bool = False
+        self,
+        access: Access,
+        resource: Resource,
+        action: str,
+        table: Any,
+        *,
+        narrow: bool = True,
+        deleted: bool = False,
+        reached: bool = False,
     ) -> list[sa.ColumnElement[bool]]:
         """The one gate: tenant AND not deleted AND kind of row AND row policy."""
         conditions: list[sa.ColumnElement[bool]] = [table.c.tenant_id == TENANT]
         if "deleted_at" in table.c:
             conditions.append(table.c.deleted_at.is_not(None) if deleted else table.c.deleted_at.is_(None))
         conditions += [table.c[name] == sa.literal(value, sa.Text()) for name, value in resource.fixed.items()]
-        if (rows := self.rows(access, resource, action, table, narrow=narrow)) is not None:
+        if (rows := self.rows(access, resource, action, table, narrow=narrow, reached=reached)) is not None:
             conditions.append(rows)
         return conditions
 
     def rows(
-        self, access: Access, resource: Resource, action: str, table: Any, *, narrow: bool
+        self, access: Access, resource: Resource, action: str, table: Any, *, narrow: bool, reached: bool = False
     ) -> sa.ColumnElement[bool] | None:
-        """Who may act on which rows; None when all rows are open. Decided here, never as `OR true` in SQL."""
+        """Who may act on which rows; None when all rows are open. Decided here, never as `OR true` in SQL.
+
+        With `reached`, rows that were shared with the caller or come with another record do not count.
+        """
         if access.unrestricted:
             return None
         conditions = []
-        for _, condition in self.rules(access, resource, action, table, narrow=narrow):
+        for name, condition in self.rules(access, resource, action, table, narrow=narrow):
+            if reached and not name.startswith(("default", "reach:")):
+                continue
             if condition is None:
                 return None
             conditions.append(condition)
@@ -201,6 +221,7 @@ def _shared(resource: Resource, action: str) -> sa.ColumnElement[Any]:
         shares.c.tenant_id == TENANT,
         shares.c.object_type == sa.literal(resource.singular, sa.Text()),
         shares.c.grantee_id == sa.any_(_GRANTEES),
+        (shares.c.grantee_type == sa.literal("user", sa.Text())) == (shares.c.grantee_id == _SELF),
         sa.or_(shares.c.expires_at.is_(None), shares.c.expires_at > sa.func.now()),
     )
     if action != "read":
@@ -208,25 +229,37 @@ def _shared(resource: Resource, action: str) -> sa.ColumnElement[Any]:
     return sa.func.array(rows.scalar_subquery())
 
 
-def through(column: str, plural: str) -> RowRule:
-    """A row is open to whoever the record in `column` is open to: read for read, update for anything else."""
+def needs_reach(action: str) -> bool:
+    """Whether an action on what belongs to another record takes more than a share of that record."""
+    return action != "create" and action not in LEVEL_OF
+
+
+def through(column: str, plural: str, *, grants: bool = False) -> RowRule:
+    """A row is open to whoever the record in `column` is open to: read for read, update for anything else.
+
+    Args:
+        column: the reference.
+        plural: the resource it points to.
+        grants: the row gives somebody access to that record, so that writing it takes more than a share of it.
+    """
 
     def rule(scope: Scope, table: Any, action: str) -> sa.ColumnElement[bool] | None:
         level = "read" if action == "read" else "update"
         if not scope.may(plural, level):
             return None
+        reached = needs_reach(action) or (grants and action != "read")
         own = table.c[column]
-        if scope.all_visible(plural, level):
+        if scope.all_visible(plural, level, reached=reached):
             return sa.cast(own.is_not(None), sa.Boolean)
         parent = scope.policy.catalog.resources[plural].table.alias(f"{plural}_of_{table.name}")
-        gate = scope.visible(plural, level, parent)
+        gate = scope.visible(plural, level, parent, reached=reached)
         if scope.narrow:
             return sa.cast(
                 own == sa.any_(sa.func.array(sa.select(parent.c.id).where(*gate).scalar_subquery())), sa.Boolean
             )
         return sa.exists(sa.select(sa.literal(1)).select_from(parent).where(parent.c.id == own, *gate).correlate(table))
 
-    return RowRule(f"through:{plural}", rule)
+    return RowRule(f"through:{plural}", rule, column)
 
 
 def access_version() -> sa.ColumnElement[bool]:

@@ -130,14 +130,16 @@ def unavailable(detail: str) -> Problem:
     return Problem(UNAVAILABLE, detail, headers={"Retry-After": "1"})
 
 
+_MOST_FAULTS = 100
+_LONGEST_STEP = 200
 _CODES = {"extra_forbidden": "unknown_field", "missing": "required"}
 
 
 def from_validation(error: ValidationError, read_only: frozenset[str] = frozenset()) -> Problem:
     """422 with a pointer for each fault; values are not echoed."""
     faults = []
-    for item in error.errors(include_url=False, include_context=False, include_input=False):
-        place = [str(part).replace("~", "~0").replace("/", "~1") for part in item["loc"]]
+    for item in error.errors(include_url=False, include_context=False, include_input=False)[:_MOST_FAULTS]:
+        place = [str(part)[:_LONGEST_STEP].replace("~", "~0").replace("/", "~1") for part in item["loc"]]
         code = _CODES.get(item["type"], item["type"])
         detail = item["msg"]
         if code == "unknown_field" and len(place) == 1 and place[0] in read_only:
@@ -145,7 +147,7 @@ def from_validation(error: ValidationError, read_only: frozenset[str] = frozense
         elif code == "unknown_field":
             detail = "There is no such field."
         faults.append(Fault(code, detail, pointer="/" + "/".join(place) if place else ""))
-    return Problem(INVALID, f"{len(faults)} field(s) are wrong.", faults)
+    return Problem(INVALID, f"{error.error_count()} field(s) are wrong.", faults)
 
 
 _BAD_VALUE = {
@@ -156,6 +158,7 @@ _BAD_VALUE = {
     "22P02": "is malformed",
     "22025": "is malformed",
     "2201B": "is malformed",
+    "54000": "is too long",
     "54001": "is too complex",
 }
 _SHARD = re.compile(r"_[0-9]+$")
@@ -168,14 +171,13 @@ def from_database(error: BaseException, columns_of: dict[str, tuple[str, ...]]) 
         error: what the driver raised.
         columns_of: constraint name to the wire fields it spans (without tenant_id).
     """
-    if isinstance(error, asyncpg.DataError) and not error.sqlstate:
-        return Problem(INVALID, "A value is out of range.", [Fault("out_of_range", "A value is out of range.")])
     state = getattr(error, "sqlstate", None)
     if not isinstance(error, asyncpg.PostgresError) or not state:
         lost = (asyncpg.InterfaceError, asyncpg.InternalClientError, ConnectionError, OSError, TimeoutError)
         return unavailable("The database cannot be reached.") if isinstance(error, lost) else None
-    if state in _BAD_VALUE:
-        return Problem(INVALID, f"A value {_BAD_VALUE[state]}.", [Fault("bad_value", f"A value {_BAD_VALUE[state]}.")])
+    if state in _BAD_VALUE or isinstance(error, asyncpg.DataError):  # 22000 is the driver's, before anything is sent
+        detail = f"A value {_BAD_VALUE.get(state, 'is out of range')}."
+        return Problem(INVALID, detail, [Fault("bad_value", detail)])
     if state.startswith("23"):
         return _from_constraint(state, error, columns_of)
     if state == "55P03":

@@ -234,6 +234,12 @@ async def _explain_update(
     if if_match is not None and item["version"] != if_match:
         raise await stale(ctx, resource, id_, if_match, item["version"])
     await check_references(ctx, resource, values)
+    changed = writing.changed_row(resource, values)
+    new = writing.moved(ctx, resource, frozenset(changed), actions[0])
+    if new is not None and not await ctx.read(
+        Statement(new), {**ctx.access.values, **writing.row_parameters(resource, changed)}
+    ):
+        raise forbidden(f"{resource.plural}:{actions[0]}")
     return item
 
 
@@ -248,11 +254,12 @@ async def stale(ctx: Context, resource: Resource, id_: str | UUID, expected: int
             .where(
                 table.c.tenant_id == TENANT,
                 table.c.object_id == sa.bindparam("id", type_=sa.Uuid()),
+                table.c.object_type == sa.bindparam("type", type_=sa.Text()),
                 table.c.version > sa.bindparam("version", type_=sa.BigInteger()),
             )
         ),
     )
-    rows = await ctx.read(statement, {"id": id_, "version": expected})
+    rows = await ctx.read(statement, {"id": id_, "type": resource.singular, "version": expected})
     hidden = ctx.access.hides(resource.plural)
     changed = sorted(row["name"] for row in rows if row["name"] not in hidden)
     return Problem(

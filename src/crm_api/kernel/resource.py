@@ -42,11 +42,13 @@ KINDS: tuple[tuple[type[Any], str], ...] = (
 class RowRule:
     """Who else may act on a row: an alternative, never a condition. `name` is what explain calls it.
 
-    `condition` gets (scope, table, action) and gives None where it grants nobody anything.
+    `condition` gets (scope, table, action) and gives None where it grants nobody anything. `column` is the reference
+    that a rule follows, if it does.
     """
 
     name: str
     condition: Callable[["Scope", Any, str], sa.ColumnElement[bool] | None]
+    column: str | None = None
 
 
 @dataclass(frozen=True)
@@ -161,6 +163,11 @@ class Resource:
     def owned(self) -> bool:
         """Whether rows carry owner, team and territory, so that reach and shares apply in full."""
         return {"owner_id", "team_id", "territory_id"} <= set(self.table.c.keys())
+
+    @cached_property
+    def parents(self) -> frozenset[str]:
+        """References that alone say whose a row is; to change one is to move the row to another record."""
+        return frozenset() if self.owner is not None else frozenset(rule.column for rule in self.rows if rule.column)
 
     @cached_property
     def references(self) -> dict[str, str]:

@@ -5,6 +5,7 @@ import unicodedata
 from datetime import datetime
 from decimal import Decimal
 from typing import Annotated, Any, Literal, get_args
+from urllib.parse import urlsplit
 
 import phonenumbers
 from babel import Locale
@@ -57,6 +58,15 @@ def _email(value: str) -> str:
         raise PydanticCustomError("invalid_email", "This is not an e-mail address.") from error
 
 
+def _url(value: str) -> str:
+    try:
+        if urlsplit(value).hostname:
+            return value
+    except ValueError:
+        pass
+    raise PydanticCustomError("invalid_url", "This is not a web address.")
+
+
 def _country(value: str) -> str:
     if value not in _COUNTRIES:
         raise PydanticCustomError("invalid_country", 'A country is an ISO 3166-1 alpha-2 code such as "DE".')
@@ -88,7 +98,7 @@ Line = Annotated[str, Field(min_length=1, max_length=500)]
 Paragraph = Annotated[str, Field(min_length=1, max_length=10_000)]
 Code = Annotated[str, Field(pattern="^[a-z][a-z0-9_]{0,62}$", min_length=1, max_length=63)]
 Tag = Annotated[str, Field(min_length=1, max_length=60)]
-Url = Annotated[str, Field(pattern=r"^https?://[^\s<>\"]+$", min_length=8, max_length=2000)]
+Url = Annotated[str, Field(pattern=r"^https?://[^\s<>\"]+$", min_length=8, max_length=2000), AfterValidator(_url)]
 Email = Annotated[
     str, Field(min_length=3, max_length=254, json_schema_extra={"format": "email"}), AfterValidator(_email)
 ]

@@ -11,7 +11,7 @@ from sqlalchemy.dialects.postgresql import insert as upsert
 from crm_api.kernel.context import Context, new_id
 from crm_api.kernel.database import TENANT, Statement
 from crm_api.kernel.ledger import NOW
-from crm_api.kernel.problems import invalid, not_found
+from crm_api.kernel.problems import CONFLICT, Problem, invalid, not_found
 from crm_api.kernel.record import Share, table_of
 from crm_api.kernel.repository import find, record
 from crm_api.kernel.resource import Action, Resource
@@ -68,25 +68,21 @@ def _bind(name: str) -> Any:
     return sa.bindparam(name, type_=_SHARES.c[name].type)
 
 
+_OF = (_SHARES.c.object_id == _OBJECT, _SHARES.c.object_type == _bind("object_type"))
+"""The record. Clients choose ids, so records of two types may have the same one."""
 _VALUES = ("id", "object_type", "object_id", "grantee_type", "grantee_id", "level", "cause", "granted_by", "expires_at")
 _INSERT = upsert(_SHARES).values(tenant_id=TENANT, created_at=NOW, **{name: _bind(name) for name in _VALUES})
 _SHARE = Statement(
     _INSERT.on_conflict_do_update(
         index_elements=["tenant_id", "object_id", "grantee_id"],
         set_={name: _INSERT.excluded[name] for name in ("grantee_type", "level", "cause", "granted_by", "expires_at")},
+        where=_SHARES.c.object_type == _INSERT.excluded["object_type"],
     ).returning(*_COLUMNS)
 )
 _UNSHARE = Statement(
-    sa.delete(_SHARES)
-    .where(_SHARES.c.tenant_id == TENANT, _SHARES.c.object_id == _OBJECT, _SHARES.c.id == _bind("id"))
-    .returning(*_COLUMNS)
+    sa.delete(_SHARES).where(_SHARES.c.tenant_id == TENANT, *_OF, _SHARES.c.id == _bind("id")).returning(*_COLUMNS)
 )
-_LIST = Statement(
-    sa.select(*_COLUMNS)
-    .where(_SHARES.c.tenant_id == TENANT, _SHARES.c.object_id == _OBJECT)
-    .order_by(_SHARES.c.id)
-    .limit(MOST)
-)
+_LIST = Statement(sa.select(*_COLUMNS).where(_SHARES.c.tenant_id == TENANT, *_OF).order_by(_SHARES.c.id).limit(MOST))
 
 
 async def _share(ctx: Context, resource: Resource, row: Any, body: ShareRequest) -> dict[str, Any]:
@@ -98,18 +94,20 @@ async def _share(ctx: Context, resource: Resource, row: Any, body: ShareRequest)
     values = {
         **body.model_dump(),
         "id": new_id(),
-        "object_type": resource.singular,
-        "object_id": row["id"],
+        **_object(resource, row),
         "granted_by": ctx.principal.id,
         "now": ctx.now,
     }
-    found = dict((await ctx.fetch(_SHARE, values))[0])
+    rows = await ctx.fetch(_SHARE, values)
+    if not rows:
+        raise Problem(CONFLICT, "A record of another type has this id and is shared with the same grantee.")
+    found = dict(rows[0])
     await record(ctx, resource, row["id"], "share", "shared", after={"share": found})
     return {"object": "share", **found}
 
 
 async def _unshare(ctx: Context, resource: Resource, row: Any, body: UnshareRequest) -> dict[str, Any]:
-    rows = await ctx.fetch(_UNSHARE, {"object_id": row["id"], "id": body.share_id})
+    rows = await ctx.fetch(_UNSHARE, {**_object(resource, row), "id": body.share_id})
     if not rows:
         raise not_found("share")
     await record(ctx, resource, row["id"], "unshare", "unshared", before={"share": dict(rows[0])})
@@ -117,8 +115,12 @@ async def _unshare(ctx: Context, resource: Resource, row: Any, body: UnshareRequ
 
 
 async def _shares(ctx: Context, resource: Resource, row: Any, body: None) -> dict[str, Any]:
-    del resource, body
-    return {"data": [{"object": "share", **dict(share)} for share in await ctx.read(_LIST, {"object_id": row["id"]})]}
+    del body
+    return {"data": [{"object": "share", **dict(share)} for share in await ctx.read(_LIST, _object(resource, row))]}
+
+
+def _object(resource: Resource, row: Any) -> dict[str, Any]:
+    return {"object_id": row["id"], "object_type": resource.singular}
 
 
 @cache

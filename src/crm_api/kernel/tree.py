@@ -11,6 +11,15 @@ from crm_api.kernel.problems import CYCLE, Fault, Problem
 from crm_api.kernel.resource import CheckFunction, Resource
 
 MAX_DEPTH = 64
+_LOCK = Statement(
+    sa.select(
+        sa.func.pg_advisory_xact_lock(
+            sa.func.hashtextextended(sa.bindparam("lock", type_=sa.Text()), sa.literal_column("0"))
+        )
+    )
+)
+"""One writer at a time changes the shape of a tree. A statement of its own: a statement that waits for the lock still
+reads as of when it began to wait."""
 
 
 def acyclic(column: str) -> CheckFunction:
@@ -26,9 +35,8 @@ def acyclic(column: str) -> CheckFunction:
         statement = ctx.kernel.statement(
             ("ancestors", resource.table.name, column), lambda: _ancestors(resource, column)
         )
-        rows = await ctx.fetch(
-            statement, {"parent": parent, "lock": f"{ctx.principal.tenant_id}:{resource.table.name}.{column}"}
-        )
+        await ctx.fetch(_LOCK, {"lock": f"{ctx.principal.tenant_id}:{resource.table.name}.{column}"})
+        rows = await ctx.fetch(statement, {"parent": parent})
         chain = [row["id"] for row in rows]
         if row_id.lower() in chain or len(chain) > MAX_DEPTH:
             detail = (
@@ -42,16 +50,10 @@ def acyclic(column: str) -> CheckFunction:
 
 
 def _ancestors(resource: Resource, column: str) -> Statement:
-    """The chain of parents, read under the tenant's lock on this tree: one writer at a time changes its shape."""
+    """The chain of parents."""
     table = resource.table
-    lock = sa.select(
-        sa.func.pg_advisory_xact_lock(
-            sa.func.hashtextextended(sa.bindparam("lock", type_=sa.Text()), sa.literal_column("0"))
-        )
-    ).cte("lock")
     up = (
         sa.select(table.c.id, table.c[column].label("up"), sa.literal_column("1").label("depth"))
-        .select_from(sa.join(table, lock, sa.true()))
         .where(table.c.tenant_id == TENANT, table.c.id == sa.bindparam("parent", type_=sa.Uuid()))
         .cte("chain", recursive=True)
     )

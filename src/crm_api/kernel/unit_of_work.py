@@ -32,8 +32,9 @@ Write = Callable[[Context], Awaitable[dict[str, Any] | None]]
 async def open_context(request: Request) -> Context:
     """Authenticates a request and gives its context; raises 401."""
     kernel: Kernel = request.scope["crm.kernel"]
+    given = request.headers.getlist("authorization")
     principal = await kernel.authenticator.authenticate(
-        request.headers.get("authorization"), request.scope["crm.address"]
+        given[0] if len(given) == 1 else None, request.scope["crm.address"]
     )
     request.scope["crm.principal"] = principal
     access = await kernel.authenticator.access(principal)

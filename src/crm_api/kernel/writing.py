@@ -202,6 +202,15 @@ def _unindex(resource: Resource, name: str, written: Any) -> Any:
     )
 
 
+def moved(ctx: Context, resource: Resource, columns: frozenset[str], action: str) -> Any:
+    """A query that finds something when a row with its new parent is open to the caller; None when any would be."""
+    if not resource.parents & columns:
+        return None
+    new = source(resource, columns)
+    rule = ctx.kernel.policy.rows(ctx.access, resource, action, new, narrow=True)
+    return None if rule is None else sa.select(sa.literal(1)).select_from(new).where(rule)
+
+
 def compile_update(
     ctx: Context,
     resource: Resource,
@@ -219,6 +228,8 @@ def compile_update(
         if (rule := ctx.kernel.policy.rows(ctx.access, resource, action, table, narrow=True)) is not None:
             gate.append(rule)
     gate += [exists for name in references if (exists := _exists(ctx, resource, name)) is not None]
+    if (new := moved(ctx, resource, columns, actions[0])) is not None:
+        gate.append(sa.exists(new))
     gate.append(sa.or_(*(table.c[name].is_distinct_from(_bind(resource, name)) for name in ordered)))
     assignments: dict[str, Any] = {name: _bind(resource, name) for name in ordered}
     if columns.intersection(resource.search):

@@ -58,8 +58,8 @@ class Address(Wire):
     postal_code: Annotated[str, Field(min_length=1, max_length=20)] | None = None
     country: Country | None = None
     is_primary: bool = False
-    valid_from: Annotated[date, Field(strict=False)] | None = None
-    valid_until: Annotated[date, Field(strict=False)] | None = None
+    valid_from: date | None = None
+    valid_until: date | None = None
 
     @model_validator(mode="after")
     def _ordered(self) -> "Address":

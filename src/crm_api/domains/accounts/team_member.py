@@ -64,7 +64,7 @@ ACCOUNT_TEAM_MEMBERS = Resource(
     output=AccountTeamMemberView,
     title="role",
     create=AccountTeamMemberCreate,
-    rows=(through("account_id", "accounts"),),
+    rows=(through("account_id", "accounts", grants=True),),
     sorts=(AccountTeamMember.created_at,),
     filters=(AccountTeamMember.account_id, AccountTeamMember.principal_id, AccountTeamMember.level),
 )

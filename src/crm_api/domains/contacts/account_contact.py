@@ -2,11 +2,10 @@
 
 from collections.abc import Mapping
 from datetime import date
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 from uuid import UUID
 
 import sqlalchemy as sa
-from pydantic import Field
 from sqlalchemy.orm import Mapped, mapped_column
 
 from crm_api.kernel.context import Context
@@ -16,8 +15,6 @@ from crm_api.kernel.record import Entity, reference, sortable
 from crm_api.kernel.repository import find
 from crm_api.kernel.resource import Check, Resource
 from crm_api.kernel.schema import Id, Input, Name, Output
-
-Day = Annotated[date, Field(strict=False)]
 
 
 class AccountContact(Entity):
@@ -54,8 +51,8 @@ class AccountContactCreate(Input):
     contact_id: Id
     role: Name | None = None
     is_active: bool = True
-    starts_on: Day | None = None
-    ends_on: Day | None = None
+    starts_on: date | None = None
+    ends_on: date | None = None
 
 
 class AccountContactView(Output):
@@ -66,8 +63,8 @@ class AccountContactView(Output):
     contact_id: Id
     role: Name | None
     is_active: bool
-    starts_on: Day | None
-    ends_on: Day | None
+    starts_on: date | None
+    ends_on: date | None
 
 
 async def _own_contact(

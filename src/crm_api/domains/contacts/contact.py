@@ -26,7 +26,6 @@ from crm_api.kernel.schema import Country, Id, Input, Instant, Language, Name, O
 from crm_api.kernel.tree import acyclic
 
 Tags = Annotated[list[Tag], Field(max_length=50)]
-Day = Annotated[date, Field(strict=False)]
 
 
 class Consent(Wire):
@@ -88,7 +87,7 @@ class ContactCreate(Input):
     account_id: Id | None = None
     reports_to_id: Id | None = None
     language: Language | None = None
-    birthday: Day | None = None
+    birthday: date | None = None
     do_not_contact: bool = False
     source: Name | None = None
     description: Paragraph | None = None
@@ -113,7 +112,7 @@ class ContactView(OwnedOutput):
     account_id: Id | None
     reports_to_id: Id | None
     language: Language | None
-    birthday: Day | None
+    birthday: date | None
     do_not_contact: bool
     source: Name | None
     description: Paragraph | None

@@ -6,7 +6,7 @@ import sqlalchemy as sa
 
 from crm_api.domains.contacts.account_contact import AccountContact
 from crm_api.kernel.database import TENANT
-from crm_api.kernel.policy import Scope
+from crm_api.kernel.policy import Scope, needs_reach
 from crm_api.kernel.record import table_of
 from crm_api.kernel.resource import RowRule
 
@@ -22,9 +22,10 @@ def _through_links(scope: Scope, table: Any, action: str) -> sa.ColumnElement[bo
         links.c.is_active,
         sa.or_(links.c.ends_on.is_(None), links.c.ends_on >= sa.func.current_date()),
     ]
-    if not scope.all_visible("accounts", level):
+    reached = needs_reach(action)
+    if not scope.all_visible("accounts", level, reached=reached):
         accounts = scope.policy.catalog.resources["accounts"].table.alias("linked_accounts")
-        gate = scope.visible("accounts", level, accounts)
+        gate = scope.visible("accounts", level, accounts, reached=reached)
         active.append(
             sa.exists(
                 sa.select(sa.literal(1))

@@ -245,15 +245,21 @@ def _compile(catalog: Catalog, principal: Principal, row: Any) -> Access:
         level = defaults.get(name, declared.default_access)
         for action in {"read": ("read",), "write": ("read", "update")}.get(level or "", ()):
             reach.setdefault((name, action), set())
-    hidden = _ruled(roles, ("hidden",))
+    hidden = _spread(catalog, _ruled(roles, ("hidden",)))
+    scopes = principal.scopes
     return Access(
+        closed=frozenset(
+            name
+            for name, resource in catalog.resources.items()
+            if scopes is not None and not {f"{resource.domain}:read", f"{resource.domain}:admin"} & scopes
+        ),
         version=row["access_version"],
         principal_id=principal.id,
         kind=principal.kind,
         reach={key: frozenset(value) for key, value in reach.items()},
         hidden=hidden,
         hidden_types={catalog.resources[name].singular: fields for name, fields in hidden.items()},
-        read_only=_ruled(roles, ("hidden", "read_only")),
+        read_only=_spread(catalog, _ruled(roles, ("hidden", "read_only"))),
         defaults=defaults,
         subordinates=tuple(UUID(str(value)) for value in row["subordinates"]),
         teams=tuple(UUID(str(value)) for value in row["teams"]),
@@ -289,3 +295,13 @@ def _ruled(roles: list[Any], rules: tuple[str, ...]) -> dict[str, frozenset[str]
         if sets and (common := frozenset.intersection(*map(frozenset, sets))):
             found[name] = common
     return found
+
+
+def _spread(catalog: Catalog, found: dict[str, frozenset[str]]) -> dict[str, frozenset[str]]:
+    """A field under a rule is so on every resource that shows the same table."""
+    by_table: dict[str, frozenset[str]] = {}
+    for name, fields in found.items():
+        table = catalog.resources[name].table.name
+        by_table[table] = by_table.get(table, frozenset()) | fields
+    spread = {name: by_table.get(item.table.name, frozenset()) for name, item in catalog.resources.items()}
+    return {name: fields & frozenset(catalog.resources[name].columns) for name, fields in spread.items() if fields}

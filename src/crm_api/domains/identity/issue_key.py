@@ -12,7 +12,7 @@ from crm_api.domains.identity.credentials import new_key
 from crm_api.kernel.context import Context, new_id
 from crm_api.kernel.database import TENANT, Statement
 from crm_api.kernel.ledger import NOW
-from crm_api.kernel.problems import LIMIT_REACHED, Problem, invalid
+from crm_api.kernel.problems import LIMIT_REACHED, Problem, forbidden, invalid
 from crm_api.kernel.record import table_of
 from crm_api.kernel.repository import record
 from crm_api.kernel.resource import Action, Resource
@@ -77,10 +77,20 @@ async def issue_key(ctx: Context, resource: Resource, row: Any, body: IssueKey) 
     """Makes the key; at most two are live, so that one can replace the other without a gap.
 
     Raises:
-        Problem: 409 when two keys are live, 422 for an end in the past.
+        Problem: 409 when two keys are live, 422 for an end in the past, 403 for a scope that the caller's own
+            credential lacks.
     """
     if body.expires_at is not None and body.expires_at <= ctx.now:
         raise invalid("/expires_at", "in_the_past", "The end must be in the future.")
+    if ctx.principal.scopes is not None:
+        domains = {scope.removesuffix(":admin") for scope in ctx.principal.scopes if scope.endswith(":admin")}
+        beyond = [
+            scope
+            for scope in body.scopes or ("any",)
+            if scope not in ctx.principal.scopes and scope.partition(":")[0] not in domains
+        ]
+        if beyond:
+            raise forbidden(f"scope {beyond[0]}")
     live = (await ctx.fetch(_COUNT, {"principal_id": row["id"], "now": ctx.now}))[0][0]
     if live >= LIVE_KEYS:
         raise Problem(LIMIT_REACHED, f"At most {LIVE_KEYS} keys of a principal are live; revoke one first.")

@@ -6,11 +6,13 @@ from uuid import UUID
 import sqlalchemy as sa
 from fastapi import APIRouter, Depends, Query
 from pydantic import BaseModel, Field
+from starlette.requests import Request
 
 from crm_api.kernel.context import Context, Principal
 from crm_api.kernel.database import TENANT, Statement
+from crm_api.kernel.headers import query
 from crm_api.kernel.policy import Access
-from crm_api.kernel.problems import forbidden, invalid_parameter, not_found
+from crm_api.kernel.problems import Problem, forbidden, invalid_parameter, not_found
 from crm_api.kernel.repository import find
 from crm_api.kernel.resource import Resource
 from crm_api.kernel.schema import Id
@@ -66,8 +68,9 @@ class Explanation(BaseModel):
     rules: Annotated[list[Rule], Field(max_length=50)]
 
 
-async def current(ctx: Annotated[Context, Depends(open_context)]) -> Context:
-    """A context whose rights were read just now."""
+async def current(request: Request, ctx: Annotated[Context, Depends(open_context)]) -> Context:
+    """A context whose rights were read just now; refuses parameters that the route does not declare."""
+    query(request, {parameter.alias for parameter in request.scope["route"].dependant.query_params})
     ctx.access = await ctx.kernel.authenticator.access(ctx.principal, at_least=ctx.access.version + 1)
     return ctx
 
@@ -117,13 +120,17 @@ async def explain(
             "resource" if declared is None else "action", "invalid_value", "There is no such permission."
         )
     access = ctx.access
+    access.through(declared)
     if principal is not None and principal != str(ctx.principal.id):
         if "all" not in ctx.access.reach.get(("roles", "read"), ()):
             raise forbidden("roles:read over all")
         if await find(ctx, declared, id) is None:
             raise not_found(declared.singular)
         identity = Principal(ctx.principal.tenant_id, UUID(principal), "user")
-        access = await ctx.kernel.authenticator.access(identity, at_least=ctx.access.version)
+        try:
+            access = await ctx.kernel.authenticator.access(identity, at_least=ctx.access.version)
+        except Problem:  # for a credential's own principal it is 401; here it is somebody who is not there
+            raise not_found("active principal") from None
     elif await find(ctx, declared, id) is None:
         raise not_found(declared.singular)
     rules = await _rules(ctx, access, declared, id, action)
