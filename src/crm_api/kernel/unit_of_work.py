@@ -36,7 +36,7 @@ async def open_context(request: Request) -> Context:
         request.headers.get("authorization"), request.scope["crm.address"]
     )
     request.scope["crm.principal"] = principal
-    access = await kernel.authenticator.access(principal)
+    request.scope["crm.access"] = access = await kernel.authenticator.access(principal)
     return Context(kernel, principal, access, request.scope["crm.request_id"])
 
 
