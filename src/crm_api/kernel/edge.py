@@ -154,14 +154,25 @@ class Edge:
                 raise error
         raise unavailable("Permissions are changing; try again.")
 
-    @staticmethod
-    async def _run(endpoint: Endpoint, scope: Scope, receive: Receive) -> Response:
+    async def _run(self, endpoint: Endpoint, scope: Scope, receive: Receive) -> Response:
         for _ in range(_TRIES):
             try:
                 return await endpoint(Request(scope, receive))
             except AccessMoved:
                 continue
+            except Problem as problem:
+                if problem.kind.status != 403 or not await self._granted_since(scope):
+                    raise
         raise unavailable("Permissions are changing; try again.")
+
+    @staticmethod
+    async def _granted_since(scope: Scope) -> bool:
+        """Whether a refusal rests on remembered rights that have changed: what is granted holds at once, too."""
+        principal, access = scope.get("crm.principal"), scope.get("crm.access")
+        if principal is None or access is None:
+            return False
+        fresh = await scope["crm.kernel"].authenticator.access(principal, at_least=access.version + 1)
+        return bool(fresh.version != access.version)
 
     def _problem(self, scope: Scope, error: Exception) -> Problem:
         constraints = self.kernel.catalog.constraints if self.kernel else {}

@@ -29,7 +29,7 @@ OPERATORS: dict[str, tuple[str, ...]] = {
     "money": ("eq", "ne", "in", "nin", "is_null", *_COMPARE),
     "ratio": ("eq", "ne", "in", "nin", "is_null", *_COMPARE),
     "date": ("eq", "ne", "in", "nin", "is_null", *_COMPARE),
-    "instant": ("eq", "ne", "is_null", *_COMPARE),
+    "instant": ("eq", "ne", "in", "nin", "is_null", *_COMPARE),
     "values": ("any", "all"),
 }
 _UUID = re.compile(UUID_PATTERN)

@@ -37,7 +37,7 @@ async def open_context(request: Request) -> Context:
         given[0] if len(given) == 1 else None, request.scope["crm.address"]
     )
     request.scope["crm.principal"] = principal
-    access = await kernel.authenticator.access(principal)
+    request.scope["crm.access"] = access = await kernel.authenticator.access(principal)
     return Context(kernel, principal, access, request.scope["crm.request_id"])
 
 

@@ -1,0 +1,123 @@
+"""What laws share: the operator's view by SQL, a tenant full of varied rows, counted statements."""
+
+import asyncio
+from collections.abc import Callable
+from contextlib import contextmanager
+from typing import Any
+
+import asyncpg
+import orjson
+import pytest
+
+from crm_api.kernel.database import Link
+from tests.support.asking import RESOURCES
+from tests.support.examples import Examples
+from tests.support.org import Org
+
+FEW, MANY = 9, 30
+
+
+@pytest.fixture(scope="session")
+def sql(database) -> Any:
+    """`sql("SELECT ...", ...)` as the superuser: what an operator sees."""
+    runner = asyncio.Runner()
+    connection = runner.run(asyncpg.connect(database["admin"]))
+    runner.run(
+        connection.set_type_codec("jsonb", schema="pg_catalog", encoder=lambda v: orjson.dumps(v).decode(), decoder=orjson.loads)
+    )
+
+    def query(text: str, *values: Any) -> list[Any]:
+        return runner.run(connection.fetch(text, *values))
+
+    yield query
+    runner.run(connection.close())
+    runner.close()
+
+
+@pytest.fixture(scope="session")
+def ledger(sql) -> Callable[[Any], tuple[list[Any], list[Any]]]:
+    """(audit rows, event rows) of a tenant, or of one object, in order."""
+
+    def read(org: Org, id_: Any = None) -> tuple[list[Any], list[Any]]:
+        where = "tenant_id = $1" + ("" if id_ is None else " AND object_id = $2")
+        values = [org.tenant_id, *([] if id_ is None else [id_])]
+        return (
+            sql(f"SELECT * FROM audit_entries WHERE {where} ORDER BY id", *values),  # noqa: S608 - our own text
+            sql(f"SELECT * FROM outbox WHERE {where} ORDER BY id", *values),  # noqa: S608 - our own text
+        )
+
+    return read
+
+
+@pytest.fixture(scope="session")
+def unchanged(sql) -> Any:
+    """A context in which nothing of a tenant may be written: no row, no audit, no event, no key."""
+    tables = [row["relname"] for row in sql("SELECT relname FROM pg_class WHERE relkind = 'r' AND relrowsecurity")]
+    quiet = {"api_keys"}  # last_used_at is written behind the requests
+    counted = " UNION ALL ".join(
+        f"SELECT '{name}', md5(string_agg(t::text, '|' ORDER BY t::text)) FROM {name} t WHERE tenant_id = $1"  # noqa: S608 - our own text
+        for name in sorted(set(tables) - quiet)
+    )
+
+    @contextmanager
+    def watch(org: Org):
+        before = {row[0]: row[1] for row in sql(counted, org.tenant_id)}
+        yield
+        after = {row[0]: row[1] for row in sql(counted, org.tenant_id)}
+        assert [name for name in before if before[name] != after[name]] == []
+
+    return watch
+
+
+@pytest.fixture(scope="session")
+def world(server) -> Org:
+    """A tenant with varied rows of every resource, nulls included. Read only: a test that writes takes another."""
+    org = Org.create(server)
+    examples = Examples(org.admin)
+    for resource in RESOURCES:
+        if "create" in resource.operations:
+            nullable = any(column.nullable for column in resource.sortable.values())
+            few = 4 if resource.plural == "access_defaults" else FEW
+            for n in range(MANY if nullable else few):
+                examples.sparse(resource, n)
+    return org
+
+
+@pytest.fixture(scope="session")
+def rows(world) -> Callable[[Any], list[dict[str, Any]]]:
+    """Every row of a resource in `world`, as its administrator sees it."""
+    known: dict[str, list[dict[str, Any]]] = {}
+
+    def read(resource: Any) -> list[dict[str, Any]]:
+        if resource.plural not in known:
+            known[resource.plural] = world.admin.all(f"/v1/{resource.plural}", limit=200)
+        return known[resource.plural]
+
+    return read
+
+
+@pytest.fixture(scope="module")
+def lab(server) -> Org:
+    """A tenant for tests of one module that write, with a maker of examples."""
+    org = Org.create(server)
+    org.examples = Examples(org.admin)
+    return org
+
+
+@pytest.fixture
+def statements(monkeypatch) -> list[tuple[str, list[Any]]]:
+    """Every statement the server runs during the test: (SQL, arguments); transaction commands are single words."""
+    seen: list[tuple[str, list[Any]]] = []
+    fetch, execute = Link.fetch, Link.execute
+
+    async def counted(self, statement, values):
+        seen.append((statement.sql, statement.arguments(values)))
+        return await fetch(self, statement, values)
+
+    async def commanded(self, text):
+        seen.append((text, []))
+        await execute(self, text)
+
+    monkeypatch.setattr(Link, "fetch", counted)
+    monkeypatch.setattr(Link, "execute", commanded)
+    return seen

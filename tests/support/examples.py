@@ -1,0 +1,160 @@
+"""Bodies for any resource, from its create schema and its references; nothing here knows a resource."""
+
+import itertools
+from typing import Any
+
+from pydantic import TypeAdapter
+
+from crm_api.catalog import CATALOG
+from crm_api.kernel import schema as wire
+from crm_api.kernel.resource import Resource
+
+_serial = itertools.count(1)
+OWNERSHIP = ("owner_id", "team_id", "territory_id")
+
+
+def _pattern(type_: Any) -> str:
+    return TypeAdapter(type_).json_schema()["pattern"]
+
+
+VALUES: dict[str, tuple[str, ...]] = {
+    _pattern(wire.Money): ("10.00", "-5.25", "0.00", "99999999.9999", "1234.50"),
+    _pattern(wire.Country): ("DE", "MX", "FR"),
+    _pattern(wire.Currency): ("EUR", "USD", "MXN"),
+    _pattern(wire.Language): ("en", "es", "de-AT"),
+    _pattern(wire.Url): ("https://www.example.com/a", "https://example.org", "http://shop.example.net"),
+    "^[0-9]{1,10}$": ("17", "4", "0"),
+    "date": ("2024-02-29", "1999-12-31", "2030-01-01"),
+    "date-time": ("2026-01-02T03:04:05Z", "2025-06-07T08:09:10.123456Z"),
+}
+"""Example values by what a wire type is known by in its JSON schema: pattern or format."""
+
+TEXTS = ("Ñandú & Söhne", "100%_sure\\", "zebra", "Über Größe", "alpha beta")
+
+
+def _free_resource(person: Any, n: int) -> str:
+    """A resource without a default of its own; when all have one, the oldest is deleted."""
+    open_ = [name for name, resource in CATALOG.resources.items() if resource.default_access is None]
+    taken = person.all("/v1/access_defaults", limit=200)
+    free = [name for name in open_ if name not in {row["resource"] for row in taken}]
+    if not free:
+        person.delete(f"/v1/access_defaults/{taken[-1]['id']}")
+        return taken[-1]["resource"]
+    return free[n % len(free)]
+
+
+MEANT: dict[tuple[str, str], Any] = {
+    ("access_defaults", "resource"): _free_resource,
+    ("roles", "field_rules"): lambda _, n: [{"resource": "accounts", "field": "legal_name", "rule": "hidden"}],
+}
+"""Values whose meaning no schema tells: names of resources and fields."""
+
+
+def schema_of(resource: Resource) -> dict[str, Any]:
+    assert resource.create is not None
+    return resource.create.model_json_schema()
+
+
+def unique_columns(resource: Resource) -> set[str]:
+    """Wire fields of which a live row must have its own value; of several columns one is enough."""
+    found = set()
+    keys = {str(key.key): name for name, key in resource.keys.items()}
+    for index in resource.table.indexes:
+        if index.unique:
+            names = [keys.get(str(column.name), str(column.name)) for column in index.columns][1:]
+            found.add(next((name for name in names if name in resource.create.model_fields), names[0]))
+    return found
+
+
+def nullable_inputs(resource: Resource) -> list[str]:
+    return [name for name, info in resource.create.model_fields.items() if wire.nullable(info.annotation)]
+
+
+def sample(part: dict[str, Any], defs: dict[str, Any], name: str, n: int, *, unique: bool = False) -> Any:
+    """A value that the schema admits; it varies with n."""
+    if "$ref" in part:
+        part = defs[part["$ref"].rsplit("/", 1)[1]]
+    if "allOf" in part:
+        part = part["allOf"][0]
+    if "anyOf" in part:
+        part = next(option for option in part["anyOf"] if option.get("type") != "null")
+        return sample(part, defs, name, n, unique=unique)
+    if "const" in part:
+        return part["const"]
+    if "enum" in part:
+        return part["enum"][n % len(part["enum"])]
+    match part.get("type"):
+        case "boolean":
+            return n % 2 == 0
+        case "integer":
+            return part.get("minimum", 0) + n
+        case "array":
+            return [sample(part["items"], defs, f"{name}{i}", n + i) for i in range(n % 3)]
+        case "object":
+            return {
+                key: sample(value, defs, key, n)
+                for key, value in part.get("properties", {}).items()
+                if key in part.get("required", ()) or n % 2
+            }
+    known = VALUES.get(part.get("pattern", ""), ()) or VALUES.get(part.get("format", ""), ())
+    if known:
+        return known[n % len(known)]
+    if part.get("format") == "email":
+        return f"{name.replace('_', '')}.{next(_serial)}.{n}@example.com".lower()
+    if part.get("examples"):
+        return part["examples"][0]
+    text = f"{TEXTS[n % len(TEXTS)]} {name} {n // 2}" + (f" {next(_serial)}" if unique else "")
+    return text[-part["maxLength"] :].strip() if part.get("maxLength", 500) < len(text) else text
+
+
+class Examples:
+    """Makes records through a person, and whatever they refer to."""
+
+    def __init__(self, person: Any) -> None:
+        self.person = person
+        self._known: dict[str, str] = {}
+
+    def creatable(self, target: Resource) -> Resource | None:
+        """The resource by which rows of the target's table are made."""
+        same = [target, *(other for other in CATALOG.resources.values() if other.table is target.table)]
+        return next((other for other in same if "create" in other.operations and other.create), None)
+
+    def reference(self, target: Resource, *, fresh: bool) -> str | None:
+        maker = self.creatable(target)
+        if maker is None:
+            return None
+        if fresh or maker.plural not in self._known:
+            made = self.make(maker, next(_serial), bare=True)["id"]
+            if fresh:
+                return made
+            self._known[maker.plural] = made
+        return self._known[maker.plural]
+
+    def body(
+        self, resource: Resource, n: int = 1, *, bare: bool = False, without: tuple[str, ...] = ()
+    ) -> dict[str, Any]:
+        """A create body; `bare` has only what is required."""
+        whole = schema_of(resource)
+        unique = unique_columns(resource)
+        found: dict[str, Any] = {}
+        for name, part in whole["properties"].items():
+            required = name in whole.get("required", ())
+            if name == "id" or (not required and (bare or name in without or name in OWNERSHIP)):
+                continue
+            target = CATALOG.target(resource, name)
+            if target is not None:
+                found[name] = self.reference(target, fresh=name in unique)
+            elif (resource.plural, name) in MEANT:
+                found[name] = MEANT[resource.plural, name](self.person, n)
+            else:
+                found[name] = sample(part, whole.get("$defs", {}), name, n, unique=name in unique)
+        return found
+
+    def make(self, resource: Resource, n: int = 1, **options: Any) -> dict[str, Any]:
+        given = options.pop("given", {})
+        return self.person.make(resource.plural, **{**self.body(resource, n, **options), **given})
+
+    def sparse(self, resource: Resource, n: int) -> dict[str, Any]:
+        """The n-th of a varied set: every third is bare, others miss a changing part of what may be null."""
+        gone = tuple(name for i, name in enumerate(nullable_inputs(resource)) if (i + n) % 3 == 0)
+        return self.make(resource, n, bare=n % 3 == 0, without=gone)
