@@ -315,7 +315,7 @@ async def aggregate(ctx: Context, resource: Resource, body: AggregateRequest) ->
     found = [row for row in rows if row["m0"] is not None or len(rows) > 1 or not body.group_by]
     data = [
         {
-            "group": {name: row[f"g{i}"] for i, name in enumerate(body.group_by)},
+            "group": {name: _figure(kinds[name], "group", row[f"g{i}"]) for i, name in enumerate(body.group_by)},
             "measures": [_figure(kinds.get(field or ""), op, row[f"m{i}"]) for i, (op, field) in enumerate(measures)],
         }
         for row in found[: body.limit]
