@@ -163,14 +163,15 @@ def search_endpoint(resource: Resource) -> Endpoint:
         body = parse(await read_body(request), SearchRequest)
         filters = Filters(ctx.kernel.catalog, resource, ctx.access)
         tree = filters.tree(body.filter) if body.filter else Group("and")
+        expand = parse_expand(ctx, resource, ",".join(body.expand))
         listing = Listing(
             tree if isinstance(tree, Group) else Group("and", (tree,)),
             filters.values,
             parse_sort(resource, ctx.access, ",".join(body.sort)),
             body.limit,
-            expand=parse_expand(ctx, resource, ",".join(body.expand)),
+            expand=expand,
             count=body.count,
-            fields=_fields(resource, body.fields),
+            fields=_fields(ctx, resource, body.fields, expand),
         )
         if body.q is not None:
             listing.needles = needles(ctx, resource, body.q)
@@ -180,13 +181,18 @@ def search_endpoint(resource: Resource) -> Endpoint:
     return endpoint
 
 
-def _fields(resource: Resource, names: list[str] | None) -> tuple[str, ...] | None:
+def _fields(
+    ctx: Context, resource: Resource, names: list[str] | None, expand: tuple[str, ...]
+) -> tuple[str, ...] | None:
+    """What a sparse row holds: the fields asked for, and the references that are expanded."""
     if names is None:
         return None
     for i, name in enumerate(names):
         if name not in resource.output.model_fields:
             raise invalid(f"/fields/{i}", "unknown_field", f"{resource.plural} have no field {name!r}.")
-    return tuple(sorted(set(names)))
+    one = ctx.kernel.catalog.to_one(resource)
+    followed = {one[step][0] for step in (path.split(".")[0] for path in expand) if step in one}
+    return tuple(sorted({*names, *followed}))
 
 
 async def run(
