@@ -29,6 +29,7 @@ Endpoint = Callable[[Request], Awaitable[Response]]
 MAX_LIMIT = 200
 NARROW = 5_000
 MAX_PATHS = 5
+MAX_TEXT = 200
 LIST_PARAMETERS = ("limit", "cursor", "sort", "expand", "count", "q")
 _UUID = re.compile(UUID_PATTERN)
 _MEASURED = ("money", "ratio", "integer")
@@ -37,8 +38,8 @@ _MEASURED = ("money", "ratio", "integer")
 class SearchRequest(Wire):
     """The full form of a query: a filter tree, text, sort, sparse fields, expansions."""
 
-    filter: dict[str, Any] | None = None
-    q: Annotated[str, Field(min_length=1, max_length=200)] | None = None
+    filter: dict[str, Any] = {}
+    q: Annotated[str, Field(min_length=1, max_length=MAX_TEXT)] | None = None
     sort: Annotated[list[Annotated[str, Field(max_length=64)]], Field(max_length=3)] = []
     fields: Annotated[list[Annotated[str, Field(max_length=63)]], Field(max_length=100)] | None = None
     expand: Annotated[list[Annotated[str, Field(max_length=127)]], Field(max_length=MAX_PATHS)] = []
@@ -59,14 +60,14 @@ class AggregateRequest(Wire):
 
     group_by: Annotated[list[Annotated[str, Field(max_length=63)]], Field(max_length=3)] = []
     measures: Annotated[list[Measure], Field(min_length=1, max_length=10)]
-    filter: dict[str, Any] | None = None
+    filter: dict[str, Any] = {}
     limit: Annotated[int, Field(ge=1, le=1000)] = 1000
 
 
 def path_id(request: Request, resource: Resource) -> str:
     """The id in the path; what is not one leads nowhere."""
     id_: str = request.path_params["id"]
-    if not _UUID.match(id_):
+    if not _UUID.fullmatch(id_):
         raise not_found(resource.singular)
     return id_
 
@@ -113,6 +114,8 @@ def needles(ctx: Context, resource: Resource, text: str) -> list[str]:
         raise invalid_parameter("q", "not_searchable", f"{resource.plural} have no searched text.")
     if set(resource.search) <= ctx.access.hides(resource.plural):
         raise forbidden(f"field {resource.plural}.{resource.search[0]}")
+    if len(text) > MAX_TEXT:
+        raise invalid_parameter("q", "too_long", f"At most {MAX_TEXT} characters.")
     words = sorted(set(fold(text).split()), key=len, reverse=True)[:8]
     if not words or len(words[0]) < 3:
         raise invalid_parameter("q", "too_short", "At least one word of three characters.")
@@ -162,7 +165,7 @@ def search_endpoint(resource: Resource) -> Endpoint:
         query(request, ())
         body = parse(await read_body(request), SearchRequest)
         filters = Filters(ctx.kernel.catalog, resource, ctx.access)
-        tree = filters.tree(body.filter) if body.filter else Group("and")
+        tree = filters.tree(body.filter) if "filter" in body.model_fields_set else Group("and")
         expand = parse_expand(ctx, resource, ",".join(body.expand))
         listing = Listing(
             tree if isinstance(tree, Group) else Group("and", (tree,)),
@@ -294,7 +297,7 @@ def aggregate_endpoint(resource: Resource) -> Endpoint:
 async def aggregate(ctx: Context, resource: Resource, body: AggregateRequest) -> dict[str, Any]:
     """Groups and measures under the caller's policies; a hidden field can be neither grouped nor measured."""
     filters = Filters(ctx.kernel.catalog, resource, ctx.access)
-    tree = filters.tree(body.filter) if body.filter else Group("and")
+    tree = filters.tree(body.filter) if "filter" in body.model_fields_set else Group("and")
     group = tree if isinstance(tree, Group) else Group("and", (tree,))
     kinds = resource.filterable
     for i, name in enumerate(body.group_by):

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from crm_api.kernel.collections import MAX_LIMIT, MAX_PATHS
+from crm_api.kernel.collections import MAX_LIMIT, MAX_PATHS, MAX_TEXT
 from crm_api.kernel.filters import MAX_IN, choices, flat_parameters
 from crm_api.kernel.paging import MAX_SORT_KEYS
 from crm_api.kernel.problems import PROBLEM_JSON
@@ -65,7 +65,7 @@ PARAMETERS: dict[str, dict[str, Any]] = {
     "Text": _query(
         "q",
         "Text to find, word by word, in any case and without accents; at least one word of three characters.",
-        {"type": "string", "minLength": 3, "maxLength": 200},
+        {"type": "string", "minLength": 3, "maxLength": MAX_TEXT},
     ),
     "DryRun": _query(
         "dry_run", "Checks everything and keeps nothing; no event is sent.", {"type": "boolean", "default": False}
