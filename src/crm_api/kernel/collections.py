@@ -29,6 +29,7 @@ Endpoint = Callable[[Request], Awaitable[Response]]
 MAX_LIMIT = 200
 NARROW = 5_000
 MAX_PATHS = 5
+MAX_TEXT = 200
 LIST_PARAMETERS = ("limit", "cursor", "sort", "expand", "count", "q")
 _UUID = re.compile(UUID_PATTERN)
 _MEASURED = ("money", "ratio", "integer")
@@ -37,8 +38,8 @@ _MEASURED = ("money", "ratio", "integer")
 class SearchRequest(Wire):
     """The full form of a query: a filter tree, text, sort, sparse fields, expansions."""
 
-    filter: dict[str, Any] | None = None
-    q: Annotated[str, Field(min_length=1, max_length=200)] | None = None
+    filter: dict[str, Any] = {}
+    q: Annotated[str, Field(min_length=1, max_length=MAX_TEXT)] | None = None
     sort: Annotated[list[Annotated[str, Field(max_length=64)]], Field(max_length=3)] = []
     fields: Annotated[list[Annotated[str, Field(max_length=63)]], Field(max_length=100)] | None = None
     expand: Annotated[list[Annotated[str, Field(max_length=127)]], Field(max_length=MAX_PATHS)] = []
@@ -59,7 +60,7 @@ class AggregateRequest(Wire):
 
     group_by: Annotated[list[Annotated[str, Field(max_length=63)]], Field(max_length=3)] = []
     measures: Annotated[list[Measure], Field(min_length=1, max_length=10)]
-    filter: dict[str, Any] | None = None
+    filter: dict[str, Any] = {}
     limit: Annotated[int, Field(ge=1, le=1000)] = 1000
 
 
@@ -115,6 +116,8 @@ def needles(ctx: Context, resource: Resource, text: str) -> list[str]:
         raise invalid_parameter("q", "not_searchable", f"{resource.plural} have no searched text.")
     if set(resource.search) <= ctx.access.hides(resource.plural):
         raise forbidden(f"field {resource.plural}.{resource.search[0]}")
+    if len(text) > MAX_TEXT:
+        raise invalid_parameter("q", "too_long", f"At most {MAX_TEXT} characters.")
     words = sorted(set(fold(text).split()), key=len, reverse=True)[:8]
     if not words or len(words[0]) < 3:
         raise invalid_parameter("q", "too_short", "At least one word of three characters.")
@@ -164,15 +167,16 @@ def search_endpoint(resource: Resource) -> Endpoint:
         query(request, ())
         body = parse(await read_body(request), SearchRequest)
         filters = Filters(ctx.kernel.catalog, resource, ctx.access)
-        tree = filters.tree(body.filter) if body.filter else Group("and")
+        tree = filters.tree(body.filter) if "filter" in body.model_fields_set else Group("and")
+        expand = parse_expand(ctx, resource, ",".join(body.expand))
         listing = Listing(
             tree if isinstance(tree, Group) else Group("and", (tree,)),
             filters.values,
             parse_sort(resource, ctx.access, ",".join(body.sort)),
             body.limit,
-            expand=parse_expand(ctx, resource, ",".join(body.expand)),
+            expand=expand,
             count=body.count,
-            fields=_fields(resource, body.fields),
+            fields=_fields(ctx, resource, body.fields, expand),
         )
         if body.q is not None:
             listing.needles = needles(ctx, resource, body.q)
@@ -182,13 +186,18 @@ def search_endpoint(resource: Resource) -> Endpoint:
     return endpoint
 
 
-def _fields(resource: Resource, names: list[str] | None) -> tuple[str, ...] | None:
+def _fields(
+    ctx: Context, resource: Resource, names: list[str] | None, expand: tuple[str, ...]
+) -> tuple[str, ...] | None:
+    """What a sparse row holds: the fields asked for, and the references that are expanded."""
     if names is None:
         return None
     for i, name in enumerate(names):
         if name not in resource.output.model_fields:
             raise invalid(f"/fields/{i}", "unknown_field", f"{resource.plural} have no field {name!r}.")
-    return tuple(sorted(set(names)))
+    one = ctx.kernel.catalog.to_one(resource)
+    followed = {one[step][0] for step in (path.split(".")[0] for path in expand) if step in one}
+    return tuple(sorted({*names, *followed}))
 
 
 async def run(
@@ -290,7 +299,7 @@ def aggregate_endpoint(resource: Resource) -> Endpoint:
 async def aggregate(ctx: Context, resource: Resource, body: AggregateRequest) -> dict[str, Any]:
     """Groups and measures under the caller's policies; a hidden field can be neither grouped nor measured."""
     filters = Filters(ctx.kernel.catalog, resource, ctx.access)
-    tree = filters.tree(body.filter) if body.filter else Group("and")
+    tree = filters.tree(body.filter) if "filter" in body.model_fields_set else Group("and")
     group = tree if isinstance(tree, Group) else Group("and", (tree,))
     kinds = resource.filterable
     for i, name in enumerate(body.group_by):
@@ -317,7 +326,7 @@ async def aggregate(ctx: Context, resource: Resource, body: AggregateRequest) ->
     found = [row for row in rows if row["present"]]
     data = [
         {
-            "group": {name: row[f"g{i}"] for i, name in enumerate(body.group_by)},
+            "group": {name: _figure(kinds[name], "group", row[f"g{i}"]) for i, name in enumerate(body.group_by)},
             "measures": [_figure(kinds.get(field or ""), op, row[f"m{i}"]) for i, (op, field) in enumerate(measures)],
         }
         for row in found[: body.limit]

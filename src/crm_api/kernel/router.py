@@ -221,7 +221,9 @@ def _update(resource: Resource) -> Endpoint:
         expected = precondition(request, resource)
         raw = await read_body(request)
         assert resource.update is not None  # noqa: S101 - the operation exists only with an update schema
-        values = parse(raw, resource.update, resource.read_only).model_dump(exclude_unset=True)
+        body = parse(raw, resource.update, resource.read_only)
+        whole = body.model_dump()  # exclude_unset would leave out the defaults of parts, too
+        values = {name: whole[name] for name in whole if name in body.model_fields_set}
         if key := idempotency_key(request):
             ctx.idempotency = identify(ctx, key, "PATCH", request.scope["path"], raw)
 

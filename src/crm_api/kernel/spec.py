@@ -1,8 +1,242 @@
-"""The OpenAPI document, derived from the declarations."""
+"""The OpenAPI document, derived from the declarations and the hand-written routers."""
 
+from pathlib import Path
 from typing import Any
 
+import orjson
 
-def document(catalog: Any) -> dict[str, Any]:
-    """To be written."""
-    return {"openapi": "3.1.1", "info": {"title": "CRM API", "version": "1"}, "paths": {}}
+from crm_api import __version__
+from crm_api.kernel.examples import sample
+from crm_api.kernel.resource import Action, Catalog, Resource
+from crm_api.kernel.router import Operation, operations
+from crm_api.kernel.spec_parameters import (
+    HEADERS,
+    JSON,
+    PARAMETERS,
+    RESPONSES,
+    expand_parameter,
+    list_parameters,
+    parameter,
+    problems,
+    reply,
+)
+from crm_api.kernel.spec_routes import SECURITY, merge, probes
+from crm_api.kernel.spec_schemas import collect
+from crm_api.kernel.spec_style import a, name_of, noun, nouns, ref
+
+_ALWAYS = (401, 403, 414, 422, 500, 503)
+_WRITE = ("DryRun", "IdempotencyKey")
+_DESCRIPTION = """\
+Records are read and written under `/v1/{collection}`; verbs move them. Every GET answers HEAD too. Errors are RFC 9457
+problems. Ids are UUIDv7 and may be chosen by the client. Amounts are decimal strings. Lists page by cursor. An unknown
+parameter or field is refused with 422. Readers must accept members and enumeration values they do not know."""
+_SUMMARY = {
+    "list": "List {many}",
+    "create": "Create {one}",
+    "search": "Search {many} with a filter tree",
+    "aggregate": "Count and sum {many} by groups",
+    "get": "Get {one}",
+    "update": "Change {one}",
+    "delete": "Delete {one}",
+    "restore": "Restore a deleted {bare}",
+    "transitions": "List what can be done with {one} now",
+}
+_DETAIL = {
+    "list": "Pages through the rows the caller may see.",
+    "create": "The reply is the whole record. An id may be given; otherwise the server makes one.",
+    "search": "Like the list, with the full filter language and only the fields asked for.",
+    "aggregate": "Measures over the rows the caller may see, in groups of equal values.",
+    "get": "The whole record; fields hidden from the caller are null and named in `redacted`.",
+    "update": "A JSON merge patch (RFC 7396): absent keeps, null clears.",
+    "delete": "The record is gone from every read and its unique values are free; it can be restored.",
+    "restore": "409 when a live record has taken a unique value meanwhile.",
+    "transitions": "Each action of the state graph, whether it is open to the caller, and if not, why.",
+}
+
+
+def document(catalog: Catalog) -> dict[str, Any]:
+    """The contract as OpenAPI 3.1.1."""
+    found = [operation for resource in catalog.resources.values() for operation in operations(resource)]
+    schemas = collect(catalog, {id(item.action): item.action for item in found if item.action}.values())
+    routes: dict[str, dict[str, Any]] = {}
+    for operation in found:
+        routes.setdefault(operation.path, {})[operation.method.lower()] = _operation(catalog, operation)
+    for domain in catalog.domains:
+        for router in domain.routers:
+            merge(routes, schemas, router, domain.name)
+    return {
+        "openapi": "3.1.1",
+        "info": {"title": "CRM API", "version": __version__, "description": _DESCRIPTION},
+        "servers": [{"url": "/", "description": "This server."}],
+        "tags": [
+            *({"name": item.name, "description": _tag(item.resources)} for item in catalog.domains),
+            {"name": "operations", "description": "For those who run the server."},
+        ],
+        "paths": dict(sorted({**routes, **probes()}.items())),
+        "components": {
+            "schemas": dict(sorted(schemas.items())),
+            "parameters": PARAMETERS,
+            "headers": HEADERS,
+            "responses": RESPONSES,
+            "securitySchemes": {
+                "bearer": {"type": "http", "scheme": "bearer", "description": "An API key: `crm_…`, as bearer token."}
+            },
+        },
+    }
+
+
+def render(catalog: Catalog) -> bytes:
+    """The document as it is committed."""
+    style = orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS | orjson.OPT_APPEND_NEWLINE
+    return orjson.dumps(document(catalog), option=style)
+
+
+def write(catalog: Catalog, path: Path) -> None:
+    """Writes the document."""
+    path.write_bytes(render(catalog))
+
+
+def check(catalog: Catalog, path: Path) -> bool:
+    """Whether the file holds the document as it would be written now."""
+    return path.is_file() and path.read_bytes() == render(catalog)
+
+
+def _tag(resources: tuple[Resource, ...]) -> str:
+    return f"{', '.join(nouns(resource) for resource in resources)}.".capitalize()
+
+
+def _operation(catalog: Catalog, operation: Operation) -> dict[str, Any]:
+    resource, kind = operation.resource, operation.kind
+    words = {"one": a(noun(resource)), "many": nouns(resource), "bare": noun(resource)}
+    verb = operation.path.rsplit("/", 1)[-1]
+    summary = _SUMMARY.get(kind, "{verb} {one}").format(**words, verb=verb.replace("_", " ").capitalize())
+    detail = _DETAIL.get(kind, "")
+    if kind == "edge" and resource.lifecycle and (edge := resource.lifecycle.edge(verb)):
+        detail = f"Moves the {resource.lifecycle.column} from {_either(edge.sources)} to {edge.target}."
+    if operation.action:
+        summary, detail = operation.action.summary, _first_line(operation.action)
+    scope = {"read": "read", "delete": "delete"}.get(operation.permission.split(":")[1], "write")
+    found: dict[str, Any] = {
+        "operationId": operation.operation_id,
+        "summary": summary,
+        "description": f"{detail} Needs the permission `{operation.permission}` "
+        f"and, where the credential is bounded, the scope `{resource.domain}:{scope}`.".strip(),
+        "tags": [resource.domain],
+        "security": SECURITY,
+        "parameters": _parameters(catalog, operation),
+        "responses": _responses(operation),
+    }
+    if (body := _body(operation)) is not None:
+        found["requestBody"] = body
+    return {key: value for key, value in found.items() if value != []}
+
+
+def _either(names: frozenset[str]) -> str:
+    *rest, last = sorted(names)
+    return f"{', '.join(rest)} or {last}" if rest else last
+
+
+def _first_line(action: Action) -> str:
+    return (action.run.__doc__ or f"{action.summary}.").strip().splitlines()[0]
+
+
+def _writes(operation: Operation) -> bool:
+    return operation.method != "GET" and operation.kind not in ("search", "aggregate")
+
+
+def _matches(operation: Operation) -> bool:
+    return operation.kind in ("update", "delete", "edge") or (operation.kind == "action" and _writes(operation))
+
+
+def _parameters(catalog: Catalog, operation: Operation) -> list[dict[str, Any]]:
+    resource, kind = operation.resource, operation.kind
+    found: list[dict[str, Any]] = [parameter("Id")] if "{id}" in operation.path else []
+    if kind == "list":
+        return list_parameters(catalog, resource)
+    if kind == "get":
+        return [*found, *expand_parameter(catalog, resource), parameter("IfNoneMatch")]
+    if _writes(operation):
+        found += [parameter(name) for name in _WRITE]
+    if _matches(operation):
+        strict = resource.require_match and kind in ("update", "delete")
+        found.append(parameter("IfMatchRequired" if strict else "IfMatch"))
+    if kind in ("create", "update", "restore"):
+        found.append(parameter("Prefer"))
+    return found
+
+
+def _body(operation: Operation) -> dict[str, Any] | None:
+    resource, kind = operation.resource, operation.kind
+    name = name_of(resource.output)
+    if kind == "search":
+        return _content(f"{name}Search", {"limit": 20, "count": "none"}, required=True)
+    if kind == "aggregate":
+        return _content(f"{name}Aggregate", {"measures": [{"op": "count"}]}, required=True)
+    if kind == "create" and resource.create:
+        return _content(name_of(resource.create), sample(resource.create), required=True)
+    if kind == "update" and resource.update and resource.create:
+        values = sample(resource.create)
+        changed = {key: value for key, value in list(values.items())[:1] if key in resource.update.model_fields}
+        body = _content(name_of(resource.update), changed, required=True)
+        body["content"]["application/merge-patch+json"] = body["content"][JSON]
+        return body
+    if operation.action and operation.action.body:
+        values = sample(operation.action.body)
+        return _content(name_of(operation.action.body), values, required=bool(values))
+    return None
+
+
+def _content(schema: str, example: dict[str, Any], *, required: bool) -> dict[str, Any]:
+    media = {"schema": ref(schema), "examples": {"minimal": {"value": example}}}
+    return {"required": required, "content": {JSON: media}}
+
+
+def _responses(operation: Operation) -> dict[str, Any]:
+    resource, kind = operation.resource, operation.kind
+    statuses = set(_ALWAYS)
+    if "{id}" in operation.path or _writes(operation):
+        statuses.add(404)
+    if _writes(operation):
+        statuses |= {400, 409}
+    if operation.method in ("POST", "PATCH") and kind != "restore":
+        statuses |= {400, 413, 415}
+    if kind == "list":
+        statuses.add(400)
+    if _matches(operation):
+        statuses.add(412)
+    if resource.require_match and kind in ("update", "delete"):
+        statuses.add(428)
+    return {**dict(sorted(_success(operation).items())), **problems(*statuses)}
+
+
+def _success(operation: Operation) -> dict[str, Any]:
+    resource, kind, action = operation.resource, operation.kind, operation.action
+    name = name_of(resource.output)
+    replayed = ("Idempotency-Replayed",) if _writes(operation) else ()
+    record = reply("The record.", name, "ETag", *replayed)
+    no_body = reply("Done; no body was wanted.", None, "ETag", "Preference-Applied", *replayed)
+    unchanged = reply("The version named by If-None-Match is the present one.", None, "ETag")
+    created = reply("Created.", name, "ETag", "Location", "Preference-Applied", *replayed)
+    derived: dict[str, dict[str, Any]] = {
+        "list": {"200": reply("A page.", f"{name}List", "Link")},
+        "search": {"200": reply("A page.", f"Sparse{name}List")},
+        "aggregate": {"200": reply("The groups.", "AggregateResult")},
+        "get": {"200": record, "304": unchanged},
+        "create": {"201": {**created, "links": _links(resource)}},
+        "update": {"200": record, "204": no_body},
+        "restore": {"200": record, "204": no_body},
+        "delete": {"204": reply("Deleted.", None, *replayed)},
+        "edge": {"200": record},
+        "transitions": {"200": reply("The actions.", "TransitionList")},
+    }
+    if action is None:
+        return derived[kind]
+    return {str(action.status): reply("Done.", name_of(action.reply), *replayed) if action.reply else record}
+
+
+def _links(resource: Resource) -> dict[str, Any]:
+    return {
+        item.operation_id: {"operationId": item.operation_id, "parameters": {"id": "$response.body#/id"}}
+        for item in operations(resource)
+        if item.kind in ("get", "update", "delete")
+    }

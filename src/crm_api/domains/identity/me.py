@@ -20,6 +20,7 @@ from crm_api.kernel.unit_of_work import open_context
 
 router = APIRouter()
 _Name = Annotated[str, Field(max_length=200)]
+_Fields = Annotated[list[Annotated[str, Field(max_length=63)]], Field(max_length=200)]
 
 
 class EffectivePermission(BaseModel):
@@ -33,7 +34,7 @@ class Me(BaseModel):
     """The caller."""
 
     id: Id
-    object: Literal["me"] = "me"
+    object: Literal["me"]
     tenant_id: Id
     kind: Literal["user", "service"]
     name: _Name
@@ -44,8 +45,8 @@ class Me(BaseModel):
         Field(max_length=100, description="Null: the credential bounds nothing."),
     ]
     permissions: Annotated[list[EffectivePermission], Field(max_length=5000)]
-    hidden_fields: Annotated[dict[str, list[str]], Field(description="By resource.")]
-    read_only_fields: Annotated[dict[str, list[str]], Field(description="By resource.")]
+    hidden_fields: Annotated[dict[str, _Fields], Field(description="By resource.")]
+    read_only_fields: Annotated[dict[str, _Fields], Field(description="By resource.")]
 
 
 class Rule(BaseModel):
@@ -59,7 +60,7 @@ class Rule(BaseModel):
 class Explanation(BaseModel):
     """Whether a principal may do something with a record, and by which rules."""
 
-    object: Literal["access_explanation"] = "access_explanation"
+    object: Literal["access_explanation"]
     principal_id: Id
     resource: Annotated[str, Field(max_length=63)]
     record_id: Id
@@ -83,6 +84,7 @@ async def me(ctx: Current) -> Me:
     """The caller, their roles, scopes and effective permissions."""
     access = ctx.access
     return Me(
+        object="me",
         id=str(ctx.principal.id),
         tenant_id=str(ctx.principal.tenant_id),
         kind="user" if ctx.principal.kind == "user" else "service",
@@ -103,12 +105,13 @@ async def me(ctx: Current) -> Me:
     "/v1/access/explain",
     operation_id="explain_access",
     summary="Every rule that grants or denies an action on a record",
+    responses={403: {}, 404: {}},
 )
 async def explain(
     ctx: Current,
     resource: Annotated[str, Query(max_length=63, description="Plural name, e.g. `accounts`.")],
     id: Annotated[Id, Query(description="The record.")],  # noqa: A002 - the contract's name
-    action: Annotated[str, Query(max_length=63)] = "read",
+    action: Annotated[str, Query(max_length=63, description="What would be done, e.g. `update`.")] = "read",
     principal: Annotated[
         Id | None, Query(description="Whose access; default: the caller. Others need roles:read over all.")
     ] = None,
@@ -140,6 +143,7 @@ async def explain(
         permitted = permitted and rules[0].grants
     granted = any(rule.grants for rule in rules if rule.rule not in ("permission", "scope"))
     return Explanation(
+        object="access_explanation",
         principal_id=str(access.principal_id),
         resource=resource,
         record_id=id,

@@ -154,7 +154,7 @@ class AccessDefaultCreate(Input):
     """The default of one resource; `private` leaves it to reach and shares."""
 
     id: Id | None = None
-    resource: Code
+    resource: Annotated[Code, Field(examples=["accounts"])]
     level: Literal["private", "read", "write"]
 
 

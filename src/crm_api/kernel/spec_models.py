@@ -1,0 +1,100 @@
+"""Schemas of what the kernel itself sends, beside the records: problems, pages, counts, transitions, aggregates."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from crm_api.kernel.schema import Redacted, Wire
+
+Token = Annotated[str, Field(max_length=130)]
+Sentence = Annotated[str, Field(max_length=2000)]
+
+
+class ProblemError(Wire):
+    """One cause inside a problem; at most one of pointer, parameter, header says where it is."""
+
+    code: Annotated[Token, Field(description="Stable code of the cause.")]
+    detail: Sentence
+    pointer: Annotated[str, Field(max_length=2000, description="RFC 6901 pointer into the body.")] = ""
+    parameter: Annotated[str, Field(max_length=8192, description="Name of the query parameter.")] = ""
+    header: Annotated[Token, Field(description="Name of the header.")] = ""
+
+
+class Problem(Wire):
+    """RFC 9457 problem details; every error is one. More members may be added."""
+
+    type: Annotated[str, Field(max_length=200, description="Leads to the description of the code.")]
+    title: Annotated[str, Field(max_length=200)]
+    status: Annotated[int, Field(ge=400, le=599)]
+    detail: Sentence
+    instance: Annotated[str, Field(max_length=8192, description="The path of the request.")]
+    code: Annotated[str, Field(max_length=63, description="Stable code; see /problems.", examples=["not_found"])]
+    request_id: Annotated[str, Field(max_length=64)]
+    retryable: Annotated[bool, Field(description="Whether the same request may succeed later.")]
+    errors: Annotated[list[ProblemError], Field(max_length=100_000)]
+    permission: Annotated[Token, Field(description="With 403: what is missing.")] = ""
+    state: Annotated[str, Field(max_length=63, description="With transition_refused: the present state.")] = ""
+    allowed_from: Annotated[
+        tuple[Token, ...], Field(max_length=100, description="With transition_refused: states the verb starts from.")
+    ] = ()
+    current_version: Annotated[
+        int, Field(ge=1, le=9_007_199_254_740_991, description="With 412: the version there is now.")
+    ] = 1
+    changed: Annotated[
+        tuple[Token, ...], Field(max_length=1000, description="With 412: fields changed since the version sent.")
+    ] = ()
+
+
+class RowCount(Wire):
+    """How many rows match, under the caller's row policy; exact when the relation is `eq`."""
+
+    value: Annotated[int, Field(ge=0, le=10_000)]
+    relation: Literal["eq", "gte"]
+
+
+class TransitionBlock(Wire):
+    """A reason why an action is not possible now."""
+
+    code: Literal["state", "permission"]
+    detail: Sentence
+
+
+class Transition(Wire):
+    """An action that moves the record's state: whether the caller may take it now, and what stands in its way."""
+
+    action: Token
+    to: Annotated[str, Field(max_length=63, description="The state it leads to.")]
+    allowed: bool
+    blocked_by: Annotated[list[TransitionBlock], Field(max_length=10)]
+
+
+class TransitionList(Wire):
+    """Every action of the record's state graph."""
+
+    data: Annotated[list[Transition], Field(max_length=100)]
+
+
+_Scalar = Annotated[str, Field(max_length=10_000)]
+
+
+class AggregateRow(Wire):
+    """One group: the values it stands for, and its figures in the order asked; amounts are decimal strings."""
+
+    group: dict[str, _Scalar | int | bool | None]
+    measures: Annotated[list[_Scalar | int | float | None], Field(max_length=10)]
+
+
+class AggregateResult(Wire):
+    """The groups; `has_more` when there are more than the limit."""
+
+    data: Annotated[list[AggregateRow], Field(max_length=1000)]
+    has_more: bool
+
+
+class Health(Wire):
+    """Whether the process can answer."""
+
+    status: Literal["ok", "unavailable"]
+
+
+REPLIES: tuple[type[Wire], ...] = (Problem, RowCount, TransitionList, AggregateResult, Health, Redacted)

@@ -1,0 +1,178 @@
+"""Parameters, headers and responses of the contract: the shared ones by name, the filters of a list by kind."""
+
+from typing import Any
+
+from crm_api.kernel.collections import MAX_LIMIT, MAX_PATHS, MAX_TEXT
+from crm_api.kernel.filters import MAX_IN, choices, flat_parameters
+from crm_api.kernel.paging import MAX_SORT_KEYS
+from crm_api.kernel.problems import PROBLEM_JSON
+from crm_api.kernel.resource import Catalog, Resource
+from crm_api.kernel.schema import UUID_PATTERN
+from crm_api.kernel.spec_queries import paths, sorts
+from crm_api.kernel.spec_style import JsonSchema, array, ref
+
+JSON = "application/json"
+_ID = {"type": "string", "pattern": UUID_PATTERN, "minLength": 36, "maxLength": 36}
+_KINDS: dict[str, JsonSchema] = {
+    "id": _ID,
+    "text": {"type": "string", "maxLength": 500},
+    "boolean": {"type": "boolean"},
+    "integer": {"type": "integer", "format": "int64", "minimum": -(2**63) + 1, "maximum": 2**63 - 1},
+    "money": {"type": "string", "pattern": r"^-?[0-9]{1,12}(\.[0-9]{1,4})?$", "maxLength": 18},
+    "ratio": {"type": "string", "pattern": r"^-?[0-9]{1,12}(\.[0-9]{1,6})?$", "maxLength": 20},
+    "date": {"type": "string", "format": "date", "maxLength": 10},
+    "instant": {"type": "string", "format": "date-time", "maxLength": 40},
+    "values": {"type": "string", "maxLength": 500},
+}
+_MEANING = {
+    "eq": "Equal; given several times, any of them.",
+    "any": "Has any of these values.",
+    "gt": "Greater than this.",
+    "gte": "This or greater.",
+    "lt": "Less than this.",
+    "lte": "This or less.",
+    "contains": "Contains this text.",
+    "starts_with": "Starts with this text.",
+    "is_null": "Whether it is empty.",
+}
+
+
+def _header(name: str, description: str, **schema: Any) -> dict[str, Any]:
+    return {"name": name, "in": "header", "description": description, "schema": {"type": "string", **schema}}
+
+
+def _query(name: str, description: str, schema: JsonSchema, **more: Any) -> dict[str, Any]:
+    return {"name": name, "in": "query", "description": description, "schema": schema, **more}
+
+
+_MATCH = _header(
+    "If-Match",
+    "The ETag of the version you read; 412 when there is another by now.",
+    pattern=r'^(\*|(W/)?"[0-9]{1,18}")$',
+    maxLength=22,
+)
+PARAMETERS: dict[str, dict[str, Any]] = {
+    "Id": {"name": "id", "in": "path", "required": True, "description": "The record's id.", "schema": _ID},
+    "Limit": _query("limit", "Rows of a page.", {"type": "integer", "minimum": 1, "maximum": MAX_LIMIT, "default": 50}),
+    "Cursor": _query(
+        "cursor", "`next_cursor` of the page before.", {"type": "string", "minLength": 1, "maxLength": 2000}
+    ),
+    "Count": _query(
+        "count",
+        "Whether to count what matches; exact stops at 10,000, estimate at 1,000.",
+        {"type": "string", "enum": ["none", "estimate", "exact"], "default": "none"},
+    ),
+    "Text": _query(
+        "q",
+        "Text to find, word by word, in any case and without accents; at least one word of three characters.",
+        {"type": "string", "minLength": 3, "maxLength": MAX_TEXT},
+    ),
+    "DryRun": _query(
+        "dry_run", "Checks everything and keeps nothing; no event is sent.", {"type": "boolean", "default": False}
+    ),
+    "IfMatch": _MATCH,
+    "IfMatchRequired": {**_MATCH, "required": True},
+    "IfNoneMatch": _header("If-None-Match", "An ETag; 304 when the record still has it.", maxLength=1000),
+    "IdempotencyKey": _header(
+        "Idempotency-Key",
+        "A key of your choice for this write: repeated with it, the write happens once. Kept for 7 days.",
+        pattern=r"^[\x21-\x7e]{1,255}$",
+        minLength=1,
+        maxLength=255,
+    ),
+    "Prefer": _header(
+        "Prefer",
+        "`return=minimal` leaves the body out of the reply (RFC 7240).",
+        maxLength=200,
+        examples=["return=minimal"],
+    ),
+}
+HEADERS: dict[str, dict[str, Any]] = {
+    name: {"description": description, "schema": {"type": "string", "maxLength": most}}
+    for name, description, most in (
+        ("X-Request-ID", "Finds the request in the server's log; yours, when you sent one of 8 to 64 characters.", 64),
+        ("ETag", "The version of the record, for If-Match and If-None-Match.", 24),
+        ("Location", "Path of the new record.", 200),
+        ("Link", 'The next page, with rel="next"; absent on the last.', 9000),
+        ("Idempotency-Replayed", "`true` when this is the stored reply of the first request with the key.", 4),
+        ("Preference-Applied", "`return=minimal` when it was honoured.", 40),
+        ("Retry-After", "Seconds to wait.", 10),
+        ("WWW-Authenticate", "How to authenticate.", 100),
+    )
+}
+_PROBLEMS: dict[int, tuple[str, str, tuple[str, ...]]] = {
+    400: ("BadRequest", "The body is not JSON, or a cursor or header is impossible.", ()),
+    401: ("Unauthenticated", "The credential is missing, wrong, expired or revoked.", ("WWW-Authenticate",)),
+    403: ("Forbidden", "The caller lacks a permission, which `permission` names.", ()),
+    404: ("NotFound", "There is no such record, or none the caller may see.", ()),
+    409: ("Conflict", "The request contradicts the present state; `code` says how.", ("Retry-After",)),
+    412: ("PreconditionFailed", "The record was changed since it was read.", ("ETag",)),
+    413: ("PayloadTooLarge", "The body is larger than allowed.", ()),
+    414: ("UriTooLong", "Path and query are longer than allowed.", ()),
+    415: ("UnsupportedMediaType", "The body is not JSON by its content type.", ()),
+    422: ("Unprocessable", "A parameter or field is wrong; `errors` says which and why.", ()),
+    428: ("PreconditionRequired", "This write needs If-Match.", ()),
+    500: ("ServerError", "The server failed; report the request id.", ()),
+    503: ("Unavailable", "The server cannot answer now.", ("Retry-After",)),
+}
+RESPONSES: dict[str, dict[str, Any]] = {
+    name: {
+        "description": description,
+        "headers": {header: {"$ref": f"#/components/headers/{header}"} for header in ("X-Request-ID", *headers)},
+        "content": {PROBLEM_JSON: {"schema": ref("Problem")}},
+    }
+    for name, description, headers in _PROBLEMS.values()
+}
+
+
+def parameter(name: str) -> dict[str, str]:
+    """A reference to a shared parameter."""
+    return {"$ref": f"#/components/parameters/{name}"}
+
+
+def problems(*statuses: int) -> dict[str, dict[str, str]]:
+    """References to the problem responses of these statuses."""
+    return {str(status): {"$ref": f"#/components/responses/{_PROBLEMS[status][0]}"} for status in sorted(statuses)}
+
+
+def headers(*names: str) -> dict[str, dict[str, str]]:
+    """References to response headers; the request id is on every response."""
+    return {name: {"$ref": f"#/components/headers/{name}"} for name in ("X-Request-ID", *names)}
+
+
+def reply(description: str, schema: str | None, *names: str) -> dict[str, Any]:
+    """A successful response."""
+    found: dict[str, Any] = {"description": description, "headers": headers(*names)}
+    return {**found, "content": {JSON: {"schema": ref(schema)}}} if schema else found
+
+
+def expand_parameter(catalog: Catalog, resource: Resource) -> list[dict[str, Any]]:
+    """`expand`, where there is anything to expand."""
+    known = paths(catalog, resource)
+    schema = array({"type": "string", "enum": known}, MAX_PATHS)
+    return [_query("expand", "Related records to bring along.", schema, style="form", explode=False)] if known else []
+
+
+def list_parameters(catalog: Catalog, resource: Resource) -> list[dict[str, Any]]:
+    """Everything that a list takes."""
+    sort = array({"type": "string", "enum": sorts(resource)}, MAX_SORT_KEYS)
+    return [
+        parameter("Limit"),
+        parameter("Cursor"),
+        _query("sort", "Newest first, unless told; `-` is descending; empty last.", sort, style="form", explode=False),
+        *expand_parameter(catalog, resource),
+        parameter("Count"),
+        *([parameter("Text")] if resource.search else []),
+        *(_filter(resource, name) for name in flat_parameters(resource)),
+    ]
+
+
+def _filter(resource: Resource, name: str) -> dict[str, Any]:
+    field, op, kind = flat_parameters(resource)[name]
+    schema = dict(_KINDS["boolean" if op == "is_null" else kind])
+    if field in choices(resource) and op == "eq":
+        schema = {"type": "string", "enum": sorted(choices(resource)[field])}
+    meaning = _MEANING[op]
+    if op == "any" or (op == "eq" and kind not in ("boolean", "instant")):
+        return _query(name, f"{meaning}", array(schema, MAX_IN, minItems=1), style="form", explode=True)
+    return _query(name, "Equal." if op == "eq" else meaning, schema)

@@ -1,0 +1,137 @@
+"""What a list, search or aggregate of a resource takes, as schemas."""
+
+from pydantic import BaseModel
+
+from crm_api.kernel.collections import MAX_LIMIT, MAX_PATHS, AggregateRequest, SearchRequest
+from crm_api.kernel.filters import MAX_IN, MAX_LEAVES, OPERATORS
+from crm_api.kernel.paging import MAX_SORT_KEYS
+from crm_api.kernel.resource import Catalog, Resource
+from crm_api.kernel.spec_style import JsonSchema, array, components, name_of, ref
+
+_MEASURED = ("money", "ratio", "integer", "date", "instant")
+
+
+def paths(catalog: Catalog, resource: Resource) -> list[str]:
+    """Everything that `expand` takes."""
+    one = catalog.to_one(resource)
+    nested = [f"{name}.{inner}" for name, (_, target) in one.items() for inner in catalog.to_one(target)]
+    return sorted([*one, *resource.many, *nested])
+
+
+def sorts(resource: Resource) -> list[str]:
+    """Everything that `sort` takes."""
+    return [name for key in resource.sortable for name in (key, f"-{key}")]
+
+
+def filter_names(catalog: Catalog, resource: Resource) -> list[str]:
+    """Every field that a filter tree may name, by itself or through one reference."""
+    hops = [f"{hop}.{name}" for hop, (_, target) in catalog.to_one(resource).items() for name in target.filterable]
+    return sorted([*resource.filterable, *hops])
+
+
+def page(item: str, description: str) -> JsonSchema:
+    """The reply of a list or search."""
+    return {
+        "type": "object",
+        "description": description,
+        "properties": {
+            "data": array(ref(item), MAX_LIMIT),
+            "has_more": {"type": "boolean"},
+            "next_cursor": {
+                "type": ["string", "null"],
+                "maxLength": 2000,
+                "description": "Send it as `cursor`, with the same filter and sort, for the next page.",
+            },
+            "count": {"description": "Present when `count` was asked for.", **ref("RowCount")},
+        },
+        "required": ["data", "has_more", "next_cursor"],
+    }
+
+
+def filters(catalog: Catalog, resource: Resource, name: str) -> dict[str, JsonSchema]:
+    """The filter tree of a resource."""
+    kinds = {
+        kind
+        for item in [resource, *(t for _, t in catalog.to_one(resource).values())]
+        for kind in item.filterable.values()
+    }
+    operators = list(dict.fromkeys(op for kind, ops in OPERATORS.items() if kind in kinds for op in ops))
+    scalar = {"type": ["string", "integer", "boolean"], "maxLength": 500}
+    comparison = {
+        "type": "object",
+        "description": "One comparison of a field. Not every operator applies to every field; `is_null` takes a "
+        "boolean, in, nin, any and all take a list, amounts are decimal strings.",
+        "properties": {
+            "field": {"type": "string", "enum": filter_names(catalog, resource)},
+            "op": {"type": "string", "enum": operators, "default": "eq"},
+            "value": {
+                "type": ["string", "integer", "boolean", "array"],
+                "maxLength": 500,
+                "items": scalar,
+                "minItems": 1,
+                "maxItems": MAX_IN,
+            },
+        },
+        "required": ["field", "value"],
+        "additionalProperties": False,
+    }
+    found: dict[str, JsonSchema] = {f"{name}Comparison": comparison}
+    for word, meaning in (("and", "All"), ("or", "Any")):
+        found[f"{name}Filter{meaning}"] = {
+            "type": "object",
+            "description": f"{meaning} of the filters must hold.",
+            "properties": {word: array(ref(f"{name}Filter"), MAX_LEAVES, minItems=1)},
+            "required": [word],
+            "additionalProperties": False,
+        }
+    found[f"{name}Filter"] = {
+        "description": f"A filter tree, at most 5 levels deep with at most {MAX_LEAVES} comparisons.",
+        "anyOf": [ref(f"{name}Comparison"), ref(f"{name}FilterAll"), ref(f"{name}FilterAny")],
+    }
+    return found
+
+
+def _body(model: type[BaseModel], **replaced: JsonSchema) -> JsonSchema:
+    schema = components([(model, "validation")])[name_of(model)]
+    return {**schema, "properties": {**schema["properties"], **replaced}}
+
+
+def search(catalog: Catalog, resource: Resource, name: str) -> JsonSchema:
+    """The body of a search."""
+    outputs = list(resource.output.model_fields)
+    schema = _body(
+        SearchRequest,
+        filter=ref(f"{name}Filter"),
+        sort=array({"type": "string", "enum": sorts(resource)}, MAX_SORT_KEYS, uniqueItems=True, default=[]),
+        fields={**array({"type": "string", "enum": outputs}, 100), "type": ["array", "null"]},
+        expand=array({"type": "string", "enum": paths(catalog, resource)}, MAX_PATHS, default=[]),
+    )
+    if not resource.search:
+        del schema["properties"]["q"]
+    if not paths(catalog, resource):
+        del schema["properties"]["expand"]
+    return schema
+
+
+def aggregate(resource: Resource, name: str) -> dict[str, JsonSchema]:
+    """The body of an aggregate."""
+    groups = [field for field, kind in resource.filterable.items() if kind != "values"]
+    measured = [field for field, kind in resource.filterable.items() if kind in _MEASURED]
+    measure = components([(AggregateRequest, "validation")])["Measure"]
+    if measured:
+        measure = {
+            **measure,
+            "properties": {
+                **measure["properties"],
+                "field": {"type": ["string", "null"], "enum": [*measured, None]},
+            },
+        }
+    else:
+        measure = {**measure, "properties": {"op": {"type": "string", "const": "count"}}}
+    body = _body(
+        AggregateRequest,
+        filter=ref(f"{name}Filter"),
+        group_by=array({"type": "string", "enum": groups}, 3, default=[]),
+        measures=array(ref(f"{name}Measure"), 10, minItems=1),
+    )
+    return {f"{name}Measure": measure, f"{name}Aggregate": body}

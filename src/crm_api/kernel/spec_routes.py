@@ -1,0 +1,74 @@
+"""The hand-written part of the contract: routers of domains as FastAPI describes them, and the probes."""
+
+from typing import Any
+
+from fastapi import APIRouter, FastAPI
+from fastapi.openapi.utils import get_openapi
+
+from crm_api.kernel.spec_parameters import headers, problems, reply
+from crm_api.kernel.spec_style import REF, JsonSchema, normal, without
+
+SECURITY: list[dict[str, list[str]]] = [{"bearer": []}]
+
+
+def merge(routes: dict[str, dict[str, Any]], schemas: dict[str, JsonSchema], router: APIRouter, tag: str) -> None:
+    """Adds a hand-written router; which problems it can send beside the usual it declares by `responses`."""
+    app = FastAPI()
+    app.include_router(router, tags=[tag])
+    written = get_openapi(title="", version="", routes=app.routes)
+    for name, schema in written.get("components", {}).get("schemas", {}).items():
+        if name not in ("HTTPValidationError", "ValidationError"):
+            schemas[_name(name)] = without(normal(schema), "additionalProperties")
+    for path, methods in written["paths"].items():
+        for method, operation in methods.items():
+            declared = {int(status) for status in operation["responses"]}
+            good = {
+                str(status): {**_media(operation["responses"][str(status)]), "headers": headers()}
+                for status in declared
+                if status < 400
+            }
+            for item in operation.get("parameters", ()):
+                item["schema"] = _present(normal(item["schema"]))
+            operation["responses"] = {**good, **problems(*{s for s in declared if s >= 400}, 401, 414, 500, 503)}
+            operation["security"] = SECURITY
+            routes.setdefault(path, {})[method] = operation
+
+
+def _name(name: str) -> str:
+    """The public name of a schema that FastAPI named."""
+    return str(normal({"$ref": REF + name})["$ref"]).removeprefix(REF)
+
+
+def _media(response: dict[str, Any]) -> dict[str, Any]:
+    """A response with its schemas in the contract's style."""
+    content = {media: {**item, "schema": normal(item["schema"])} for media, item in response.get("content", {}).items()}
+    return {**response, "content": content}
+
+
+def _present(schema: JsonSchema) -> JsonSchema:
+    """The schema of an optional parameter: it may be absent, but it cannot be null."""
+    kinds = schema.get("type")
+    return {**schema, "type": next(kind for kind in kinds if kind != "null")} if isinstance(kinds, list) else schema
+
+
+def probes() -> dict[str, Any]:
+    """The two paths for those who run the server."""
+    found = {}
+    for path, name, summary in (
+        ("/healthz", "get_health", "Whether the process lives"),
+        ("/readyz", "get_readiness", "Whether the process reaches its database"),
+    ):
+        responses = {"200": reply("Yes.", "Health")}
+        if name == "get_readiness":
+            responses["503"] = reply("No.", "Health", "Retry-After")
+        found[path] = {
+            "get": {
+                "operationId": name,
+                "summary": summary,
+                "description": "Takes no credential; for load balancers and supervisors.",
+                "tags": ["operations"],
+                "security": [],
+                "responses": responses,
+            }
+        }
+    return found
