@@ -14,7 +14,7 @@ pytestmark = pytest.mark.skipif(not FOLDER.is_dir(), reason=f"the Northwind file
 
 EVERYONE = range(1, 10)
 INVALID_PHONES = 43
-"""Of the 91 phones of the file, those that phonenumbers 9.0.43 finds in no numbering plan, such as Mexican ones of 1996."""
+"""Of the 91 phones of the file, those in no numbering plan of phonenumbers 9.0.43 (Mexican ones of 1996, say)."""
 
 
 @dataclass
