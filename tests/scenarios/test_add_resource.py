@@ -77,9 +77,7 @@ def _follow(folder: Path) -> None:
             path.parent.mkdir(parents=True, exist_ok=True)
             text = block.text
             if block.rest.startswith("migrations/"):  # "the newest revision", whichever that is by now
-                text, changed = re.subn(
-                    r'^down_revision = ".*"$', f'down_revision = "{newest}"', text, flags=re.MULTILINE
-                )
+                text, changed = re.subn(r'(?m)^down_revision = ".*"$', f'down_revision = "{newest}"', text)
                 assert changed == 1
             path.write_text(text, encoding="utf-8")
         else:
