@@ -312,7 +312,7 @@ async def aggregate(ctx: Context, resource: Resource, body: AggregateRequest) ->
         return None, await ctx.read(statement, {**ctx.access.values, **filters.values, "limit": body.limit + 1})
 
     _, rows = await settled(ctx, work)
-    found = [row for row in rows if row["m0"] is not None or len(rows) > 1 or not body.group_by]
+    found = [row for row in rows if row["size"] is not None]
     data = [
         {
             "group": {name: row[f"g{i}"] for i, name in enumerate(body.group_by)},

@@ -333,6 +333,7 @@ def compile_aggregate(
             for i, column in enumerate(groups)
         ],
         *[build(op, None if name is None else table.c[name]).label(f"m{i}") for i, (op, name) in enumerate(measures)],
+        sa.func.count().label("size"),
     ]
     where = [*gate, to_sql(kernel.policy, access, resource, filter_, table, narrow=False)]
     inner = sa.select(*columns).where(*where).group_by(*groups).order_by(*groups).limit(_LIMIT)
