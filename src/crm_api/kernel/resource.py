@@ -225,7 +225,8 @@ class Resource:
         past = [name for operation, name in generic.items() if operation in self.operations]
         past += [edge.event for edge in self.lifecycle.edges] if self.lifecycle else []
         past += [action.event for action in self.actions if action.event]
-        past += ["updated"] if past else []
+        past += ["shared", "unshared"] if self.owned else []
+        past += ["updated"] if self.lifecycle or any(action.reply is None for action in self.actions) else []
         return tuple(f"{self.singular}.{name}" for name in dict.fromkeys(past))
 
 
