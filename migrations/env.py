@@ -46,6 +46,8 @@ async def online():
     try:
         async with engine.connect() as connection:
             await connection.run_sync(run)
+            # The server compares the revision with its own before it serves; it may read it, not write it.
+            await connection.execute(text("GRANT SELECT ON alembic_version TO crm_app, crm_migrate"))
             await connection.commit()
     finally:
         await engine.dispose()

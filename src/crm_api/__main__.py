@@ -1,5 +1,6 @@
 """`python -m crm_api` is the `crm-api` command."""
 
-from crm_api.cli import app
+from crm_api.cli import main
 
-app()
+if __name__ == "__main__":  # server processes import this module again
+    main()

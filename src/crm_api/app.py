@@ -15,6 +15,7 @@ from crm_api import __version__, logging, reference
 from crm_api.bootstrap import check_server_role
 from crm_api.catalog import CATALOG
 from crm_api.domains.identity.access import Identity
+from crm_api.kernel import metrics
 from crm_api.kernel.context import Kernel
 from crm_api.kernel.database import Database, Limits
 from crm_api.kernel.edge import Edge, Outcry, problem_response
@@ -62,7 +63,7 @@ def create_app(settings: Settings | None = None) -> Edge:
         edge.kernel = kernel
         identity = kernel.authenticator
         assert isinstance(identity, Identity)  # noqa: S101 - narrows the type
-        upkeep = asyncio.create_task(identity.flush_forever())
+        upkeep = asyncio.gather(identity.flush_forever(), metrics.watch(kernel.database))
         try:
             yield
         finally:

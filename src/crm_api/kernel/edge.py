@@ -7,11 +7,12 @@ from typing import Any
 from urllib.parse import unquote
 
 import structlog
-from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from crm_api.kernel import metrics
 from crm_api.kernel.context import AccessMoved, Kernel, new_id
 from crm_api.kernel.problems import (
     INTERNAL,
@@ -35,14 +36,6 @@ _SECURITY = (
     (b"strict-transport-security", b"max-age=31536000"),
 )
 _PRIVATE = (b"cache-control", b"private, no-cache")
-_SECONDS = Histogram(
-    "crm_request_seconds",
-    "Duration of requests.",
-    ["method", "route"],
-    buckets=(0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5),
-)
-_REQUESTS = Counter("crm_requests", "Requests by outcome.", ["method", "status"])
-_IN_USE = Gauge("crm_database_connections_in_use", "Database connections handed out now.")
 _CORS_HEADERS = "Authorization, Content-Type, If-Match, If-None-Match, Idempotency-Key, Prefer, X-Request-ID"
 _EXPOSED = "ETag, Link, Location, Idempotency-Replayed, Retry-After, X-Request-ID"
 
@@ -221,10 +214,10 @@ class Edge:
 
     def _note(self, scope: Scope, route: str, status: int, seconds: float) -> None:
         method = scope["method"] if scope["method"] in _METHODS else "other"
-        _SECONDS.labels(method, route if route in self._dispatch.collections or route in _PROBES else "other").observe(
-            seconds
-        )
-        _REQUESTS.labels(method, str(status)).inc()
+        metrics.SECONDS.labels(
+            method, route if route in self._dispatch.collections or route in _PROBES else "other"
+        ).observe(seconds)
+        metrics.REQUESTS.labels(method, str(status)).inc()
         principal = scope.get("crm.principal")
         log.info(
             "request",
@@ -257,9 +250,8 @@ async def _readyz(edge: Edge) -> Response:
 
 
 async def _metrics(edge: Edge) -> Response:
-    if edge.kernel is not None:
-        _IN_USE.set(edge.kernel.database.in_use)
-    return Response(generate_latest(REGISTRY), media_type=CONTENT_TYPE_LATEST)
+    del edge
+    return Response(metrics.exposition(), media_type=CONTENT_TYPE_LATEST)
 
 
 _PROBES = {"/healthz": _healthz, "/readyz": _readyz, "/metrics": _metrics}

@@ -1,0 +1,85 @@
+# What one does with this repository. Needs Python 3.11 or later with venv, and make; everything else comes from the lock.
+
+PYTHON ?= python3
+UV ?= 0.13.9
+# Passed on to `crm-api serve`, e.g. `make run ARGS="--port 9000 --workers 2"`; to pytest by `make test PYTEST="-k cli"`.
+ARGS ?=
+PYTEST ?=
+export CRM_LOG_FORMAT ?= text
+
+BIN := .venv/bin
+READY := .venv/ready
+COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
+	--no-emit-index-url --no-emit-find-links --annotation-style line pyproject.toml
+
+.PHONY: help install run test test-all check check-format check-types check-openapi bench bench-full lint format lock openapi contract clean
+.DEFAULT_GOAL := help
+
+help: ## List the targets
+	@sed -n 's/^\([a-z-]*\):.*## /\1	/p' $(MAKEFILE_LIST) | awk -F'\t' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+# Hashed packages first, nothing else is trusted. Then the project itself, editable: its build backend is in the lock too,
+# so nothing is fetched for it. The stamp makes the next run immediate, until the lock or the project's metadata change.
+$(READY): requirements-dev.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed: make PYTHON=python3.12 ...")'
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@echo "Installing packages into .venv"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r requirements-dev.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+install: $(READY) ## Create .venv from the lock; the other targets do it by themselves
+
+run: $(READY) ## Serve with demo data on http://127.0.0.1:8000, over an embedded PostgreSQL in .data
+	@exec $(BIN)/crm-api serve --demo $(ARGS)
+
+test: $(READY) ## Lint, types, contract, then all tests but the longest
+	@$(MAKE) --no-print-directory -j2 --output-sync=target check
+	@$(BIN)/python -m pytest -n auto -m "not full" $(PYTEST)
+
+test-all: $(READY) ## The same with the longest tests
+	@$(MAKE) --no-print-directory -j2 --output-sync=target check
+	@$(BIN)/python -m pytest -n auto $(PYTEST)
+
+check: lint check-format check-types check-openapi
+
+lint: $(READY) ## Ruff's rules
+	@$(BIN)/ruff check --quiet .
+
+check-format: $(READY)
+	@$(BIN)/ruff format --check --quiet . || { echo "run make format"; exit 1; }
+
+check-types: $(READY)
+	@$(BIN)/mypy --no-error-summary
+
+check-openapi: $(READY)
+	@$(BIN)/crm-api openapi --check
+
+format: $(READY) ## Format the code
+	@$(BIN)/ruff format --quiet .
+	@$(BIN)/ruff check --fix --quiet .
+
+openapi: $(READY) ## Write openapi/openapi.json from the declarations
+	@$(BIN)/crm-api openapi
+
+contract: $(READY) ## Check the contract: no drift, valid OpenAPI, and its tests against a running server
+	@$(BIN)/crm-api openapi --check
+	@$(BIN)/openapi-spec-validator openapi/openapi.json
+	@test ! -d tests/contract || $(BIN)/python -m pytest -n auto tests/contract $(PYTEST)
+
+bench: $(READY) ## Benchmarks, the short form
+	@$(BIN)/python -m benchmarks $(ARGS)
+
+bench-full: $(READY) ## Benchmarks with a million rows, flatness and memory
+	@$(BIN)/python -m benchmarks --full $(ARGS)
+
+# Two locks: the image installs the first only. No header and no addresses: a lock says what, not where it was found.
+lock: $(READY) ## Pin all packages anew, after a change in pyproject.toml
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV)
+	@$(COMPILE) --output-file requirements.lock
+	@$(COMPILE) --all-extras --constraint requirements.lock --output-file requirements-dev.lock
+	@touch $(READY)
+
+clean: ## Remove what was installed and cached; the data in .data stays
+	@rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis dist
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
