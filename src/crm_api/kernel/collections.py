@@ -259,13 +259,14 @@ def _selective(resource: Resource, node: Group) -> bool:
 
 async def _narrow(ctx: Context, resource: Resource) -> bool:
     """Whether few rows are open to the caller, so that finding those first beats walking a sort index."""
-    if ctx.kernel.policy.rows(ctx.access, resource, "read", resource.table, narrow=True) is None:
-        return False
     breadth = ctx.access.breadth
     if resource.plural not in breadth:
-        key = ("breadth", resource.plural, ctx.access.shape)
-        statement = ctx.kernel.statement(key, lambda: compile_breadth(ctx.kernel, ctx.access, resource, NARROW))
-        breadth[resource.plural] = (await ctx.read(statement, dict(ctx.access.values)))[0][0]
+        if ctx.kernel.policy.rows(ctx.access, resource, "read", resource.table, narrow=True) is None:
+            breadth[resource.plural] = NARROW
+        else:
+            key = ("breadth", resource.plural, ctx.access.shape)
+            statement = ctx.kernel.statement(key, lambda: compile_breadth(ctx.kernel, ctx.access, resource, NARROW))
+            breadth[resource.plural] = (await ctx.read(statement, dict(ctx.access.values)))[0][0]
     return breadth[resource.plural] < NARROW
 
 

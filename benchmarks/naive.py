@@ -1,0 +1,277 @@
+"""The naive reference: what a team writes in a day with FastAPI, the SQLAlchemy ORM and Pydantic.
+
+Idiomatic and not sabotaged: an async engine with a pool, a session per request by dependency, typed response models, the
+same tables and indexes, uvloop and httptools, no access log. What it leaves out: authentication, permissions, row
+security, idempotency, audit, events, ETags, cursors, the index of multiple values, problem details, metrics, logs.
+"""
+
+import os
+import unicodedata
+from collections.abc import AsyncIterator
+from datetime import UTC, date, datetime
+from typing import Annotated, Any, Literal
+from uuid import UUID, uuid4
+
+from fastapi import Depends, FastAPI, HTTPException, Query
+from pydantic import BaseModel, ConfigDict, EmailStr, Field
+from sqlalchemy import func, select
+from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
+
+from crm_api.domains.accounts.account import Account
+from crm_api.domains.contacts.contact import Contact
+from crm_api.kernel.record import Tenant
+
+engine = create_async_engine(
+    os.environ["NAIVE_DATABASE_URL"].replace("postgresql://", "postgresql+asyncpg://"), pool_size=8
+)
+sessions = async_sessionmaker(engine, expire_on_commit=False)
+app = FastAPI(title="Naive CRM")
+_tenant: list[UUID] = []
+
+
+async def get_session() -> AsyncIterator[AsyncSession]:
+    async with sessions() as session:
+        yield session
+
+
+async def get_tenant() -> UUID:
+    """The one tenant of this application, read once."""
+    if not _tenant:
+        async with sessions() as session:
+            _tenant.append((await session.scalars(select(Tenant.tenant_id))).one())
+    return _tenant[0]
+
+
+Session = Annotated[AsyncSession, Depends(get_session)]
+TenantId = Annotated[UUID, Depends(get_tenant)]
+
+
+class Record(BaseModel):
+    model_config = ConfigDict(from_attributes=True)
+
+    id: UUID
+    version: int
+    created_at: datetime
+    created_by: UUID | None
+    updated_at: datetime
+    updated_by: UUID | None
+    owner_id: UUID | None
+    team_id: UUID | None
+    territory_id: UUID | None
+    custom: dict[str, Any]
+    description: str | None
+    source: str | None
+    country: str | None
+    region: str | None
+    city: str | None
+    postal_code: str | None
+    addresses: list[dict[str, Any]]
+    emails: list[dict[str, Any]]
+    phones: list[dict[str, Any]]
+    tags: list[str]
+
+
+class AccountOut(Record):
+    name: str
+    legal_name: str | None
+    tax_id: str | None
+    type: str
+    status: str
+    is_blocked: bool
+    blocked_reason: str | None
+    industry: str | None
+    website: str | None
+    domain: str | None
+    employees: int | None
+    annual_revenue: int | None
+    currency: str | None
+    credit_limit: int | None
+    payment_terms: str | None
+    tax_profile: str | None
+    tier: str | None
+    risk: str | None
+    parent_id: UUID | None
+    interests: list[str]
+
+
+class ContactOut(Record):
+    first_name: str | None
+    last_name: str
+    salutation: str | None
+    title: str | None
+    department: str | None
+    account_id: UUID | None
+    reports_to_id: UUID | None
+    language: str | None
+    birthday: date | None
+    do_not_contact: bool
+    consents: list[dict[str, Any]]
+
+
+class AccountPage(BaseModel):
+    data: list[AccountOut]
+
+
+class ContactPage(BaseModel):
+    data: list[ContactOut]
+
+
+class EmailIn(BaseModel):
+    address: EmailStr
+    kind: Literal["work", "home", "billing", "support", "other"] = "work"
+    is_primary: bool = False
+    opted_out: bool = False
+
+
+class ContactIn(BaseModel):
+    first_name: str | None = Field(None, min_length=1, max_length=100)
+    last_name: str = Field(min_length=1, max_length=100)
+    title: str | None = Field(None, max_length=200)
+    account_id: UUID | None = None
+    owner_id: UUID | None = None
+    emails: list[EmailIn] = []
+
+
+class AccountPatch(BaseModel):
+    name: str | None = Field(None, max_length=200)
+    description: str | None = Field(None, max_length=10_000)
+
+
+class ContactPatch(BaseModel):
+    first_name: str | None = Field(None, max_length=100)
+    last_name: str | None = Field(None, max_length=100)
+    title: str | None = Field(None, max_length=200)
+
+
+class Measure(BaseModel):
+    op: Literal["count"]
+
+
+class AggregateIn(BaseModel):
+    group_by: list[Literal["country", "type", "status", "industry"]]
+    measures: list[Measure]
+
+
+def plain(text: str) -> str:
+    folded = unicodedata.normalize("NFKD", text.casefold())
+    return "".join(letter for letter in folded if not unicodedata.combining(letter))
+
+
+def searched(contact: Contact) -> str:
+    mails = " ".join(f"{item['address']} {item['kind']}" for item in contact.emails)
+    return "\x1f".join(
+        [plain(contact.last_name), plain(contact.first_name or ""), mails.lower(), plain(contact.title or "")]
+    )
+
+
+@app.get("/healthz")
+async def health() -> dict[str, str]:
+    return {"status": "ok"}
+
+
+@app.get("/v1/accounts/{account_id}", response_model=AccountOut)
+async def read_account(account_id: UUID, session: Session, tenant: TenantId) -> Account:
+    account = await session.get(Account, (tenant, account_id))
+    if account is None or account.deleted_at is not None:
+        raise HTTPException(404)
+    return account
+
+
+@app.get("/v1/accounts", response_model=AccountPage)
+async def list_accounts(
+    session: Session,
+    tenant: TenantId,
+    q: str | None = None,
+    country: str | None = None,
+    limit: Annotated[int, Query(le=200)] = 50,
+    offset: int = 0,
+) -> dict[str, Any]:
+    query = select(Account).where(Account.tenant_id == tenant, Account.deleted_at.is_(None))
+    if q:
+        query = query.where(Account.search_text.like(f"%{plain(q)}%"))
+    if country:
+        query = query.where(Account.country == country)
+    rows = await session.scalars(query.order_by(Account.id.desc()).limit(limit).offset(offset))
+    return {"data": rows.all()}
+
+
+@app.get("/v1/contacts", response_model=ContactPage)
+async def list_contacts(
+    session: Session,
+    tenant: TenantId,
+    owner_id: UUID | None = None,
+    country: str | None = None,
+    sort: Literal["-created_at", "last_name"] = "-created_at",
+    limit: Annotated[int, Query(le=200)] = 50,
+    offset: int = 0,
+) -> dict[str, Any]:
+    query = select(Contact).where(Contact.tenant_id == tenant, Contact.deleted_at.is_(None))
+    if owner_id:
+        query = query.where(Contact.owner_id == owner_id)
+    if country:
+        query = query.where(Contact.country == country)
+    order = Contact.created_at.desc() if sort == "-created_at" else Contact.name_key
+    rows = await session.scalars(query.order_by(order).limit(limit).offset(offset))
+    return {"data": rows.all()}
+
+
+@app.post("/v1/contacts", response_model=ContactOut, status_code=201)
+async def create_contact(body: ContactIn, session: Session, tenant: TenantId) -> Contact:
+    if body.account_id is not None and await session.get(Account, (tenant, body.account_id)) is None:
+        raise HTTPException(422, "No such account")
+    now = datetime.now(UTC)
+    contact = Contact(
+        tenant_id=tenant,
+        id=uuid4(),
+        **body.model_dump(mode="json", exclude={"account_id", "owner_id"}),
+        account_id=body.account_id,
+        owner_id=body.owner_id,
+        name_key=plain(body.last_name),
+        addresses=[],
+        phones=[],
+        tags=[],
+        consents=[],
+        created_at=now,
+        updated_at=now,
+    )
+    contact.search_text = searched(contact)
+    session.add(contact)
+    await session.commit()
+    await session.refresh(contact)
+    return contact
+
+
+@app.patch("/v1/accounts/{account_id}", response_model=AccountOut)
+async def update_account(account_id: UUID, body: AccountPatch, session: Session, tenant: TenantId) -> Account:
+    account = await session.get(Account, (tenant, account_id))
+    if account is None or account.deleted_at is not None:
+        raise HTTPException(404)
+    for name, value in body.model_dump(exclude_unset=True).items():
+        setattr(account, name, value)
+    account.version += 1
+    account.updated_at = datetime.now(UTC)
+    await session.commit()
+    return account
+
+
+@app.patch("/v1/contacts/{contact_id}", response_model=ContactOut)
+async def update_contact(contact_id: UUID, body: ContactPatch, session: Session, tenant: TenantId) -> Contact:
+    contact = await session.get(Contact, (tenant, contact_id))
+    if contact is None or contact.deleted_at is not None:
+        raise HTTPException(404)
+    for name, value in body.model_dump(exclude_unset=True).items():
+        setattr(contact, name, value)
+    contact.name_key = plain(contact.last_name)
+    contact.search_text = searched(contact)
+    contact.version += 1
+    contact.updated_at = datetime.now(UTC)
+    await session.commit()
+    return contact
+
+
+@app.post("/v1/accounts/aggregate")
+async def aggregate_accounts(body: AggregateIn, session: Session, tenant: TenantId) -> dict[str, Any]:
+    columns = [getattr(Account, name) for name in body.group_by]
+    query = select(*columns, func.count()).where(Account.tenant_id == tenant, Account.deleted_at.is_(None))
+    rows = (await session.execute(query.group_by(*columns))).all()
+    return {"data": [{"group": dict(zip(body.group_by, row[:-1], strict=True)), "measures": [row[-1]]} for row in rows]}

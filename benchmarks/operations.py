@@ -1,0 +1,177 @@
+"""What is measured: the requests of each operation, the equivalent SQL, and the bars."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+UNIQUE = "@" * 12
+"""Stands in a request for a number that no other request of the run has."""
+
+Pick = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Bar:
+    """What is asked of an operation: the least ratio to the naive reference, the most CPU milliseconds."""
+
+    ratio: float
+    cpu: float
+
+
+@dataclass(frozen=True)
+class Operation:
+    """One row of the table. The same requests go to the product and to the naive reference."""
+
+    name: str
+    title: str
+    method: str
+    path: Callable[[Pick], str]
+    sql: str
+    body: Callable[[Pick], dict[str, Any]] | None = None
+    headers: tuple[str, ...] = ()
+    bar: Bar | None = None
+    user: str = "manager"
+
+    @property
+    def status(self) -> int:
+        """The only right answer."""
+        return 201 if self.method == "POST" and self.name.startswith("create") else 200
+
+    def request(self, pick: Pick, key: str) -> bytes:
+        """One HTTP/1.1 request, as bytes."""
+        lines = [
+            f"{self.method} {self.path(pick)} HTTP/1.1",
+            "Host: 127.0.0.1",
+            f"Authorization: Bearer {key}",
+            *self.headers,
+        ]
+        content = b""
+        if self.body is not None:
+            content = json.dumps(self.body(pick), separators=(",", ":")).encode()
+            lines += ["Content-Type: application/json", f"Content-Length: {len(content)}"]
+        return ("\r\n".join(lines) + "\r\n\r\n").encode() + content
+
+    def write(self, path: Path, picks: list[Pick], key: str) -> Path:
+        """The requests of the operation in one file, separated by NUL."""
+        path.write_bytes(b"\0".join(self.request(pick, key) for pick in picks))
+        return path
+
+
+def _contact(pick: Pick) -> dict[str, Any]:
+    return {
+        "first_name": "Renée",
+        "last_name": "Bergström",
+        "title": "Buyer",
+        "account_id": str(pick["account_id"]),
+        "emails": [{"address": f"new.{UNIQUE}@mail.example", "is_primary": True}],
+    }
+
+
+def _of(column: str) -> str:
+    return f"(SELECT {column} FROM bench.picks WHERE n = :n)"
+
+
+_TENANT = "(SELECT tenant_id FROM tenants LIMIT 1)"
+_INSERT = f"""INSERT INTO contacts (tenant_id, id, first_name, last_name, name_key, title, account_id, addresses, emails,
+ phones, tags, consents, search_text, owner_id, created_at, updated_at)
+ SELECT {_TENANT}, uuidv7(), 'Renée', 'Bergström', 'bergstrom', 'Buyer', account_id, '[]',
+ jsonb_build_array(jsonb_build_object('address', 'new.' || :u || '@mail.example', 'kind', 'work', 'is_primary', true, 'opted_out', false)),
+ '[]', '[]', '[]', concat_ws(E'\\x1f', 'bergstrom', 'renee', 'new.' || :u || '@mail.example work', 'buyer'), owner_id, now(), now()
+ FROM bench.picks WHERE n = :n RETURNING *;"""  # noqa: RUF027 - :n is pgbench's
+_UPDATE = "UPDATE {table} SET {column} = 'Value ' || :u, version = version + 1, updated_at = now() WHERE tenant_id = {tenant} AND id = {id} RETURNING *;"
+
+OPERATIONS = (
+    Operation(
+        "get",
+        "get one account",
+        "GET",
+        lambda pick: f"/v1/accounts/{pick['account_id']}",
+        f"SELECT * FROM accounts WHERE tenant_id = {_TENANT} AND id = {_of('account_id')} AND deleted_at IS NULL;",
+        bar=Bar(4, 0.30),
+    ),
+    Operation(
+        "list",
+        "list 50 contacts of an owner, newest first",
+        "GET",
+        lambda pick: f"/v1/contacts?owner_id={pick['owner_id']}&sort=-created_at&limit=50",
+        f"SELECT * FROM contacts WHERE tenant_id = {_TENANT} AND owner_id = {_of('owner_id')} AND deleted_at IS NULL "
+        "ORDER BY created_at DESC, id DESC LIMIT 51;",
+        bar=Bar(3, 0.8),
+    ),
+    Operation(
+        "list_country",
+        "list 50 contacts of a country, by name",
+        "GET",
+        lambda pick: f"/v1/contacts?country={pick['country']}&sort=last_name&limit=50",
+        f"SELECT * FROM contacts WHERE tenant_id = {_TENANT} AND country = {_of('country')} AND deleted_at IS NULL "
+        "ORDER BY name_key, id LIMIT 51;",
+        bar=Bar(3, 0.8),
+    ),
+    Operation(
+        "search",
+        "search accounts by name fragment",
+        "GET",
+        lambda pick: f"/v1/accounts?q={pick['needle']}",
+        f"SELECT * FROM accounts WHERE tenant_id = {_TENANT} AND search_text LIKE '%' || {_of('needle')} || '%' "
+        "AND deleted_at IS NULL ORDER BY id DESC LIMIT 51;",
+        bar=Bar(1.5, 2.0),
+    ),
+    Operation("create", "create a contact", "POST", lambda _: "/v1/contacts", _INSERT, body=_contact, bar=Bar(3, 0.9)),
+    Operation(
+        "create_key",
+        "create a contact, Idempotency-Key",
+        "POST",
+        lambda _: "/v1/contacts",
+        _INSERT,
+        body=_contact,
+        headers=(f"Idempotency-Key: load-{UNIQUE}",),
+        bar=Bar(3, 0.9),
+    ),
+    Operation(
+        "update",
+        "update one field of an account",
+        "PATCH",
+        lambda pick: f"/v1/accounts/{pick['account_id']}",
+        _UPDATE.format(table="accounts", column="description", tenant=_TENANT, id=_of("account_id")),
+        body=lambda _: {"description": f"Value {UNIQUE}"},
+        bar=Bar(2.7, 0.8),
+    ),
+    Operation(
+        "update_searched",
+        "update a searched field of a contact",
+        "PATCH",
+        lambda pick: f"/v1/contacts/{pick['contact_id']}",
+        _UPDATE.format(
+            table="contacts",
+            column="search_text = split_part(search_text, E'\\x1f', 1) || E'\\x1f' || split_part(search_text, E'\\x1f', 2) || E'\\x1f' "
+            "|| split_part(search_text, E'\\x1f', 3) || E'\\x1f' || 'value ' || :u, title",
+            tenant=_TENANT,
+            id=_of("contact_id"),
+        ),
+        body=lambda _: {"title": f"Value {UNIQUE}"},
+        bar=Bar(2.7, 0.8),
+    ),
+    Operation(
+        "aggregate",
+        "count accounts by country",
+        "POST",
+        lambda _: "/v1/accounts/aggregate",
+        f"SELECT country, count(*) FROM accounts WHERE tenant_id = {_TENANT} AND deleted_at IS NULL AND owner_id = ANY(:tree) "
+        "GROUP BY country ORDER BY country;",
+        body=lambda _: {"group_by": ["country"], "measures": [{"op": "count"}]},
+    ),
+)
+
+BREADTH = tuple(
+    Operation(
+        f"breadth_{user}",
+        f"list 50 accounts, newest first, for a user who sees {sees}",
+        "GET",
+        lambda _: "/v1/accounts?sort=-created_at&limit=50",
+        "",
+        user=user,
+    )
+    for user, sees in (("reader", "all"), ("narrow", "100 of them"))
+)
