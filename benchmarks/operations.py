@@ -79,7 +79,7 @@ _INSERT = f"""INSERT INTO contacts (tenant_id, id, first_name, last_name, name_k
  SELECT {_TENANT}, uuidv7(), 'Renée', 'Bergström', 'bergstrom', 'Buyer', account_id, '[]',
  jsonb_build_array(jsonb_build_object('address', 'new.' || :u || '@mail.example', 'kind', 'work', 'is_primary', true, 'opted_out', false)),
  '[]', '[]', '[]', concat_ws(E'\\x1f', 'bergstrom', 'renee', 'new.' || :u || '@mail.example work', 'buyer'), owner_id, now(), now()
- FROM bench.picks WHERE n = :n RETURNING *;"""  # noqa: RUF027 - :n is pgbench's
+ FROM bench.picks WHERE n = :n RETURNING *;"""
 _UPDATE = "UPDATE {table} SET {column} = 'Value ' || :u, version = version + 1, updated_at = now() WHERE tenant_id = {tenant} AND id = {id} RETURNING *;"
 
 OPERATIONS = (

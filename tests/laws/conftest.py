@@ -23,7 +23,9 @@ def sql(database) -> Any:
     runner = asyncio.Runner()
     connection = runner.run(asyncpg.connect(database["admin"]))
     runner.run(
-        connection.set_type_codec("jsonb", schema="pg_catalog", encoder=lambda v: orjson.dumps(v).decode(), decoder=orjson.loads)
+        connection.set_type_codec(
+            "jsonb", schema="pg_catalog", encoder=lambda v: orjson.dumps(v).decode(), decoder=orjson.loads
+        )
     )
 
     def query(text: str, *values: Any) -> list[Any]:
