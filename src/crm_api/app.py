@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from typing import Any
 
 from fastapi import FastAPI
@@ -30,6 +31,7 @@ from crm_api.kernel.problems import (
 )
 from crm_api.kernel.router import Dispatch, mount, operations
 from crm_api.settings import Settings, derive_key, load_settings
+from crm_api.upkeep import every, forget_idempotency_keys
 
 
 def build_kernel(settings: Settings, url: str) -> Kernel:
@@ -63,7 +65,11 @@ def create_app(settings: Settings | None = None) -> Edge:
         edge.kernel = kernel
         identity = kernel.authenticator
         assert isinstance(identity, Identity)  # noqa: S101 - narrows the type
-        upkeep = asyncio.gather(identity.flush_forever(), metrics.watch(kernel.database))
+        upkeep = asyncio.gather(
+            every(60, identity.flush),
+            every(3600, partial(forget_idempotency_keys, kernel.database, settings.idempotency_days)),
+            metrics.watch(kernel.database),
+        )
         try:
             yield
         finally:

@@ -192,9 +192,9 @@ class Database:
         """Connections handed out now."""
         return self._open - len(self._idle)
 
-    async def fetch(self, tenant: UUID, statement: Statement, values: dict[str, Any]) -> list[Row]:
+    async def fetch(self, tenant: UUID | None, statement: Statement, values: dict[str, Any]) -> list[Row]:
         """Runs one statement in autocommit for a tenant: one round trip when the connection knows the tenant."""
-        if self.limits.local_tenant:
+        if self.limits.local_tenant and tenant is not None:
             async with self.transaction(tenant) as link:
                 values["tenant"] = tenant
                 return await link.fetch(statement, values)

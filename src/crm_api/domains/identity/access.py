@@ -1,6 +1,5 @@
 """From a credential to a principal, and from a principal to what it may do."""
 
-import asyncio
 import hmac
 import ipaddress
 import time
@@ -218,15 +217,6 @@ class Identity:
         used, self._used = self._used, {}
         for (tenant_id, key_id), at in used.items():
             await self.database.fetch(tenant_id, _USED, {"id": key_id, "at": at})
-
-    async def flush_forever(self, seconds: float = 60.0) -> None:
-        """Flushes once a minute until cancelled; survives any error."""
-        while True:
-            await asyncio.sleep(seconds)
-            try:
-                await self.flush()
-            except Exception as error:  # noqa: BLE001 - the loop must outlive whatever the database does
-                log.warning("last_used_not_written", error=type(error).__name__)
 
 
 def _refused(detail: str = "The credential is not valid.") -> Problem:
