@@ -18,16 +18,44 @@ _ASSETS = {
     "swagger-ui-bundle.js": "text/javascript",
     "swagger-ui.css": "text/css",
 }
-_CSP = (
-    "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; font-src 'self' data:; "
-    "connect-src 'self'; worker-src 'self' blob:; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
+_CSP = "; ".join(
+    (
+        "default-src 'none'",
+        "script-src 'self'",
+        "style-src 'self' 'unsafe-inline'",
+        "img-src 'self' data:",
+        "font-src 'self' data:",
+        "connect-src 'self'",
+        "worker-src 'self' blob:",
+        "frame-ancestors 'none'",
+        "base-uri 'none'",
+        "form-action 'none'",
+    )
 )
 _HEADERS = {"Content-Security-Policy": _CSP, "X-Frame-Options": "DENY", "Cache-Control": "no-cache"}
-_PAGE = '<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>CRM API</title><meta name="viewport" content="width=device-width">{head}</head><body>{body}</body></html>\n'
+_PAGE = """<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width">
+<title>CRM API</title>
+{head}
+</head>
+<body>
+<div id="page"></div>
+{scripts}
+</body>
+</html>
+"""
 _START = {
-    "redoc.js": 'Redoc.init("/openapi.json", {disableSearch: false, hideDownloadButton: false}, document.getElementById("page"));\n',
-    "try.js": 'SwaggerUIBundle({url: "/openapi.json", dom_id: "#page", deepLinking: true, validatorUrl: null, persistAuthorization: false});\n',
+    "redoc.js": 'Redoc.init("/openapi.json", {}, document.getElementById("page"));\n',
+    "try.js": 'SwaggerUIBundle({url: "/openapi.json", dom_id: "#page", deepLinking: true, validatorUrl: null});\n',
 }
+
+
+def _page(*scripts: str, head: str = "") -> Response:
+    tags = "\n".join(f'<script src="/docs/assets/{name}"></script>' for name in scripts)
+    return Response(_PAGE.format(head=head, scripts=tags), media_type="text/html", headers=_HEADERS)
 
 
 @cache
@@ -49,16 +77,13 @@ async def openapi() -> Response:
 @router.get("/docs")
 async def read() -> Response:
     """The reference, to read."""
-    body = '<div id="page"></div><script src="/docs/assets/redoc.standalone.js"></script><script src="/docs/assets/redoc.js"></script>'
-    return Response(_PAGE.format(head="", body=body), media_type="text/html", headers=_HEADERS)
+    return _page("redoc.standalone.js", "redoc.js")
 
 
 @router.get("/docs/try")
 async def call() -> Response:
     """The reference, to call."""
-    head = '<link rel="stylesheet" href="/docs/assets/swagger-ui.css">'
-    body = '<div id="page"></div><script src="/docs/assets/swagger-ui-bundle.js"></script><script src="/docs/assets/try.js"></script>'
-    return Response(_PAGE.format(head=head, body=body), media_type="text/html", headers=_HEADERS)
+    return _page("swagger-ui-bundle.js", "try.js", head='<link rel="stylesheet" href="/docs/assets/swagger-ui.css">')
 
 
 @router.get("/docs/assets/{name}")
