@@ -70,6 +70,12 @@ async def claim(ctx: Context) -> bool:
     return bool(await ctx.fetch(_CLAIM, values))
 
 
+async def used(ctx: Context) -> bool:
+    """Whether the key was used before."""
+    assert ctx.idempotency is not None  # noqa: S101 - narrows the type
+    return bool(await ctx.fetch(_LOOK_UP, {"scope": ctx.idempotency.scope}))
+
+
 async def keep(ctx: Context, status: int, item: dict[str, Any]) -> None:
     """Stores the reply in the transaction of its effect."""
     assert ctx.idempotency is not None  # noqa: S101 - narrows the type

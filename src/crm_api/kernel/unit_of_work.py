@@ -13,6 +13,7 @@ from starlette.requests import Request
 from crm_api.kernel import idempotency
 from crm_api.kernel.context import Context, Kernel, Principal
 from crm_api.kernel.policy import Access
+from crm_api.kernel.problems import Problem
 
 _TRIES = 5
 
@@ -87,6 +88,10 @@ async def write(ctx: Context, work: Write, status: int, *, single: bool) -> Outc
         if ctx.idempotency is None:
             raise
         raise idempotency.in_flight() from None
+    except Problem:  # what the request refers to may be gone since the first time it was sent
+        if not single or ctx.idempotency is None or not await idempotency.used(ctx):
+            raise
+        item = None
     if item is not None:
         return Outcome(item, status)
     replayed, stored = await idempotency.replay(ctx)
