@@ -9,7 +9,7 @@ from uuid import UUID
 import uuid_utils
 
 from crm_api.kernel.database import Database, Link, Row, Statement
-from crm_api.kernel.problems import unavailable
+from crm_api.kernel.problems import AccessMoved, unavailable
 
 if TYPE_CHECKING:
     from crm_api.kernel.policy import Access, Policy
@@ -43,10 +43,6 @@ class Authenticator(Protocol):
 
     async def access(self, principal: Principal, *, at_least: int = 0) -> "Access":
         """What a principal may do; from memory unless older than version `at_least`. Raises 401 when revoked."""
-
-
-class AccessMoved(Exception):  # noqa: N818 - not an error: the request is read and run again under the new rights
-    """Rights changed between what the process remembered and the statement; nothing was done."""
 
 
 @dataclass(frozen=True)

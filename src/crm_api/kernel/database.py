@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql.asyncpg import dialect as asyncpg_dialect
 from sqlalchemy.sql import visitors
 
-from crm_api.kernel.problems import Problem, unavailable
+from crm_api.kernel.problems import AccessMoved, Problem, unavailable
 
 TENANT = sa.bindparam("tenant", type_=sa.Uuid())
 """The parameter that binds every tenant table of every statement."""
@@ -132,7 +132,7 @@ class Link:
         """Decides after an error whether the connection may be used again."""
         state = getattr(error, "sqlstate", None) or ""
         kept = isinstance(error, asyncpg.PostgresError) and (state[:2] in _KEPT or state == "57014")
-        client_side = isinstance(error, (asyncpg.DataError, KeyError, Problem))
+        client_side = isinstance(error, (asyncpg.DataError, KeyError, Problem, AccessMoved))
         if not (kept or client_side):
             self.broken = True
 
@@ -274,11 +274,11 @@ class Database:
         self._waiting.append(waiter)
         try:
             handed = await asyncio.wait_for(waiter, self.limits.wait_seconds)
-        except TimeoutError:
-            raise unavailable("All database connections are in use.") from None
-        except asyncio.CancelledError:
-            if waiter.done() and not waiter.cancelled() and (link_ := waiter.result()) is not None:
-                self._release(link_)
+        except (TimeoutError, asyncio.CancelledError) as error:
+            if waiter.done() and not waiter.cancelled() and (late := waiter.result()) is not None:
+                self._release(late)  # it was handed over in the moment the waiting ended
+            if isinstance(error, TimeoutError):
+                raise unavailable("All database connections are in use.") from None
             raise
         return handed if handed is not None else await self._take(tenant)
 

@@ -13,12 +13,13 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from crm_api.kernel import metrics
-from crm_api.kernel.context import AccessMoved, Kernel, new_id
+from crm_api.kernel.context import Kernel, new_id
 from crm_api.kernel.problems import (
     INTERNAL,
     METHOD_NOT_ALLOWED,
     PROBLEM_JSON,
     URI_TOO_LONG,
+    AccessMoved,
     Problem,
     from_database,
     not_found,

@@ -15,6 +15,10 @@ class ConfigurationError(Exception):
     """The process cannot start; the text says what to change."""
 
 
+class AccessMoved(Exception):  # noqa: N818 - not an error: the request is read and run again under the new rights
+    """Rights changed between what the process remembered and the statement; nothing was done."""
+
+
 @dataclass(frozen=True, slots=True)
 class Kind:
     """One catalogued problem: `code` is stable and public."""
