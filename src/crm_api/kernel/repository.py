@@ -88,7 +88,7 @@ def _load_statement(ctx: Context, resource: Resource, action: str, *, deleted: b
     table, outer = resource.table, frame()
     gate = ctx.kernel.policy.gate(ctx.access, resource, action, table, deleted=deleted)
     rows = sa.select(table).where(table.c.id == sa.bindparam("id", type_=sa.Uuid()), *gate)
-    page = (rows.with_for_update() if lock else rows).lateral("page")
+    page = (rows.with_for_update(key_share=True) if lock else rows).lateral("page")
     columns = [
         sa.cast(column, sa.Text()).label(column.name) if isinstance(column.type, sa.Uuid) else column
         for column in page.c
@@ -107,9 +107,13 @@ async def create(
     for check in resource.touched(values):
         await check.run(ctx, resource, row, None)
 
+    reached = writing.for_another(ctx, resource, row)
+
     async def run() -> tuple[Plan, list[Row]]:
-        key = ("create", resource.plural, ctx.access.shape, ctx.idempotency is not None, frozenset(row))
-        plan = ctx.kernel.statement(key, lambda: writing.compile_create(ctx, resource, frozenset(row)))
+        key = ("create", resource.plural, ctx.access.shape, ctx.idempotency is not None, frozenset(row), reached)
+        plan = ctx.kernel.statement(
+            key, lambda: writing.compile_create(ctx, resource, frozenset(row), reached=reached)
+        )
         parameters_ = {
             **ctx.access.values,
             **parameters(ctx, resource, "create", events),
@@ -140,7 +144,8 @@ async def _explain_create(ctx: Context, resource: Resource, row: Mapping[str, An
 
 async def _permitted(ctx: Context, resource: Resource, row: Mapping[str, Any]) -> bool:
     source = writing.source(resource, frozenset(row))
-    rule = ctx.kernel.policy.rows(ctx.access, resource, "create", source, narrow=True)
+    reached = writing.for_another(ctx, resource, row)
+    rule = ctx.kernel.policy.rows(ctx.access, resource, "create", source, narrow=True, reached=reached)
     if rule is None:
         return True
     statement = Statement(sa.select(sa.literal(1)).select_from(source).where(rule))

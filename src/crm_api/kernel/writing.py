@@ -101,11 +101,18 @@ def _exists(ctx: Context, resource: Resource, column: str) -> Any:
     return sa.exists(sa.select(sa.literal(1)).select_from(table).where(table.c.id == _bind(resource, column), *gate))
 
 
-def compile_create(ctx: Context, resource: Resource, columns: frozenset[str]) -> Plan:
+def for_another(ctx: Context, resource: Resource, row: Mapping[str, Any]) -> bool:
+    """Whether a new row is to belong to somebody else; then it takes reach, as giving a row away does."""
+    owner = row.get("owner_id") if resource.owned else None
+    return owner is not None and str(owner).lower() != str(ctx.principal.id)
+
+
+def compile_create(ctx: Context, resource: Resource, columns: frozenset[str], *, reached: bool) -> Plan:
     """Guard, key, row, index values, audit, outbox and reply in one statement."""
     new = source(resource, columns)
     conditions = [access_version()]
-    if (rule := ctx.kernel.policy.rows(ctx.access, resource, "create", new, narrow=True)) is not None:
+    rule = ctx.kernel.policy.rows(ctx.access, resource, "create", new, narrow=True, reached=reached)
+    if rule is not None:
         conditions.append(rule)
     for column in resource.references:
         if column in columns and (exists := _exists(ctx, resource, column)) is not None:
