@@ -1075,3 +1075,12 @@ def test_injection_strings_as_identifiers_are_refused(crm, untouched):
         problem(crm.rep.get("/v1/access/explain", params={"resource": "accounts", "action": text, "id": one}), 422)
         problem(crm.rep.get("/v1/access/explain", params={"resource": "accounts", "id": text}), 422)
         problem(crm.rep.get("/v1/access/explain", params={"resource": "accounts", "id": one, "principal": text}), 422)
+
+
+def test_a_group_without_values_is_a_group(org):
+    org.rep.make("accounts", name="Unvalued")
+    body = {"group_by": ["type"], "measures": [{"op": "sum", "field": "credit_limit"}]}
+    found = org.rep.post("/v1/accounts/aggregate", json=body).json()["data"]
+    assert found == [{"group": {"type": "prospect"}, "measures": [None]}]
+    body["filter"] = {"field": "name", "op": "eq", "value": "nobody"}
+    assert org.rep.post("/v1/accounts/aggregate", json=body).json()["data"] == []

@@ -244,6 +244,11 @@ def test_records_for_other_owners(org):
     for owner in (org.outsider.id, org.colleague.id, org.admin.id):
         problem(org.rep.post("/v1/accounts", json={"name": "Gift", "owner_id": owner}), 403)
         problem(org.rep.post("/v1/contacts", json={"last_name": "Gift", "owner_id": owner}), 403)
+    own = org.rep.make("accounts", name="Own")
+    planted = {"last_name": "Planted", "account_id": own["id"], "owner_id": org.outsider.id}
+    problem(org.rep.post("/v1/contacts", json=planted), 403)
+    assert org.outsider.get("/v1/contacts").json()["data"] == []
+    assert org.rep.make("contacts", last_name="Own", account_id=own["id"], owner_id=org.rep.id.upper())
     problem(org.manager.post("/v1/accounts", json={"name": "Gift", "owner_id": org.outsider.id}), 403)
     problem(org.reader.post("/v1/accounts", json={"name": "Gift"}), 403)
     assert org.manager.make("accounts", name="Gift", owner_id=org.rep.id)["owner_id"] == org.rep.id
