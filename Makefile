@@ -39,7 +39,7 @@ test: $(READY) ## Lint, types, contract, then all tests but the longest
 
 test-all: $(READY) ## The same with the longest tests
 	@$(MAKE) --no-print-directory -j2 --output-sync=target check
-	@$(BIN)/python -m pytest -n auto $(PYTEST)
+	@$(BIN)/python -m pytest -n auto -m "" $(PYTEST)
 
 check: lint check-format check-types check-openapi
 

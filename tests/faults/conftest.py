@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import asyncpg
 import httpx2
@@ -159,7 +159,7 @@ class Process:
         self.popen.send_signal(signal.SIGTERM)
         return self.popen.wait(20)
 
-    def __enter__(self) -> "Process":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -244,7 +244,7 @@ class Load:
                 self._note(client.get("/v1/accounts", params={"limit": 5, "expand": "owner"}))
                 self._note(client.get("/v1/me"))
 
-    def __enter__(self) -> "Load":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -290,7 +290,7 @@ class Lock:
             self._loop.call_soon_threadsafe(self._loop.stop)
             self._thread.join(5)
 
-    def __enter__(self) -> "Lock":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *error: object) -> None:

@@ -1,11 +1,11 @@
 """The database goes away, comes back, is slow or full: clear answers, nothing acknowledged lost, no restart by hand."""
 
-import random
 import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from tests.faults.conftest import Process
 from tests.support.problems import problem
 
 
@@ -34,9 +34,9 @@ def test_postgresql_restarts_under_load(cluster, process, load, mode):
 @pytest.mark.full
 def test_postgresql_restarts_ten_times_under_load(cluster, process, load):
     with load(process, "restarts", writers=12, readers=6) as running:
-        for number in range(10):
+        for mode in ["fast", "immediate"] * 5:
             time.sleep(1)
-            cluster.restart(random.Random(number).choice(["fast", "immediate"]))
+            cluster.restart(mode)
     running.check()
     works(process)
     process.settled()
@@ -54,7 +54,9 @@ def test_a_restart_between_requests_costs_at_most_one_answer(cluster, process):
 
 
 def _terminate_some(cluster, chance: float) -> int:
-    rows = cluster.fetch("SELECT pid FROM pg_stat_activity WHERE application_name = 'crm-api' AND random() < $1", chance)
+    rows = cluster.fetch(
+        "SELECT pid FROM pg_stat_activity WHERE application_name = 'crm-api' AND random() < $1", chance
+    )
     for row in rows:
         cluster.fetch("SELECT pg_terminate_backend($1)", row["pid"])
     return len(rows)
@@ -120,23 +122,28 @@ def test_an_undecided_unique_value_is_409(process, lock):
         problem(client.post("/v1/accounts", json={"name": "Third", "tax_id": "UNDECIDED"}), 409, code="duplicate")
 
 
-def test_a_slow_statement_is_503(process, launch, lock):
-    one = _account(process, "Slow")
-    slow = launch(statement_timeout=300, lock_timeout=10_000)
-    with slow.client() as client:
+@pytest.fixture(scope="module")
+def small(cluster):
+    """A server with one connection, which waits for locks longer than a statement may take."""
+    with Process(cluster, pool_size=1, pool_timeout=0.3, lock_timeout=10_000, statement_timeout=1500) as running:
+        yield running
+
+
+def test_a_slow_statement_is_503(small, lock):
+    one = _account(small, "Slow")
+    with small.client() as client:
         with lock("SELECT 1 FROM accounts WHERE id = $1 FOR UPDATE", one):
             started = time.monotonic()
             answer = client.patch(f"/v1/accounts/{one}", json={"name": "x"})
-            assert 0.2 < time.monotonic() - started < 1.5
+            assert 1.4 < time.monotonic() - started < 4
             assert problem(answer, 503, code="timeout")["retryable"] is True
             assert answer.headers["retry-after"] == "1"
         assert client.patch(f"/v1/accounts/{one}", json={"name": "y"}).json()["version"] == 2
-    slow.settled()
+    small.settled()
 
 
-def test_an_exhausted_pool_answers_fast_and_healthz_always(process, launch, lock):
-    one = _account(process, "Contended")
-    small = launch(pool_size=1, pool_timeout=0.3, lock_timeout=3000)
+def test_an_exhausted_pool_answers_fast_and_healthz_always(small, lock):
+    one = _account(small, "Contended")
     with small.client() as client, ThreadPoolExecutor(12) as pool:
         client.get("/v1/me")
         with lock("SELECT 1 FROM accounts WHERE id = $1 FOR UPDATE", one):
@@ -146,7 +153,7 @@ def test_an_exhausted_pool_answers_fast_and_healthz_always(process, launch, lock
             waiting = [pool.submit(client.get, "/v1/accounts") for _ in range(10)]
             health = client.get("/healthz")
             assert health.status_code == 200
-            assert time.monotonic() - started < 0.25
+            assert time.monotonic() - started < 0.3, "before any of the others is answered"
             for future in waiting:
                 answer = future.result()
                 assert problem(answer, 503, code="unavailable")["retryable"] is True

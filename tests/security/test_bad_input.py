@@ -1,4 +1,4 @@
-"""Input that no honest client sends: each is refused with a problem that says why, nothing is written, nothing breaks."""
+"""Input that no honest client sends: refused with a problem that says why; nothing is written, nothing breaks."""
 
 import json
 import secrets
@@ -1030,7 +1030,7 @@ INJECTIONS = (
 
 
 def test_injection_strings_as_values_find_nothing(crm):
-    some = [name for name in ("name", "industry", "domain", "tax_id", "country", "city", "tier", "source", "currency")]
+    some = ("name", "industry", "domain", "tax_id", "country", "city", "tier", "source", "currency")
     for text in INJECTIONS:
         for field in some:
             answer = crm.rep.get("/v1/accounts", params={field: text})

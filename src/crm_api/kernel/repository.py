@@ -111,9 +111,7 @@ async def create(
 
     async def run() -> tuple[Plan, list[Row]]:
         key = ("create", resource.plural, ctx.access.shape, ctx.idempotency is not None, frozenset(row), reached)
-        plan = ctx.kernel.statement(
-            key, lambda: writing.compile_create(ctx, resource, frozenset(row), reached=reached)
-        )
+        plan = ctx.kernel.statement(key, lambda: writing.compile_create(ctx, resource, frozenset(row), reached=reached))
         parameters_ = {
             **ctx.access.values,
             **parameters(ctx, resource, "create", events),
