@@ -245,7 +245,7 @@ def _compile(catalog: Catalog, principal: Principal, row: Any) -> Access:
         level = defaults.get(name, resource.default_access)
         for action in {"read": ("read",), "write": ("read", "update")}.get(level or "", ()):
             reach.setdefault((name, action), set())
-    hidden = _ruled(roles, ("hidden",))
+    hidden = _ruled(catalog, roles, ("hidden",))
     return Access(
         version=row["access_version"],
         principal_id=principal.id,
@@ -253,7 +253,7 @@ def _compile(catalog: Catalog, principal: Principal, row: Any) -> Access:
         reach={key: frozenset(value) for key, value in reach.items()},
         hidden=hidden,
         hidden_types={catalog.resources[name].singular: fields for name, fields in hidden.items()},
-        read_only=_ruled(roles, ("hidden", "read_only")),
+        read_only=_ruled(catalog, roles, ("hidden", "read_only")),
         defaults=defaults,
         subordinates=tuple(UUID(str(value)) for value in row["subordinates"]),
         teams=tuple(UUID(str(value)) for value in row["teams"]),
@@ -272,20 +272,33 @@ def _expand(catalog: Catalog, permission: str) -> Iterable[tuple[str, str]]:
                 yield name, each
 
 
-def _ruled(roles: list[Any], rules: tuple[str, ...]) -> dict[str, frozenset[str]]:
-    """Fields under a rule in every role that grants anything on their resource: roles are merged permissively."""
+def _ruled(catalog: Catalog, roles: list[Any], rules: tuple[str, ...]) -> dict[str, frozenset[str]]:
+    """Fields under a rule in every role that grants anything on their resource: roles are merged permissively.
+
+    A rule holds on every resource of the same rows (users are principals), and where only the organisation-wide
+    default grants, the roles that carry rules decide.
+    """
     found: dict[str, frozenset[str]] = {}
     named = {rule["resource"] for role in roles for rule in role["field_rules"]}
-    for name in named:
+    tables = {catalog.resources[name].table for name in named if name in catalog.resources}
+    for name, resource in catalog.resources.items():
+        if resource.table not in tables:
+            continue
+        family = {other.plural for other in catalog.resources.values() if other.table is resource.table}
+        ruled = [role for role in roles if any(rule["resource"] in family for rule in role["field_rules"])]
         granting = [
             role
             for role in roles
             if any(grant["permission"].split(":")[0] in ("*", name) for grant in role["permissions"])
         ]
         sets = [
-            {rule["field"] for rule in role["field_rules"] if rule["resource"] == name and rule["rule"] in rules}
-            for role in granting
+            frozenset(
+                rule["field"]
+                for rule in role["field_rules"]
+                if rule["resource"] in family and rule["rule"] in rules and rule["field"] in resource.columns
+            )
+            for role in granting or ruled
         ]
-        if sets and (common := frozenset.intersection(*map(frozenset, sets))):
+        if sets and (common := frozenset.intersection(*sets)):
             found[name] = common
     return found
