@@ -315,7 +315,7 @@ async def aggregate(ctx: Context, resource: Resource, body: AggregateRequest) ->
     found = [row for row in rows if row["present"]]
     data = [
         {
-            "group": {name: row[f"g{i}"] for i, name in enumerate(body.group_by)},
+            "group": {name: _figure(kinds[name], "group", row[f"g{i}"]) for i, name in enumerate(body.group_by)},
             "measures": [_figure(kinds.get(field or ""), op, row[f"m{i}"]) for i, (op, field) in enumerate(measures)],
         }
         for row in found[: body.limit]
