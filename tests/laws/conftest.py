@@ -75,6 +75,7 @@ def unchanged(sql) -> Any:
 def world(server) -> Org:
     """A tenant with varied rows of every resource, nulls included. Read only: a test that writes takes another."""
     org = Org.create(server)
+    org.person("second_admin", "Administrator")
     examples = Examples(org.admin)
     for resource in RESOURCES:
         if "create" in resource.operations:

@@ -55,13 +55,15 @@ def schema_of(resource: Resource) -> dict[str, Any]:
     return resource.create.model_json_schema()
 
 
-def unique_columns(resource: Resource) -> set[str]:
+def unique_columns(resource: Resource, *, every: bool = False) -> set[str]:
     """Wire fields of which a live row must have its own value; of several columns one is enough."""
     found = set()
     keys = {str(key.key): name for name, key in resource.keys.items()}
     for index in resource.table.indexes:
         if index.unique:
             names = [keys.get(str(column.name), str(column.name)) for column in index.columns][1:]
+            if every:
+                found.update(names)
             found.add(next((name for name in names if name in resource.create.model_fields), names[0]))
     return found
 
@@ -131,15 +133,15 @@ class Examples:
         return self._known[maker.plural]
 
     def body(
-        self, resource: Resource, n: int = 1, *, bare: bool = False, without: tuple[str, ...] = ()
+        self, resource: Resource, n: int = 1, *, bare: bool = False, without: tuple[str, ...] = (), fresh: bool = False, given: tuple[str, ...] = ()
     ) -> dict[str, Any]:
-        """A create body; `bare` has only what is required."""
+        """A create body; `bare` has only what is required, `fresh` refers to records of its own in every unique key."""
         whole = schema_of(resource)
-        unique = unique_columns(resource)
+        unique = unique_columns(resource, every=fresh)
         found: dict[str, Any] = {}
         for name, part in whole["properties"].items():
             required = name in whole.get("required", ())
-            if name == "id" or (not required and (bare or name in without or name in OWNERSHIP)):
+            if name in ("id", *given) or (not required and (bare or name in without or name in OWNERSHIP)):
                 continue
             target = CATALOG.target(resource, name)
             if target is not None:
@@ -152,7 +154,7 @@ class Examples:
 
     def make(self, resource: Resource, n: int = 1, **options: Any) -> dict[str, Any]:
         given = options.pop("given", {})
-        return self.person.make(resource.plural, **{**self.body(resource, n, **options), **given})
+        return self.person.make(resource.plural, **{**self.body(resource, n, given=tuple(given), **options), **given})
 
     def sparse(self, resource: Resource, n: int) -> dict[str, Any]:
         """The n-th of a varied set: every third is bare, others miss a changing part of what may be null."""

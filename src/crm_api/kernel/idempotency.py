@@ -114,8 +114,9 @@ async def replay(ctx: Context) -> tuple[int, dict[str, Any]]:
         raise not_found(resource.singular)
     if row["raw"]:
         return row["status"], Projection(resource, ctx.access).from_image(image)
-    hidden = ctx.access.hides(resource.plural)
-    return row["status"], {name: None if name in hidden else value for name, value in image.items()}
+    if hidden := ctx.access.hides(resource.plural).intersection(image):
+        image |= dict.fromkeys(hidden) | {"redacted": sorted(hidden)}
+    return row["status"], image
 
 
 def in_flight() -> Problem:

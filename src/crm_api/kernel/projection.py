@@ -66,12 +66,12 @@ class Projection:
     def render(self, values: Sequence[Any]) -> dict[str, Any]:
         """A wire object from the values of `select`, in its order."""
         item = dict(zip(self.columns, values, strict=True))
+        if self.resource.mask is not None:
+            self.resource.mask(self._access, item)
         for name, convert in self._conversions:
             if (value := item[name]) is not None:
                 item[name] = convert(value)
         item.update(self._constant)
-        if self.resource.mask is not None:
-            self.resource.mask(self._access, item)
         return item
 
     def from_image(self, image: Mapping[str, Any]) -> dict[str, Any]:

@@ -105,7 +105,7 @@ class Resource:
         owner: the column that says whose a row is; None when rows belong to nobody.
         rows: further row rules, united with owner, team, shares and default.
         default_access: what everyone in the tenant may do unless the tenant says otherwise.
-        mask: takes out of a wire object what field rules of other resources hide.
+        mask: takes out of a row, before its values become JSON, what field rules of other resources hide.
         access_fields: columns whose change moves the tenant's access version.
         domain: set by the catalog.
     """

@@ -235,7 +235,7 @@ def _compile(catalog: Catalog, principal: Principal, row: Any) -> Access:
         level = defaults.get(name, declared.default_access)
         for action in {"read": ("read",), "write": ("read", "update")}.get(level or "", ()):
             reach.setdefault((name, action), set())
-    hidden = _spread(catalog, _ruled(roles, ("hidden",)))
+    hidden = _ruled(catalog, roles, ("hidden",))
     scopes = principal.scopes
     return Access(
         closed=frozenset(
@@ -249,7 +249,7 @@ def _compile(catalog: Catalog, principal: Principal, row: Any) -> Access:
         reach={key: frozenset(value) for key, value in reach.items()},
         hidden=hidden,
         hidden_types={catalog.resources[name].singular: fields for name, fields in hidden.items()},
-        read_only=_spread(catalog, _ruled(roles, ("hidden", "read_only"))),
+        read_only=_ruled(catalog, roles, ("hidden", "read_only")),
         defaults=defaults,
         subordinates=tuple(UUID(str(value)) for value in row["subordinates"]),
         teams=tuple(UUID(str(value)) for value in row["teams"]),
@@ -268,30 +268,33 @@ def _expand(catalog: Catalog, permission: str) -> Iterable[tuple[str, str]]:
                 yield name, each
 
 
-def _ruled(roles: list[Any], rules: tuple[str, ...]) -> dict[str, frozenset[str]]:
-    """Fields under a rule in every role that grants anything on their resource: roles are merged permissively."""
+def _ruled(catalog: Catalog, roles: list[Any], rules: tuple[str, ...]) -> dict[str, frozenset[str]]:
+    """Fields under a rule in every role that grants anything on their resource: roles are merged permissively.
+
+    A rule holds on every resource of the same rows (users are principals), and where only the organisation-wide
+    default grants, the roles that carry rules decide.
+    """
     found: dict[str, frozenset[str]] = {}
     named = {rule["resource"] for role in roles for rule in role["field_rules"]}
-    for name in named:
+    tables = {catalog.resources[name].table for name in named if name in catalog.resources}
+    for name, resource in catalog.resources.items():
+        if resource.table not in tables:
+            continue
+        family = {other.plural for other in catalog.resources.values() if other.table is resource.table}
+        ruled = [role for role in roles if any(rule["resource"] in family for rule in role["field_rules"])]
         granting = [
             role
             for role in roles
             if any(grant["permission"].split(":")[0] in ("*", name) for grant in role["permissions"])
         ]
         sets = [
-            {rule["field"] for rule in role["field_rules"] if rule["resource"] == name and rule["rule"] in rules}
-            for role in granting
+            frozenset(
+                rule["field"]
+                for rule in role["field_rules"]
+                if rule["resource"] in family and rule["rule"] in rules and rule["field"] in resource.columns
+            )
+            for role in granting or ruled
         ]
-        if sets and (common := frozenset.intersection(*map(frozenset, sets))):
+        if sets and (common := frozenset.intersection(*sets)):
             found[name] = common
     return found
-
-
-def _spread(catalog: Catalog, found: dict[str, frozenset[str]]) -> dict[str, frozenset[str]]:
-    """A field under a rule is so on every resource that shows the same table."""
-    by_table: dict[str, frozenset[str]] = {}
-    for name, fields in found.items():
-        table = catalog.resources[name].table.name
-        by_table[table] = by_table.get(table, frozenset()) | fields
-    spread = {name: by_table.get(item.table.name, frozenset()) for name, item in catalog.resources.items()}
-    return {name: fields & frozenset(catalog.resources[name].columns) for name, fields in spread.items() if fields}

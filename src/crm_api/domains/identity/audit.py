@@ -33,10 +33,9 @@ def _mask(access: Access, item: dict[str, Any]) -> None:
     """Takes out the values of fields that the reader may not see on the changed record."""
     hidden = access.hidden_types.get(item["object_type"])
     for side in ("before", "after"):
-        values = item[side]
-        if hidden and isinstance(values, orjson.Fragment):
-            known = orjson.loads(values.contents)
-            item[side] = {name: value for name, value in known.items() if name not in hidden}
+        if hidden:
+            item[side] = orjson.dumps({k: v for k, v in orjson.loads(item[side]).items() if k not in hidden})
+
 
 
 AUDIT_LOG = Resource(
@@ -55,4 +54,5 @@ AUDIT_LOG = Resource(
     ),
     sorts=(),
     operations=frozenset({"get", "list"}),
+    mask=_mask,
 )

@@ -1,0 +1,142 @@
+"""The live database's catalogue: row security, roles, definer functions, grants. Isolation without the application."""
+
+import asyncio
+
+import asyncpg
+import pytest
+
+from crm_api.catalog import CATALOG
+from crm_api.kernel.record import Record
+
+OWN = {"alembic_version"}
+PREDICATE = "(tenant_id = (NULLIF(current_setting('crm.tenant'::text, true), ''::text))::uuid)"
+APPEND_ONLY = ("audit_entries", "outbox")
+
+
+def as_app(database, work):
+    """Runs `work(connection)` as the server's role."""
+
+    async def run():
+        connection = await asyncpg.connect(database["app"])
+        try:
+            return await work(connection)
+        finally:
+            await connection.close()
+
+    return asyncio.run(run())
+
+
+def test_every_table_has_row_security_and_exactly_one_policy(sql):
+    tables = sql(
+        "SELECT c.oid, relname, relrowsecurity, relforcerowsecurity, pg_get_userbyid(relowner) AS owner FROM pg_class c "
+        "JOIN pg_namespace n ON n.oid = relnamespace WHERE nspname = 'public' AND relkind IN ('r', 'p')"
+    )
+    assert {row["relname"] for row in tables} - OWN == set(Record.metadata.tables)
+    for table in tables:
+        assert table["owner"] == "crm_owner", table["relname"]
+        assert not table["relforcerowsecurity"], f"{table['relname']}: FORCE would bind the owner's functions"
+        policies = sql("SELECT * FROM pg_policy WHERE polrelid = $1", table["oid"])
+        if table["relname"] in OWN:
+            continue
+        assert table["relrowsecurity"], table["relname"]
+        assert len(policies) == 1, table["relname"]
+        (policy,) = sql("SELECT * FROM pg_policies WHERE tablename = $1", table["relname"])
+        assert (policy["permissive"], policy["cmd"], list(policy["roles"])) == ("PERMISSIVE", "ALL", ["public"])
+        assert policy["qual"] == policy["with_check"] == PREDICATE, table["relname"]
+
+
+def test_definer_functions_are_exactly_those_the_declarations_ask_for(sql):
+    searched = {item.table.name for item in CATALOG.resources.values() if item.search}
+    expected = {f"search_{name}" for name in searched} | {"forget_idempotency_keys"}
+    found = sql(
+        "SELECT p.oid, proname, prosecdef, proconfig, pg_get_userbyid(proowner) AS owner, "
+        "has_function_privilege('crm_app', p.oid, 'EXECUTE') AS app, "
+        "EXISTS (SELECT 1 FROM aclexplode(coalesce(proacl, acldefault('f', proowner))) WHERE grantee = 0) AS everyone "
+        "FROM pg_proc p JOIN pg_namespace n ON n.oid = pronamespace WHERE nspname = 'public' "
+        "AND NOT EXISTS (SELECT 1 FROM pg_depend d WHERE d.objid = p.oid AND d.deptype = 'e')"
+    )
+    assert {row["proname"] for row in found} == expected
+    for row in found:
+        assert row["prosecdef"], row["proname"]
+        assert row["owner"] == "crm_owner"
+        assert "search_path=public, pg_temp" in row["proconfig"]
+        assert row["app"]
+        assert not row["everyone"], f"{row['proname']}: PUBLIC may execute it"
+    assert not sql("SELECT 1 FROM pg_views WHERE schemaname = 'public'"), "a view would need security_invoker"
+    assert not sql("SELECT 1 FROM pg_trigger WHERE NOT tgisinternal"), "no triggers for correctness"
+
+
+def test_roles_cannot_bypass_row_security(sql):
+    roles = {row["rolname"]: row for row in sql("SELECT * FROM pg_roles WHERE rolname LIKE 'crm_%'")}
+    assert set(roles) == {"crm_owner", "crm_migrate", "crm_app"}
+    for name, role in roles.items():
+        for attribute in ("rolsuper", "rolbypassrls", "rolcreaterole", "rolcreatedb", "rolreplication"):
+            assert not role[attribute], (name, attribute)
+    assert not roles["crm_owner"]["rolcanlogin"]
+    assert not sql("SELECT 1 WHERE pg_has_role('crm_app', 'crm_owner', 'MEMBER') OR pg_has_role('crm_app', 'crm_migrate', 'MEMBER')")
+    assert not sql("SELECT 1 FROM pg_class WHERE relowner = 'crm_app'::regrole")
+
+
+def test_the_servers_role_has_no_more_rights_than_it_needs(sql):
+    for table in sorted(set(Record.metadata.tables)):
+        (row,) = sql(
+            "SELECT " + ", ".join(f"has_table_privilege('crm_app', '{table}', '{right}') AS {right.lower()}" for right in ("SELECT", "INSERT", "UPDATE", "DELETE", "TRUNCATE", "TRIGGER", "REFERENCES"))  # noqa: S608 - our own names
+        )
+        assert row["select"]
+        assert not (row["truncate"] or row["trigger"] or row["references"]), table
+        assert row["delete"] == (table in ("field_values", "shares")), table
+        if table in APPEND_ONLY or table.startswith("idempotency"):
+            assert row["insert"]
+            assert not row["update"], table
+    (row,) = sql("SELECT has_any_column_privilege('crm_app', 'audit_entries', 'UPDATE') AS audit, has_any_column_privilege('crm_app', 'outbox', 'UPDATE') AS outbox, has_schema_privilege('crm_app', 'public', 'CREATE') AS make, has_table_privilege('crm_app', 'tenants', 'UPDATE') AS tenants, has_table_privilege('crm_app', 'tenants', 'INSERT') AS add")
+    assert dict(row) == {"audit": False, "outbox": False, "make": False, "tenants": False, "add": False}
+
+
+@pytest.mark.parametrize("command", ["UPDATE {0} SET version = 9", "DELETE FROM {0}", "TRUNCATE {0}", "DROP TABLE {0}", "ALTER TABLE {0} DISABLE ROW LEVEL SECURITY"])
+@pytest.mark.parametrize("table", APPEND_ONLY)
+def test_what_was_recorded_stays(database, world, table, command):
+    async def work(connection):
+        await connection.execute("SELECT set_config('crm.tenant', $1, false)", str(world.tenant_id))
+        with pytest.raises(asyncpg.InsufficientPrivilegeError):
+            await connection.execute(command.format(table))
+
+    as_app(database, work)
+
+
+@pytest.mark.parametrize("setting", [None, "", "00000000-0000-0000-0000-000000000000"])
+def test_without_a_tenant_no_row_is_visible_and_none_can_be_written(database, world, setting):
+    async def work(connection):
+        if setting is not None:
+            await connection.execute("SELECT set_config('crm.tenant', $1, false)", setting)
+        for table in Record.metadata.tables:
+            assert await connection.fetchval(f"SELECT count(*) FROM {table}") == 0, table  # noqa: S608 - our own names
+        with pytest.raises(asyncpg.InsufficientPrivilegeError):
+            await connection.execute("INSERT INTO teams (tenant_id, id, name, name_key, created_at, updated_at) VALUES ($1, gen_random_uuid(), 'x', 'x', now(), now())", world.tenant_id)
+
+    as_app(database, work)
+
+
+def test_isolation_holds_without_the_applications_predicate(database, server, world, sql):
+    """Raw statements as the server's role, with another tenant's setting."""
+    from tests.support.org import Org
+
+    other = Org.create(server)
+
+    async def work(connection):
+        await connection.execute("SELECT set_config('crm.tenant', $1, false)", str(other.tenant_id))
+        for table in Record.metadata.tables:
+            tenants = {row[0] for row in await connection.fetch(f"SELECT DISTINCT tenant_id FROM {table}")}  # noqa: S608 - our own names
+            assert tenants <= {other.tenant_id}, table
+            named = await connection.fetchval(f"SELECT count(*) FROM {table} WHERE tenant_id = $1", world.tenant_id)  # noqa: S608 - our own names
+            assert named == 0, table
+        for resource in CATALOG.resources.values():
+            if resource.search:
+                found = await connection.fetch(f"SELECT search_{resource.table.name}($1, $2, 100)", world.tenant_id, ["%"])  # noqa: S608 - our own names
+                assert found == [], resource.plural
+        changed = await connection.execute("UPDATE accounts SET name = 'taken' WHERE tenant_id = $1", world.tenant_id)
+        assert changed == "UPDATE 0"
+        with pytest.raises(asyncpg.InsufficientPrivilegeError):
+            await connection.execute("UPDATE accounts SET tenant_id = $1", world.tenant_id) if await connection.fetchval("SELECT count(*) FROM accounts") else await connection.execute("INSERT INTO field_values VALUES ($1, 'f', 'v', gen_random_uuid())", world.tenant_id)
+
+    as_app(database, work)
+    assert sql("SELECT count(*) AS n FROM accounts WHERE tenant_id = $1", world.tenant_id)[0]["n"] > 0

@@ -1,0 +1,242 @@
+"""A hidden field is shown nowhere and answers no question; a read-only one is shown and refuses writes."""
+
+import itertools
+
+import pytest
+
+from crm_api.catalog import CATALOG
+from crm_api.kernel.filters import flat_parameters
+from crm_api.kernel.schema import fold
+from tests.support.asking import RESOURCES, code, each
+from tests.support.examples import Examples
+from tests.support.org import Org
+
+_numbers = itertools.count(1)
+SAMPLES = {"integer": "1"}
+EVERYTHING = [{"permission": "*:*", "reach": "all"}]
+
+
+@pytest.fixture(scope="module")
+def firm(server) -> Org:
+    """A tenant in which `rep` holds one role that grants everything, and rules that each test sets."""
+    org = Org.create(server)
+    org.examples = Examples(org.admin)
+    for row in org.admin.all("/v1/role_assignments", principal_id=org.rep.id):
+        org.admin.delete(f"/v1/role_assignments/{row['id']}")
+    org.role_id = org.admin.make("roles", name="Ruled", permissions=EVERYTHING)["id"]
+    org.admin.make("role_assignments", principal_id=org.rep.id, role_id=org.role_id)
+    for resource in RESOURCES:
+        if "create" in resource.operations and resource.plural != "access_defaults":
+            for n in (1, 2):
+                org.examples.make(resource, n)
+    return org
+
+
+def rule(org, resource, field: str, kind: str) -> None:
+    rules = [{"resource": resource.plural, "field": field, "rule": kind}]
+    answer = org.admin.patch(f"/v1/roles/{org.role_id}", json={"field_rules": rules})
+    assert answer.status_code == 200, answer.text
+
+
+FIELDS = [
+    pytest.param(item, field, id=f"{item.plural}.{field}") for item in RESOURCES for field in sorted(item.hideable)
+]
+
+
+@pytest.mark.parametrize(("resource", "field"), FIELDS)
+def test_a_hidden_field_is_shown_nowhere_and_answers_nothing(firm, resource, field):
+    rule(firm, resource, field, "hidden")
+    person, path = firm.rep, f"/v1/{resource.plural}"
+    whole = {row["id"]: row for row in firm.admin.get(path, params={"limit": 20, "sort": "id"}).json()["data"]}
+    masked = {"version", "redacted", "updated_at", "updated_by", "last_used_at"}
+    for row in person.get(path, params={"limit": 20, "sort": "id"}).json()["data"]:
+        assert row[field] is None
+        assert row["redacted"] == [field]
+        other = {name: value for name, value in row.items() if name not in masked | {field}}
+        assert other == {name: whole[row["id"]][name] for name in other}
+    id_ = next(iter(whole))
+    assert person.get(f"{path}/{id_}").json()[field] is None
+    refused = [
+        person.get(path, params={name: SAMPLES.get(kind, "true")})
+        for name, (of, _, kind) in flat_parameters(resource).items()
+        if of == field
+    ]
+    if field in resource.sortable:
+        refused += [person.get(path, params={"sort": sort}) for sort in (field, f"-{field}", f"created_at,{field}")]
+    expandable = {column: name for name, (column, _) in CATALOG.to_one(resource).items()}
+    if field in expandable:
+        refused.append(person.get(path, params={"expand": expandable[field]}))
+        refused.append(person.get(f"{path}/{id_}", params={"expand": expandable[field]}))
+    if "search" in resource.operations:
+        rows = person.post(f"{path}/search", json={"fields": [field], "limit": 3}).json()["data"]
+        assert all(row[field] is None and row["redacted"] == [field] for row in rows)
+        if field in resource.filterable:
+            for op in ("eq", "ne", "in", "any", "is_null", "gt"):
+                tree = {"or": [{"field": "id", "value": id_}, {"field": field, "op": op, "value": True}]}
+                refused.append(person.post(f"{path}/search", json={"filter": tree}))
+        if field in resource.sortable:
+            refused.append(person.post(f"{path}/search", json={"sort": [field]}))
+        if field in expandable:
+            through = {"field": f"{expandable[field]}.id", "op": "eq", "value": id_}
+            refused.append(person.post(f"{path}/search", json={"filter": through}))
+    if "aggregate" in resource.operations and resource.filterable.get(field, "values") != "values":
+        measures = [{"op": "count"}]
+        refused.append(person.post(f"{path}/aggregate", json={"group_by": [field], "measures": measures}))
+        tree = {"field": field, "op": "is_null", "value": True}
+        refused.append(person.post(f"{path}/aggregate", json={"measures": measures, "filter": tree}))
+        if resource.filterable[field] in ("money", "ratio", "integer"):
+            for op in ("sum", "avg", "min", "max", "count"):
+                refused.append(person.post(f"{path}/aggregate", json={"measures": [{"op": op, "field": field}]}))
+    for referrer in RESOURCES:
+        for hop, (column, target) in CATALOG.to_one(referrer).items():
+            if target is resource and (referrer.table, column) != (resource.table, field):
+                listed = person.get(f"/v1/{referrer.plural}", params={"expand": hop, "limit": 5}).json()["data"]
+                for row in listed:
+                    assert row[hop] is None or (row[hop][field], row[hop]["redacted"]) == (None, [field])
+                if "search" in referrer.operations and field in resource.filterable:
+                    tree = {"field": f"{hop}.{field}", "op": "is_null", "value": False}
+                    refused.append(person.post(f"/v1/{referrer.plural}/search", json={"filter": tree}))
+        for name, many in referrer.many.items():
+            if many.plural == resource.plural:
+                for row in person.get(f"/v1/{referrer.plural}", params={"expand": name, "limit": 5}).json()["data"]:
+                    for child in row[name]["data"]:
+                        assert (child[field], child["redacted"]) == (None, [field])
+    for answer in refused:
+        assert code(answer) == (403, "forbidden"), (answer.request.url, answer.request.content, answer.text)
+    entries = person.get("/v1/audit_log", params={"object_type": resource.singular, "limit": 50}).json()["data"]
+    assert all(field not in entry[side] for entry in entries for side in ("before", "after"))
+
+
+@pytest.mark.parametrize(("resource", "field"), [item for item in FIELDS if item.values[1] in item.values[0].search])
+def test_text_search_does_not_look_into_a_hidden_field(firm, resource, field):
+    """The hidden value finds nothing, alone or with words of other fields; the other fields still find."""
+    rule(firm, resource, field, "hidden")
+    path = f"/v1/{resource.plural}"
+    asked = 0
+    for row in firm.admin.all(path, limit=200):
+        texts = {name: fold(_text(row[name])) for name in resource.search if row.get(name)}
+        if field not in texts:
+            continue
+        others = " ".join(value for name, value in texts.items() if name != field)
+        for word in texts[field].split()[:2]:
+            if len(word) < 3:
+                continue
+            asked += 1
+            for q in (word, f"{word} {next((w for w in others.split() if len(w) > 2), '')}".strip()):
+                hits = {item["id"] for item in firm.rep.get(path, params={"q": q, "limit": 200}).json()["data"]}
+                assert (row["id"] in hits) == all(part in others for part in fold(q).split()), (q, texts)
+    assert asked
+
+
+def _text(value) -> str:
+    if isinstance(value, list):
+        return " ".join(_text(item) for item in value)
+    if isinstance(value, dict):
+        return " ".join(_text(item) for item in value.values() if isinstance(item, str))
+    return str(value)
+
+
+@each("create", "update", where=lambda item: item.hideable)
+def test_writes_to_hidden_and_read_only_fields_are_refused(firm, resource, unchanged):
+    body = firm.examples.body(resource, 1)
+    row = firm.examples.make(resource, 2)
+    path = f"/v1/{resource.plural}/{row['id']}"
+    for field in sorted(resource.hideable & set(resource.update.model_fields)):
+        for kind in ("hidden", "read_only"):
+            rule(firm, resource, field, kind)
+            with unchanged(firm):
+                for value in (body.get(field), None):
+                    answer = firm.rep.patch(path, json={field: value})
+                    if field in body or value is None:
+                        assert code(answer) == (403, "field_read_only") or answer.status_code == 422, (field, answer.text)
+                if body.get(field) not in (None, [], {}):
+                    answer = firm.rep.post(f"/v1/{resource.plural}", json=body)
+                    assert code(answer) == (403, "field_read_only"), (field, answer.text)
+            shown = firm.rep.get(path).json()
+            if kind == "read_only":
+                assert shown[field] == firm.admin.get(path).json()[field]
+                assert shown["redacted"] == []
+
+
+@each("update", where=lambda item: item.hideable & set(item.update.model_fields if item.update else ()))
+def test_a_precondition_that_fails_does_not_name_hidden_fields(firm, resource):
+    body = firm.examples.body(resource, 1)
+    fields = [name for name in sorted(resource.hideable & set(resource.update.model_fields)) if isinstance(body.get(name), str)]
+    if not fields:
+        return
+    row = firm.examples.make(resource, 2, bare=True)
+    path = f"/v1/{resource.plural}/{row['id']}"
+    rule(firm, resource, fields[0], "hidden")
+    assert firm.admin.patch(path, json={fields[0]: body[fields[0]]}).status_code == 200
+    other = {name: value for name, value in body.items() if isinstance(value, str) and name != fields[0] and value != row[name]}
+    if not other:
+        return
+    answer = firm.rep.patch(path, json=other, headers={"If-Match": '"1"'})
+    assert answer.status_code == 412, answer.text
+    assert (answer.json()["current_version"], answer.json()["changed"]) == (2, [])
+
+
+@each("create", "update", where=lambda item: item.hideable & set(item.create.model_fields if item.create else ()))
+def test_a_replay_does_not_show_what_is_hidden_by_now(firm, resource):
+    body = firm.examples.body(resource, 1)
+    field = next((name for name in sorted(resource.hideable) if body.get(name) not in (None, [], {})), None)
+    if field is None:
+        return
+    firm.admin.patch(f"/v1/roles/{firm.role_id}", json={"field_rules": []})
+    headers = {"Idempotency-Key": f"hidden-{next(_numbers)}"}
+    first = firm.rep.post(f"/v1/{resource.plural}", json=body, headers=headers)
+    assert first.json()[field] is not None
+    patch = {"Idempotency-Key": f"hidden-{next(_numbers)}"}
+    path = f"/v1/{resource.plural}/{first.json()['id']}"
+    text = next(name for name, value in body.items() if isinstance(value, str) and name in resource.create.model_fields and name != field)
+    changed = {text: body[text]}
+    assert firm.rep.patch(path, json=changed, headers=patch).json()[field] is not None
+    rule(firm, resource, field, "hidden")
+    for again in (
+        firm.rep.post(f"/v1/{resource.plural}", json=body, headers=headers),
+        firm.rep.patch(path, json=changed, headers=patch),
+    ):
+        if code(again) == (403, "field_read_only"):
+            continue  # the body names the field, which is refused before anything is looked up
+        assert again.headers.get("idempotency-replayed") == "true", again.text
+        assert (again.json()[field], again.json()["redacted"]) == (None, [field])
+
+
+@pytest.mark.parametrize("resource", [item for item in RESOURCES if item.hideable], ids=lambda item: item.plural)
+def test_a_field_is_hidden_only_if_every_granting_role_hides_it(firm, resource):
+    field = sorted(resource.hideable)[0]
+    rule(firm, resource, field, "hidden")
+    path = f"/v1/{resource.plural}"
+    assert firm.rep.get(path, params={"limit": 1}).json()["data"][0]["redacted"] == [field]
+    open_ = firm.admin.make("roles", name=f"Open {next(_numbers)}", permissions=[{"permission": f"{resource.plural}:read", "reach": "all"}])
+    held = firm.admin.make("role_assignments", principal_id=firm.rep.id, role_id=open_["id"])
+    assert firm.rep.get(path, params={"limit": 1}).json()["data"][0]["redacted"] == []
+    assert firm.admin.delete(f"/v1/role_assignments/{held['id']}").status_code == 204
+    assert firm.rep.get(path, params={"limit": 1}).json()["data"][0]["redacted"] == [field]
+
+
+@each("get", where=lambda item: item.hideable and item.default_access)
+def test_a_rule_holds_where_reading_comes_from_the_organisation_wide_default(firm, resource):
+    field = sorted(resource.hideable)[0]
+    person = firm.person(f"defaulted{next(_numbers)}", firm.admin.make(
+        "roles",
+        name=f"Rule only {next(_numbers)}",
+        permissions=[{"permission": "accounts:read", "reach": "own"}],
+        field_rules=[{"resource": resource.plural, "field": field, "rule": "hidden"}],
+    )["id"])
+    row = person.get(f"/v1/{resource.plural}", params={"limit": 1}).json()["data"][0]
+    assert (row[field], row["redacted"]) == (None, [field])
+
+
+@pytest.mark.parametrize(
+    ("resource", "field"),
+    [item for item in FIELDS if any(other is not item.values[0] and other.table is item.values[0].table for other in RESOURCES)],
+)
+def test_a_field_hidden_on_one_resource_is_hidden_on_others_of_the_same_rows(firm, resource, field):
+    rule(firm, resource, field, "hidden")
+    mine = {row["id"] for row in firm.admin.all(f"/v1/{resource.plural}", limit=200)}
+    for other in RESOURCES:
+        if other is not resource and other.table is resource.table and field in other.hideable:
+            for row in firm.rep.all(f"/v1/{other.plural}", limit=200):
+                if row["id"] in mine:
+                    assert row[field] is None, (other.plural, field)

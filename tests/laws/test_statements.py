@@ -1,0 +1,144 @@
+"""What reaches the database: how many statements, prepared once, and cursors as index conditions."""
+
+import itertools
+
+import asyncpg
+import pytest
+
+from crm_api.catalog import CATALOG
+from crm_api.kernel.database import Link
+from tests.laws.test_writes import change
+from tests.support.asking import each
+
+
+def plain(resource, values) -> bool:
+    """Whether a write of these fields asks no check, so that it is one statement."""
+    return not resource.touched(values)
+
+
+@each("get")
+def test_a_get_is_one_statement_whatever_is_expanded(world, rows, resource, statements):
+    row = rows(resource)[0]
+    names = [*CATALOG.to_one(resource), *resource.many]
+    deep = [f"{one}.{two}" for one, (_, target) in CATALOG.to_one(resource).items() for two in CATALOG.to_one(target)]
+    for expand in [[], *([name] for name in names), names[:5], deep[:5]]:
+        params = {"expand": ",".join(expand)} if expand else {}
+        assert world.admin.get(f"/v1/{resource.plural}/{row['id']}", params=params).status_code == 200
+        statements.clear()
+        assert world.admin.get(f"/v1/{resource.plural}/{row['id']}", params=params).status_code == 200
+        assert len(statements) == 1, expand
+
+
+@each("list")
+def test_a_list_is_one_statement_whatever_is_expanded(world, resource, statements):
+    """Also for a caller who does not see everything; how many rows are open to them is counted once per access."""
+    names = [*CATALOG.to_one(resource), *resource.many]
+    for person in (world.admin, world.rep):
+        for expand in ([], names[:5]):
+            params = {"limit": 5, "count": "exact", **({"expand": ",".join(expand)} if expand else {})}
+            if person.get(f"/v1/{resource.plural}", params=params).status_code == 403:
+                continue  # the role does not read this, or what it refers to
+            statements.clear()
+            assert person.get(f"/v1/{resource.plural}", params=params).status_code == 200
+            assert len(statements) == 1, [text for text, _ in statements]
+    if "search" in resource.operations:
+        statements.clear()
+        assert world.admin.post(f"/v1/{resource.plural}/search", json={"count": "exact"}).status_code == 200
+        assert len(statements) == 1
+    if resource.search:
+        statements.clear()
+        assert world.admin.get(f"/v1/{resource.plural}", params={"q": "zebra"}).status_code == 200
+        assert len(statements) == 1
+    if "aggregate" in resource.operations:
+        statements.clear()
+        assert world.admin.post(f"/v1/{resource.plural}/aggregate", json={"measures": [{"op": "count"}]}).status_code == 200
+        assert len(statements) == 1
+
+
+@each("create")
+def test_a_plain_write_is_one_statement(lab, resource, statements):
+    """With its ledger and, on create, its idempotency key."""
+    key = itertools.count()
+    for headers in ({}, {"Idempotency-Key": f"one-{resource.plural}-{next(key)}"}):
+        body = lab.examples.body(resource, 1)
+        lab.admin.get("/v1/me")  # rights that the example's making has moved are read again
+        statements.clear()
+        answer = lab.admin.post(f"/v1/{resource.plural}", json=body, headers=headers)
+        assert answer.status_code == 201, answer.text
+        if plain(resource, resource.create.model_validate(body).model_dump()):
+            assert len(statements) == 1, [text for text, _ in statements]
+        row = answer.json()
+    if resource.update:
+        patch = change(lab, resource, row)
+        lab.admin.get("/v1/me")
+        statements.clear()
+        assert lab.admin.patch(f"/v1/{resource.plural}/{row['id']}", json=patch).status_code == 200
+        if plain(resource, patch):
+            assert len(statements) == 1, [text for text, _ in statements]
+    if "delete" in resource.operations:
+        lab.admin.get("/v1/me")
+        statements.clear()
+        assert lab.admin.delete(f"/v1/{resource.plural}/{row['id']}").status_code == 204
+        assert len(statements) == 1, [text for text, _ in statements]
+
+
+def test_a_statement_is_prepared_once_per_connection(world, monkeypatch):
+    prepared: list[tuple[int, str]] = []
+    prepare = asyncpg.Connection.prepare
+
+    async def noted(self, query, **options):
+        assert options.get("name"), "an unnamed statement would be planned at each call"
+        prepared.append((id(self), query))
+        return await prepare(self, query, **options)
+
+    monkeypatch.setattr(asyncpg.Connection, "prepare", noted)
+    for _ in range(20):
+        for params in ({"limit": 1}, {"sort": "name", "limit": 2}, {"name": "x"}):
+            assert world.admin.get("/v1/accounts", params=params).status_code == 200
+    assert len(prepared) == len(set(prepared))
+
+
+def test_links_do_not_grow_without_bound():
+    from crm_api.kernel import database
+
+    assert 0 < database._MOST_PREPARED <= 1000
+    assert Link.__slots__
+
+
+SORTS = [
+    pytest.param(item, direction + name, id=f"{item.plural}-{direction}{name}")
+    for item in CATALOG.resources.values()
+    if "list" in item.operations
+    for name in item.sortable
+    for direction in ("", "-")
+]
+
+
+@pytest.mark.parametrize(("resource", "sort"), SORTS)
+def test_a_cursor_is_an_index_condition_under_the_servers_role(world, rows, database, resource, sort, statements):
+    column = resource.sortable[sort.lstrip("-")]
+    some = [row for row in rows(resource) if row[sort.lstrip("-")] is not None]
+    assert len(some) > 1
+    first = world.admin.get(f"/v1/{resource.plural}", params={"sort": sort, "limit": 1}).json()
+    statements.clear()
+    second = world.admin.get(f"/v1/{resource.plural}", params={"sort": sort, "limit": 1, "cursor": first["next_cursor"]})
+    assert second.status_code == 200
+    ((text, arguments),) = statements
+    plan = explain(database["app"], world.tenant_id, text, arguments)
+    conditions = [line for line in plan if "Index Cond" in line]
+    bound = [line for line in conditions if f"{column.name} " in line or f"({column.name}," in line or f"ROW({column.name}" in line]
+    assert any("<" in line or ">" in line for line in bound), "\n".join(plan)
+
+
+def explain(url: str, tenant, text: str, arguments) -> list[str]:
+    import asyncio
+
+    async def work():
+        connection = await asyncpg.connect(url, server_settings={"enable_seqscan": "off", "enable_bitmapscan": "off", "enable_sort": "off", "plan_cache_mode": "force_generic_plan"})
+        try:
+            await connection.execute("SELECT set_config('crm.tenant', $1, false)", str(tenant))
+            return [row[0] for row in await connection.fetch(f"EXPLAIN {text}", *arguments)]
+        finally:
+            await connection.close()
+
+    return asyncio.run(work())

@@ -1,0 +1,191 @@
+"""State graphs and actions: every pair of state and verb, permission, event, lock, retry, dry run."""
+
+import itertools
+import threading
+import time
+
+import pytest
+
+from crm_api.kernel.router import operations
+from tests.laws.test_permission import example_body
+from tests.support.asking import RESOURCES, code, each
+
+_numbers = itertools.count(1)
+EDGES = [pytest.param(item, edge, id=f"{item.plural}.{edge.verb}") for item in RESOURCES if item.lifecycle for edge in item.lifecycle.edges]
+ACTIONS = [
+    pytest.param(operation, id=operation.operation_id)
+    for item in RESOURCES
+    for operation in operations(item)
+    if operation.kind == "action" and operation.method == "POST"
+]
+
+
+def path_to(lifecycle, state: str) -> list[str]:
+    """The verbs that lead from the initial state to a state."""
+    ways = {lifecycle.initial: []}
+    while state not in ways:
+        for edge in lifecycle.edges:
+            for source in edge.sources & set(ways):
+                ways.setdefault(edge.target, [*ways[source], edge.verb])
+    return ways[state]
+
+
+def in_state(lab, resource, state: str) -> dict:
+    row = lab.examples.make(resource, 1)
+    for verb in path_to(resource.lifecycle, state):
+        row = lab.admin.post(f"/v1/{resource.plural}/{row['id']}/{verb}").json()
+    assert row[resource.lifecycle.column] == state
+    return row
+
+
+@pytest.mark.parametrize(("resource", "edge"), EDGES)
+def test_every_pair_of_state_and_verb_follows_the_graph(lab, resource, edge, ledger, unchanged):
+    column = resource.lifecycle.column
+    for state in resource.lifecycle.states:
+        row = in_state(lab, resource, state)
+        path = f"/v1/{resource.plural}/{row['id']}"
+        offered = {item["action"]: item for item in lab.admin.get(f"{path}/transitions").json()["data"]}
+        assert set(offered) == {item.verb for item in resource.lifecycle.edges}
+        assert offered[edge.verb]["allowed"] == (state in edge.sources)
+        assert bool(offered[edge.verb]["blocked_by"]) != offered[edge.verb]["allowed"]
+        if state in edge.sources:
+            with unchanged(lab):
+                assert lab.admin.post(f"{path}/{edge.verb}", params={"dry_run": "true"}).status_code == 200
+                assert lab.admin.post(f"{path}/{edge.verb}", json={"x": 1}).status_code == 422
+                stale = lab.admin.post(f"{path}/{edge.verb}", headers={"If-Match": '"999"'})
+                assert code(stale) == (412, "version_mismatch")
+            moved = lab.admin.post(f"{path}/{edge.verb}")
+            assert moved.status_code == 200, moved.text
+            assert (moved.json()[column], moved.json()["version"]) == (edge.target, row["version"] + 1)
+            assert moved.headers["etag"] == f'"{row["version"] + 1}"'
+            audits, events = ledger(lab, row["id"])
+            new = [event["type"] for event in events if event["version"] == row["version"] + 1]
+            assert sorted(new) == sorted([f"{resource.singular}.updated", f"{resource.singular}.{edge.event}"])
+            assert len({event["transaction_id"] for event in events[-2:]}) == 1
+            assert (audits[-1]["action"], audits[-1]["before"], audits[-1]["after"]) == (edge.verb, {column: state}, {column: edge.target})
+        else:
+            with unchanged(lab):
+                for options in ({}, {"params": {"dry_run": "true"}}):
+                    refused = lab.admin.post(f"{path}/{edge.verb}", **options)
+                    assert code(refused) == (409, "transition_refused")
+                    assert (refused.json()["state"], refused.json()["allowed_from"]) == (state, sorted(edge.sources))
+
+
+@each("create", where=lambda item: item.lifecycle)
+def test_a_state_is_in_no_input_and_starts_at_the_beginning(lab, resource):
+    column = resource.lifecycle.column
+    assert column not in resource.create.model_fields
+    assert resource.update is None or column not in resource.update.model_fields
+    assert lab.examples.make(resource, 1)[column] == resource.lifecycle.initial
+
+
+@each(where=lambda item: item.lifecycle)
+def test_transitions_agree_with_what_the_caller_may_do(lab, resource):
+    for edge in resource.lifecycle.edges:
+        granted = [(f"{resource.plural}:read", "all"), (f"{resource.plural}:{edge.verb}", "all")]
+        person = lab.person(f"mover{next(_numbers)}", lab.role(f"Mover {next(_numbers)}", *granted))
+        row = in_state(lab, resource, next(iter(edge.sources)))
+        path = f"/v1/{resource.plural}/{row['id']}"
+        for item in person.get(f"{path}/transitions").json()["data"]:
+            if item["action"] != edge.verb:
+                assert not item["allowed"]
+                assert code(person.post(f"{path}/{item['action']}"))[0] in (403, 409)
+        offered = {item["action"]: item["allowed"] for item in person.get(f"{path}/transitions").json()["data"]}
+        assert offered[edge.verb]
+        assert person.post(f"{path}/{edge.verb}").status_code == 200
+
+
+def _ready(lab, operation):
+    """A row on which the action works, and its body: tried, since only the verb knows its condition."""
+    resource = operation.resource
+    rows = lab.admin.get(f"/v1/{resource.plural}", params={"limit": 5}).json()["data"]
+    if "create" in resource.operations:
+        rows = [lab.examples.make(resource, 1)]
+    elif lab.examples.creatable(resource):
+        rows = [lab.admin.get(f"/v1/{resource.plural}/{lab.examples.make(lab.examples.creatable(resource), 1)['id']}").json()]
+    else:
+        user = lab.person(f"keyed{next(_numbers)}", "Reader")
+        rows = [row for row in lab.admin.all(f"/v1/{resource.plural}", limit=200) if user.id in row.values()]
+    row = rows[0]
+    body = example_body(lab, operation.action.body) if operation.action.body else None
+    path = f"/v1/{resource.plural}/{row['id']}"
+    if operation.action.verb.startswith("un"):
+        back = next(other for other in operations(resource) if other.action and other.action.verb == operation.action.verb[2:])
+        done = lab.admin.post(f"{path}/{back.action.verb}", json=example_body(lab, back.action.body))
+        if body is not None:
+            body = {name: done.json()["id"] for name in body}
+    return row["id"], f"{path}/{operation.action.verb}", body
+
+
+@pytest.mark.parametrize("operation", ACTIONS)
+def test_an_action_has_its_event_and_one_effect(lab, operation, ledger, unchanged):
+    action, resource = operation.action, operation.resource
+    id_, path, body = _ready(lab, operation)
+    with unchanged(lab):
+        assert lab.admin.post(path, json={**(body or {}), "nonsense": 1}).status_code == 422
+        dry = lab.admin.post(path, json=body, params={"dry_run": "true"})
+        assert dry.status_code == action.status, dry.text
+        if resource.operations & {"get"} and action.reply is None:
+            assert code(lab.admin.post(path, json=body, headers={"If-Match": '"999"'})) == (412, "version_mismatch")
+    before = [len(part) for part in ledger(lab, id_)]
+    headers = {"Idempotency-Key": f"action-{next(_numbers)}"}
+    first = lab.admin.post(path, json=body, headers=headers)
+    assert first.status_code == action.status, first.text
+    audits, events = ledger(lab, id_)
+    assert len(audits) == before[0] + 1
+    assert (audits[-1]["action"], str(audits[-1]["actor_id"])) == (action.verb, lab.admin.id)
+    emitted = {event["type"] for event in events[before[1] :]}
+    assert f"{resource.singular}.{action.event}" in emitted
+    assert emitted <= {*resource.events, f"{resource.singular}.{action.event}"}
+    with unchanged(lab):
+        again = lab.admin.post(path, json=body, headers=headers)
+        assert (again.status_code, again.headers.get("idempotency-replayed")) == (action.status, "true"), again.text
+        kept = {name: value for name, value in first.json().items() if name not in action.private}
+        assert {name: again.json().get(name) for name in kept} == kept
+        if body:
+            other = lab.admin.post(path, json={**body, **{name: value + "x" for name, value in body.items() if name in ("reason", "name")}, "nonsense": 1}, headers=headers)
+            assert other.status_code == 422
+
+
+@pytest.mark.parametrize("operation", ACTIONS)
+def test_an_action_locks_its_row(lab, database, operation, unchanged):
+    """While another transaction holds the row, the verb waits, and gives 409 `locked` after the lock timeout."""
+    import asyncio
+
+    import asyncpg
+
+    id_, path, body = _ready(lab, operation)
+    held, free = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        async def work() -> None:
+            connection = await asyncpg.connect(database["admin"])
+            async with connection.transaction():
+                await connection.execute(f"SELECT 1 FROM {operation.resource.table.name} WHERE id = $1 FOR UPDATE", id_)  # noqa: S608 - our own name
+                held.set()
+                while not free.is_set():  # noqa: ASYNC110 - set by the test's thread
+                    await asyncio.sleep(0.01)
+            await connection.close()
+
+        asyncio.run(work())
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    try:
+        assert held.wait(5)
+        started = time.monotonic()
+        answer = lab.admin.post(path, json=body)
+        assert code(answer) == (409, "locked"), answer.text
+        assert answer.headers["retry-after"]
+        assert time.monotonic() - started >= 0.4
+    finally:
+        free.set()
+        thread.join()
+    assert lab.admin.post(path, json=body).status_code == operation.action.status
+
+
+@pytest.mark.parametrize("resource", [item for item in RESOURCES if item.lifecycle], ids=lambda item: item.plural)
+def test_a_graph_has_no_state_that_nothing_reaches(resource):
+    for state in resource.lifecycle.states:
+        assert isinstance(path_to(resource.lifecycle, state), list)
+    assert resource.table.c[resource.lifecycle.column].nullable is False

@@ -1,0 +1,85 @@
+"""Who may see what, worked out in Python from who owns what: the second opinion on the policy compiler."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from crm_api.catalog import CATALOG
+from crm_api.kernel.resource import Resource
+
+
+@dataclass
+class Oracle:
+    """Rows and organisation as plain values; `visible` is the union of what grants, and nothing else."""
+
+    rows: Mapping[str, list[Mapping[str, Any]]]
+    managers: Mapping[str, str | None]
+    teams: Mapping[str, set[str]]
+    shares: list[tuple[str, str, str]] = field(default_factory=list)
+    defaults: Mapping[str, str] = field(default_factory=dict)
+
+    def below(self, person: str) -> set[str]:
+        found, grew = {person}, True
+        while grew:
+            more = {who for who, manager in self.managers.items() if manager in found} - found
+            found |= more
+            grew = bool(more)
+        return found
+
+    def default(self, resource: Resource) -> str:
+        return self.defaults.get(resource.plural, resource.default_access or "private")
+
+    def visible(self, person: str, grants: Mapping[str, str], resource: Resource, action: str = "read") -> set[str]:
+        """Ids of a resource that are open to a person; `grants` is permission -> reach."""
+        live = [row for row in self.rows[resource.plural] if row["deleted_at"] is None]
+        level = self.default(resource)
+        if level == "write" or (level == "read" and action == "read"):
+            return {str(row["id"]) for row in live}
+        reach = grants.get(f"{resource.plural}:{action}")
+        if reach is None:
+            return set()
+        return {str(row["id"]) for row in live if self._open(person, grants, resource, row, reach, action)}
+
+    def _open(self, person, grants, resource, row, reach, action) -> bool:
+        owner = str(row[resource.owner.key]) if resource.owner is not None else None
+        team = str(row["team_id"]) if resource.owned and row["team_id"] else None
+        if reach == "all" or (reach == "own" and owner == person):
+            return True
+        if reach == "subordinates" and owner in self.below(person):
+            return True
+        if reach == "team" and team in self.teams.get(person, set()):
+            return True
+        levels = {"read": ("read", "write"), "update": ("write",)}.get(action, ())
+        grantees = {person, *self.teams.get(person, set())}
+        if any(object_ == str(row["id"]) and who in grantees and level in levels for object_, who, level in self.shares):
+            return True
+        for rule in resource.rows:
+            plural = rule.name.removeprefix("through:")
+            column = next((name for name in resource.references if self._target(resource, name) == plural), None)
+            if column and row[column]:
+                parents = self.visible(person, grants, CATALOG.resources[plural], "read" if action == "read" else "update")
+                if str(row[column]) in parents:
+                    return True
+            if column is None and plural in CATALOG.resources and self._linked(person, grants, resource, row, plural, action):
+                return True
+        return False
+
+    def _linked(self, person, grants, resource, row, plural, action) -> bool:
+        """Through a live link to a record that is open: what the rule `through:{links}` says."""
+        links = CATALOG.resources[plural]
+        mine = next(name for name in links.references if self._target(links, name) == resource.plural)
+        for column in links.references:
+            other = CATALOG.target(links, column)
+            if column == mine or other is None or action == "create":
+                continue
+            open_ = self.visible(person, grants, other, "read" if action == "read" else "update")
+            for link in self.rows[plural]:
+                live = link["deleted_at"] is None and link.get("is_active", True)
+                if live and str(link[mine]) == str(row["id"]) and str(link[column]) in open_:
+                    return True
+        return False
+
+    @staticmethod
+    def _target(resource: Resource, column: str) -> str | None:
+        target = CATALOG.target(resource, column)
+        return target.plural if target else None
