@@ -4,7 +4,7 @@ from typing import Any
 
 from crm_api.kernel.collections import MAX_LIMIT, MAX_PATHS, MAX_TEXT
 from crm_api.kernel.edge import MAX_HEADER
-from crm_api.kernel.filters import MAX_IN, choices, flat_parameters
+from crm_api.kernel.filters import MAX_IN, OPERATORS, choices, flat_parameters
 from crm_api.kernel.paging import MAX_SORT_KEYS
 from crm_api.kernel.problems import PROBLEM_JSON
 from crm_api.kernel.resource import Catalog, Resource
@@ -173,6 +173,6 @@ def _filter(resource: Resource, name: str) -> dict[str, Any]:
     if field in choices(resource) and op == "eq":
         schema = {"type": "string", "enum": sorted(choices(resource)[field])}
     meaning = _MEANING[op]
-    if op == "any" or (op == "eq" and kind not in ("boolean", "instant")):
+    if op == "any" or (op == "eq" and "in" in OPERATORS[kind]):
         return _query(name, f"{meaning}", array(schema, MAX_IN, minItems=1), style="form", explode=True)
     return _query(name, "Equal." if op == "eq" else meaning, schema)
