@@ -151,7 +151,7 @@ class Leak(BaseHTTPRequestHandler):
         if self.command == "GET" and re.match("/v1/accounts/", self.path) and "Authorization" in headers:
             headers["Authorization"] = f"Bearer {self.server.key}"
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-        answer = httpx2.request(self.command, self.server.target + self.path, headers=headers, content=body)
+        answer = self.server.onward.request(self.command, self.path, headers=headers, content=body)
         self.send_response(answer.status_code)
         for name, value in answer.headers.items():
             if name.lower() not in ("content-length", "content-encoding", "connection", "transfer-encoding"):
@@ -171,7 +171,7 @@ class LeakServer(ThreadingHTTPServer):
 
     def __init__(self, target: str, key: str) -> None:
         super().__init__(("127.0.0.1", 0), Leak)
-        self.target, self.key = target, key
+        self.onward, self.key = httpx2.Client(base_url=target), key
 
 
 def test_the_check_finds_a_server_that_leaks(server, tmp_path):

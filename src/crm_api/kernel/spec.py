@@ -1,9 +1,6 @@
 """The OpenAPI document, derived from the declarations and the hand-written routers."""
 
-from pathlib import Path
 from typing import Any
-
-import orjson
 
 from crm_api import __version__
 from crm_api.kernel.examples import sample
@@ -83,22 +80,6 @@ def document(catalog: Catalog) -> dict[str, Any]:
             },
         },
     }
-
-
-def render(catalog: Catalog) -> bytes:
-    """The document as it is committed."""
-    style = orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS | orjson.OPT_APPEND_NEWLINE
-    return orjson.dumps(document(catalog), option=style)
-
-
-def write(catalog: Catalog, path: Path) -> None:
-    """Writes the document."""
-    path.write_bytes(render(catalog))
-
-
-def check(catalog: Catalog, path: Path) -> bool:
-    """Whether the file holds the document as it would be written now."""
-    return path.is_file() and path.read_bytes() == render(catalog)
 
 
 def _tag(resources: tuple[Resource, ...]) -> str:
@@ -214,7 +195,14 @@ def _success(operation: Operation) -> dict[str, Any]:
     record = reply("The record.", name, "ETag", *replayed)
     no_body = reply("Done; no body was wanted.", None, "ETag", "Preference-Applied", *replayed)
     unchanged = reply("The version named by If-None-Match is the present one.", None, "ETag")
-    created = reply("Created. The body is absent with `Prefer: return=minimal`.", name, "ETag", "Location", "Preference-Applied", *replayed)
+    created = reply(
+        "Created. The body is absent with `Prefer: return=minimal`.",
+        name,
+        "ETag",
+        "Location",
+        "Preference-Applied",
+        *replayed,
+    )
     derived: dict[str, dict[str, Any]] = {
         "list": {"200": reply("A page.", f"{name}List", "Link")},
         "search": {"200": reply("A page.", f"Sparse{name}List")},
