@@ -23,6 +23,8 @@ _CSP = (
     "font-src 'self' data:; connect-src 'self'; worker-src 'self' blob:; "
     "frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
 )
+_LOGO = b"https://cdn.redoc.ly/redoc/logo-mini.svg"
+_NOTHING = b"data:image/gif;base64,R0lGODlhAQABAAAAACwAAAAAAQABAAA="
 _HEADERS = {"Content-Security-Policy": _CSP, "X-Frame-Options": "DENY", "Cache-Control": "no-cache"}
 _PAGE = """<!doctype html>
 <html lang="en">
@@ -90,7 +92,7 @@ async def asset(name: Annotated[str, Path(max_length=60)]) -> Response:
 
 @cache
 def _asset(name: str) -> bytes:
-    return files("fastapi_offline").joinpath("static", name).read_bytes()
+    return files("fastapi_offline").joinpath("static", name).read_bytes().replace(_LOGO, _NOTHING)
 
 
 @router.get("/problems")

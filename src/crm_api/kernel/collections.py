@@ -76,9 +76,10 @@ def parse_expand(ctx: Context, resource: Resource, text: str | None) -> tuple[st
     """`owner,account.parent` to checked paths, in a fixed order."""
     if not text:
         return ()
-    paths = sorted(set(text.split(",")))
+    paths = text.split(",")
     if len(paths) > MAX_PATHS:
         raise invalid_parameter("expand", "too_many", f"At most {MAX_PATHS} paths.")
+    paths = sorted(set(paths))
     for path in paths:
         steps = path.split(".")
         if len(steps) > 2:
@@ -134,7 +135,7 @@ def list_endpoint(resource: Resource) -> Endpoint:
         pairs = query(request, allowed)
         limit = _limit(single(pairs, "limit"))
         cursor, sort, expand, text = (single(pairs, name) for name in ("cursor", "sort", "expand", "q"))
-        count = single(pairs, "count") or "none"
+        count = "none" if (wanted := single(pairs, "count")) is None else wanted
         if count != "none" and count not in COUNT_LIMITS:
             raise invalid_parameter("count", "invalid_value", "none, estimate or exact.")
         filters = Filters(ctx.kernel.catalog, resource, ctx.access)

@@ -16,6 +16,7 @@ from crm_api.kernel import metrics
 from crm_api.kernel.context import Kernel, new_id
 from crm_api.kernel.problems import (
     INTERNAL,
+    INVALID_HEADER,
     METHOD_NOT_ALLOWED,
     PROBLEM_JSON,
     URI_TOO_LONG,
@@ -30,6 +31,7 @@ from crm_api.kernel.router import Dispatch, Endpoint
 log = structlog.get_logger("crm_api.http")
 _REQUEST_ID = re.compile(r"^[A-Za-z0-9._-]{8,64}$")
 _MAX_TARGET = 8_192
+MAX_HEADER = 8_192
 _TRIES = 4
 _SECURITY = (
     (b"x-content-type-options", b"nosniff"),
@@ -120,6 +122,8 @@ class Edge:
             probe = _PROBES.get(path)
             if probe is not None:
                 return path, _methods(method, ("GET",)) or await probe(self)
+            if any(len(value) > MAX_HEADER for value in headers.values()):
+                raise Problem(INVALID_HEADER, f"A header has at most {MAX_HEADER} bytes.")
             methods, id_, ours = self._dispatch.find(path)
             if not ours:
                 await self._handwritten({**scope, "method": "GET"} if method == "HEAD" else scope, receive, send)

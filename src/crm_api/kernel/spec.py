@@ -1,9 +1,6 @@
 """The OpenAPI document, derived from the declarations and the hand-written routers."""
 
-from pathlib import Path
 from typing import Any
-
-import orjson
 
 from crm_api import __version__
 from crm_api.kernel.examples import sample
@@ -24,7 +21,7 @@ from crm_api.kernel.spec_routes import SECURITY, merge, probes
 from crm_api.kernel.spec_schemas import collect
 from crm_api.kernel.spec_style import a, name_of, noun, nouns, ref
 
-_ALWAYS = (401, 403, 414, 422, 500, 503)
+_ALWAYS = (400, 401, 403, 414, 422, 500, 503)
 _WRITE = ("DryRun", "IdempotencyKey")
 _DESCRIPTION = """\
 Records are read and written under `/v1/{collection}`; verbs move them. Every GET answers HEAD too. Errors are RFC 9457
@@ -83,22 +80,6 @@ def document(catalog: Catalog) -> dict[str, Any]:
             },
         },
     }
-
-
-def render(catalog: Catalog) -> bytes:
-    """The document as it is committed."""
-    style = orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS | orjson.OPT_APPEND_NEWLINE
-    return orjson.dumps(document(catalog), option=style)
-
-
-def write(catalog: Catalog, path: Path) -> None:
-    """Writes the document."""
-    path.write_bytes(render(catalog))
-
-
-def check(catalog: Catalog, path: Path) -> bool:
-    """Whether the file holds the document as it would be written now."""
-    return path.is_file() and path.read_bytes() == render(catalog)
 
 
 def _tag(resources: tuple[Resource, ...]) -> str:
@@ -197,11 +178,9 @@ def _responses(operation: Operation) -> dict[str, Any]:
     if "{id}" in operation.path or _writes(operation):
         statuses.add(404)
     if _writes(operation):
-        statuses |= {400, 409}
+        statuses.add(409)
     if operation.method in ("POST", "PATCH") and kind != "restore":
-        statuses |= {400, 413, 415}
-    if kind == "list":
-        statuses.add(400)
+        statuses |= {413, 415}
     if _matches(operation):
         statuses.add(412)
     if resource.require_match and kind in ("update", "delete"):
@@ -216,7 +195,14 @@ def _success(operation: Operation) -> dict[str, Any]:
     record = reply("The record.", name, "ETag", *replayed)
     no_body = reply("Done; no body was wanted.", None, "ETag", "Preference-Applied", *replayed)
     unchanged = reply("The version named by If-None-Match is the present one.", None, "ETag")
-    created = reply("Created.", name, "ETag", "Location", "Preference-Applied", *replayed)
+    created = reply(
+        "Created. The body is absent with `Prefer: return=minimal`.",
+        name,
+        "ETag",
+        "Location",
+        "Preference-Applied",
+        *replayed,
+    )
     derived: dict[str, dict[str, Any]] = {
         "list": {"200": reply("A page.", f"{name}List", "Link")},
         "search": {"200": reply("A page.", f"Sparse{name}List")},
@@ -238,5 +224,5 @@ def _links(resource: Resource) -> dict[str, Any]:
     return {
         item.operation_id: {"operationId": item.operation_id, "parameters": {"id": "$response.body#/id"}}
         for item in operations(resource)
-        if item.kind in ("get", "update", "delete")
+        if "{id}" in item.path and item.kind != "restore"
     }

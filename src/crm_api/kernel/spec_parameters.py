@@ -3,7 +3,8 @@
 from typing import Any
 
 from crm_api.kernel.collections import MAX_LIMIT, MAX_PATHS, MAX_TEXT
-from crm_api.kernel.filters import MAX_IN, choices, flat_parameters
+from crm_api.kernel.edge import MAX_HEADER
+from crm_api.kernel.filters import MAX_IN, OPERATORS, choices, flat_parameters
 from crm_api.kernel.paging import MAX_SORT_KEYS
 from crm_api.kernel.problems import PROBLEM_JSON
 from crm_api.kernel.resource import Catalog, Resource
@@ -72,7 +73,7 @@ PARAMETERS: dict[str, dict[str, Any]] = {
     ),
     "IfMatch": _MATCH,
     "IfMatchRequired": {**_MATCH, "required": True},
-    "IfNoneMatch": _header("If-None-Match", "An ETag; 304 when the record still has it.", maxLength=1000),
+    "IfNoneMatch": _header("If-None-Match", "An ETag; 304 when the record still has it.", maxLength=MAX_HEADER),
     "IdempotencyKey": _header(
         "Idempotency-Key",
         "A key of your choice for this write: repeated with it, the write happens once. Kept for 7 days.",
@@ -83,8 +84,7 @@ PARAMETERS: dict[str, dict[str, Any]] = {
     "Prefer": _header(
         "Prefer",
         "`return=minimal` leaves the body out of the reply (RFC 7240).",
-        maxLength=200,
-        examples=["return=minimal"],
+        maxLength=MAX_HEADER,
     ),
 }
 HEADERS: dict[str, dict[str, Any]] = {
@@ -101,7 +101,7 @@ HEADERS: dict[str, dict[str, Any]] = {
     )
 }
 _PROBLEMS: dict[int, tuple[str, str, tuple[str, ...]]] = {
-    400: ("BadRequest", "The body is not JSON, or a cursor or header is impossible.", ()),
+    400: ("BadRequest", "The body is not JSON, or a cursor or header is impossible or too long.", ()),
     401: ("Unauthenticated", "The credential is missing, wrong, expired or revoked.", ("WWW-Authenticate",)),
     403: ("Forbidden", "The caller lacks a permission, which `permission` names.", ()),
     404: ("NotFound", "There is no such record, or none the caller may see.", ()),
@@ -173,6 +173,6 @@ def _filter(resource: Resource, name: str) -> dict[str, Any]:
     if field in choices(resource) and op == "eq":
         schema = {"type": "string", "enum": sorted(choices(resource)[field])}
     meaning = _MEANING[op]
-    if op == "any" or (op == "eq" and kind not in ("boolean", "instant")):
+    if op == "any" or (op == "eq" and "in" in OPERATORS[kind]):
         return _query(name, f"{meaning}", array(schema, MAX_IN, minItems=1), style="form", explode=True)
     return _query(name, "Equal." if op == "eq" else meaning, schema)

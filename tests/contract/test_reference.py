@@ -1,0 +1,59 @@
+"""The reference pages come from this server alone, under a strict policy, and work in a browser."""
+
+import re
+import shutil
+import subprocess
+
+import httpx2
+import pytest
+
+PAGES = ("/docs", "/docs/try")
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+
+
+@pytest.mark.parametrize("path", PAGES)
+def test_a_page_loads_nothing_from_elsewhere(server, path):
+    answer = httpx2.get(server.base_url + path)
+    assert (answer.status_code, answer.headers["content-type"]) == (200, "text/html; charset=utf-8")
+    assert "//" not in answer.text, "a page names no other host"
+    loaded = re.findall(r'(?:src|href)="([^"]+)"', answer.text)
+    assert loaded
+    for asset in loaded:
+        found = httpx2.get(server.base_url + asset)
+        assert found.status_code == 200
+        assert found.headers["content-type"].split(";")[0] in ("text/javascript", "text/css")
+        assert found.headers["x-content-type-options"] == "nosniff"
+        assert len(found.content) > 50
+        assert b"cdn." not in found.content, "an asset loads nothing from elsewhere either"
+
+
+@pytest.mark.parametrize("path", PAGES)
+def test_the_policy_allows_this_origin_only(server, path):
+    policy = httpx2.get(server.base_url + path).headers["content-security-policy"]
+    rules = {name: sources for name, *sources in (rule.split() for rule in policy.split(";"))}
+    assert rules["default-src"] == ["'none'"]
+    assert rules["script-src"] == ["'self'"], "no inline script, no eval"
+    assert rules["connect-src"] == ["'self'"]
+    assert rules["frame-ancestors"] == rules["base-uri"] == ["'none'"]
+    allowed = {source for sources in rules.values() for source in sources}
+    assert allowed <= {"'none'", "'self'", "'unsafe-inline'", "data:", "blob:"}, "no other host"
+
+
+def test_an_unknown_asset_is_a_problem(server):
+    for name in ("nothing.js", "..%2f__init__.py", "redoc.standalone.js.map"):
+        answer = httpx2.get(f"{server.base_url}/docs/assets/{name}")
+        assert (answer.status_code, answer.json()["code"]) == (404, "not_found")
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="needs chromium on the PATH")
+@pytest.mark.parametrize(("path", "shown"), [("/docs", "List accounts"), ("/docs/try", "get_account")])
+def test_a_browser_shows_the_page_without_errors(server, tmp_path, path, shown):
+    command = [
+        CHROMIUM, "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run",
+        "--disable-background-networking", f"--user-data-dir={tmp_path}", "--enable-logging=stderr", "--v=0",
+        "--virtual-time-budget=30000", "--dump-dom", server.base_url + path,
+    ]  # fmt: skip
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    console = [line for line in done.stderr.splitlines() if "CONSOLE" in line]
+    assert shown in done.stdout, done.stdout[:2000] + done.stderr[-2000:]
+    assert console == []
