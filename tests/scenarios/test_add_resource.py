@@ -24,10 +24,11 @@ DOCUMENT = ROOT / "docs" / "resource.md"
 NOUN = "src/crm_api/domains/warranties/warranty.py"
 MIGRATE = """
 import sys
+from alembic import command
 from crm_api import migrate
 url = sys.argv[1]
 migrate.upgrade(url)
-migrate.check(url)
+command.check(migrate.config(url))
 migrate.downgrade(url, "-1")
 migrate.upgrade(url)
 """

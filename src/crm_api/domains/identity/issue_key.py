@@ -77,9 +77,13 @@ async def issue_key(ctx: Context, resource: Resource, row: Any, body: IssueKey) 
     """Makes the key; at most two are live, so that one can replace the other without a gap.
 
     Raises:
-        Problem: 409 when two keys are live, 422 for an end in the past, 403 for a scope that the caller's own
-            credential lacks.
+        Problem: 409 when two keys are live, 422 for an end in the past or a scope of no domain, 403 for a scope that
+            the caller's own credential lacks.
     """
+    known = {domain.name for domain in ctx.kernel.catalog.domains}
+    for i, scope in enumerate(body.scopes or ()):
+        if scope.partition(":")[0] not in known:
+            raise invalid(f"/scopes/{i}", "unknown_scope", f"A scope is of one of {', '.join(sorted(known))}.")
     if body.expires_at is not None and body.expires_at <= ctx.now:
         raise invalid("/expires_at", "in_the_past", "The end must be in the future.")
     if ctx.principal.scopes is not None:
