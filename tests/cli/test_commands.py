@@ -77,7 +77,7 @@ def test_openapi_check_fails_on_drift(tmp_path):
     assert drifted.exit_code == 1
     assert '-  "openapy"' in drifted.output
     file.unlink()
-    assert crm_api("openapi", "--check", "--output", str(file)).returncode == 1
+    assert run.invoke(app, ["openapi", "--check", "--output", str(file)]).exit_code == 1
 
 
 def test_tenant_and_keys_work_over_http(server, database, here, refused):
