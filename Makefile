@@ -24,8 +24,8 @@ $(READY): requirements-dev.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed: make PYTHON=python3.12 ...")'
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	@echo "Installing packages into .venv"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r requirements-dev.lock
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check --require-hashes --no-deps -r requirements-dev.lock
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 
 install: $(READY) ## Create .venv from the lock; the other targets do it by themselves
@@ -75,7 +75,7 @@ bench-full: $(READY) ## Benchmarks with a million rows, flatness and memory
 
 # Two locks: the image installs the first only. No header and no addresses: a lock says what, not where it was found.
 lock: $(READY) ## Pin all packages anew, after a change in pyproject.toml
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV)
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check uv==$(UV)
 	@$(COMPILE) --output-file requirements.lock
 	@$(COMPILE) --all-extras --constraint requirements.lock --output-file requirements-dev.lock
 	@touch $(READY)

@@ -78,7 +78,9 @@ def migrate(
 
 @app.command()
 def bootstrap(
-    admin_url: Annotated[str | None, typer.Argument(help="A role that may create roles and databases.")] = None,
+    admin_url: Annotated[
+        str | None, typer.Argument(envvar="CRM_BOOTSTRAP_ADMIN_URL", help="A role that may create roles and databases.")
+    ] = None,
     database: Annotated[str, typer.Option(help="Name of the database.")] = "crm",
     migrate_password: Annotated[
         str | None, typer.Option(envvar="CRM_BOOTSTRAP_MIGRATE_PASSWORD", help="Password to set for crm_migrate.")

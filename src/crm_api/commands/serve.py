@@ -25,11 +25,11 @@ def serve(host: str, port: int, workers: int, *, with_demo: bool) -> None:
     """Runs until SIGTERM or Ctrl-C; running requests finish within the shutdown timeout, then PostgreSQL stops."""
     settings = load_settings()
     settings.master_secret()
-    logging.configure(settings.log_level, settings.log_format)
     with ExitStack() as stack:
         listener = stack.enter_context(_listen(host, port))
         database = stack.enter_context(place())
         asyncio.run(_check(database))
+        logging.configure(settings.log_level, settings.log_format)
         lines = []
         if with_demo:
             from crm_api.commands.demo import ensure, introduction

@@ -1,0 +1,130 @@
+"""What the commands say and do, beside serving."""
+
+import re
+import subprocess
+import sys
+
+import orjson
+import pytest
+from typer.testing import CliRunner
+
+from crm_api import migrate
+from crm_api.catalog import CATALOG
+from crm_api.cli import app
+from crm_api.commands.explain import describe, show
+from crm_api.kernel.router import operations
+from tests.support.command import ROOT, crm_api, environment
+from tests.support.org import Person
+
+HEAVY = ("sqlalchemy", "fastapi", "alembic", "asyncpg", "uvicorn")
+
+
+def settings(server, database):
+    return {
+        "database_url": database["app"],
+        "migrate_url": database["migrate"],
+        "data_dir": server.settings.data_dir,
+    }
+
+
+def test_help_imports_nothing_heavy():
+    code = f"import sys, crm_api.cli; print([name for name in {HEAVY} if name in sys.modules])"
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment(), cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "[]"
+    listed = CliRunner().invoke(app, ["--help"]).output
+    for name in ("serve", "demo", "migrate", "bootstrap", "openapi", "explain", "tenants", "keys"):
+        assert name in listed
+
+
+@pytest.mark.parametrize("plural", CATALOG.resources)
+def test_explain_names_every_route_and_rule(plural, capsys):
+    resource = CATALOG.resources[plural]
+    found = describe(plural, "Sales representative")
+    show(found)
+    text = capsys.readouterr().out
+    for operation in operations(resource):
+        assert re.search(
+            rf"{operation.method} +{re.escape(operation.path)} +{operation.operation_id} +{operation.permission}", text
+        )
+    for word in (*resource.events, *resource.filterable, *(rule.name for rule in resource.rows)):
+        assert word in text
+    for edge in resource.lifecycle.edges if resource.lifecycle else ():
+        assert edge.verb in text
+    assert orjson.loads(orjson.dumps(found)) == found
+
+
+def test_explain_shows_the_sql_of_the_role():
+    assert "p_subordinates" not in describe("account", "Administrator")["sample"]["list"]
+    representative = describe("accounts", "Sales representative")["sample"]
+    assert representative["policies"] == ["reach:own", "share", "account_team"]
+    assert "accounts.tenant_id = $" in representative["get"]
+    assert "ORDER BY" in representative["list"]
+
+
+def test_explain_suggests_what_was_meant(refused):
+    assert "perhaps accounts, " in refused("explain", "acounts")
+
+
+def test_openapi_check_fails_on_drift(tmp_path):
+    file, run = tmp_path / "new" / "openapi.json", CliRunner()
+    assert run.invoke(app, ["openapi", "--output", str(file)]).exit_code == 0
+    assert file.read_bytes().endswith(b"}\n")
+    assert run.invoke(app, ["openapi", "--check", "--output", str(file)]).exit_code == 0
+    file.write_bytes(file.read_bytes().replace(b'"openapi"', b'"openapy"', 1))
+    drifted = run.invoke(app, ["openapi", "--check", "--output", str(file)])
+    assert drifted.exit_code == 1
+    assert '-  "openapy"' in drifted.output
+    file.unlink()
+    assert run.invoke(app, ["openapi", "--check", "--output", str(file)]).exit_code == 1
+
+
+def test_tenant_and_keys_work_over_http(server, database, here, refused):
+    where = settings(server, database)
+    done = crm_api("tenants", "create", "Ñandú & Sons", "--email", "boss@nandu.example", **where)
+    assert done.returncode == 0, done.stderr
+    tenant, administrator, first = (line.split()[1] for line in done.stdout.splitlines())
+    with Person(server, administrator, first) as boss:
+        assert boss.get("/v1/me").json()["tenant_id"] == tenant
+    assert f"{tenant}  " in here("tenants", "list", **where).out
+
+    issued = here("keys", "issue", "Boss@Nandu.example", "--tenant", "Ñandú & Sons", **where)
+    assert issued.code == 0, issued.err
+    with Person(server, administrator, issued.out.strip()) as boss:
+        keys = boss.get("/v1/api_keys").json()["data"]
+        assert sorted(key["name"] for key in keys) == ["first key", "issued by the operator"]
+    assert "revoke one first" in refused("keys", "issue", administrator, "--tenant", tenant, **where)
+
+    assert here("keys", "revoke", first, **where).code == 0
+    with Person(server, administrator, first) as boss:
+        assert boss.get("/v1/me").status_code == 401
+
+
+def test_wrong_addresses_and_settings_are_one_line(database, refused, tmp_path):
+    closed = "postgresql://crm_app@127.0.0.1:1/crm"
+    process = crm_api("serve", "--port", "0", database_url=closed, data_dir=tmp_path)
+    assert process.returncode == 1
+    assert process.stderr.startswith("crm-api: PostgreSQL does not answer: ")
+    assert len(process.stderr.splitlines()) == 1
+    assert process.stdout == ""
+    assert "PostgreSQL does not answer" in refused("migrate", database_url=closed)
+    assert "Input should be less than" in refused("serve", pool_size=9999)
+    nobody = database["app"].replace("crm_app@", "nobody@")
+    assert '"nobody" does not exist' in refused("tenants", "list", database_url=nobody)
+    assert "permission denied" in refused("tenants", "list", database_url=database["app"])
+
+
+def test_bootstrap_and_migrate_prepare_a_database(admin_url, database, here, refused, tmp_path):
+    name = f"{database['name']}_prepared"
+    said = here("bootstrap", admin_url, "--database", name)
+    assert f"created database {name}" in said.out, said
+    assert "CREATEROLE" in here("bootstrap", "--print-rights").out
+    where = {"data_dir": tmp_path}
+    for setting, role in (("database_url", "app"), ("migrate_url", "migrate")):
+        where[setting] = database[role].replace(f"/{database['name']}?", f"/{name}?")
+    line = refused("serve", "--port", "0", **where)
+    assert "pending" in line
+    assert migrate.revisions()[-1] in line
+    assert here("migrate", **where).out.startswith(f"The database is at {migrate.revisions()[-1]}, it was at nothing")
+    assert "already" in here("migrate", **where).out
