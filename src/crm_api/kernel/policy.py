@@ -161,7 +161,9 @@ class Policy:
         if "deleted_at" in table.c:
             conditions.append(table.c.deleted_at.is_not(None) if deleted else table.c.deleted_at.is_(None))
         conditions += [table.c[name] == sa.literal(value, sa.Text()) for name, value in resource.fixed.items()]
-        if (rows := self.rows(access, resource, action, table, narrow=narrow, whole=whole, reached=reached)) is not None:
+        if (
+            rows := self.rows(access, resource, action, table, narrow=narrow, whole=whole, reached=reached)
+        ) is not None:
             conditions.append(rows)
         return conditions
 
