@@ -1,4 +1,4 @@
-"""The load client: wrk where it is installed, else a small one over raw sockets. Both read the same file of requests."""
+"""The load client: wrk where it is installed, else a small one over raw sockets. Both read the same requests."""
 
 import asyncio
 import itertools
@@ -39,7 +39,7 @@ def run(port: int, requests: Path, seconds: float) -> Load:
     """Sends the requests over eight kept connections for a time."""
     first = next(_runs) * 10**9
     if WRK is None:
-        return asyncio.run(_sockets(port, requests, seconds, first))
+        return asyncio.run(_sockets(port, requests.read_bytes().split(b"\0"), seconds, first))
     whole = max(round(seconds), 1)
     command = [WRK, "-t", "2", "-c", str(CONNECTIONS), "-d", f"{whole}s", "--timeout", "10s", "-s", str(SCRIPT)]
     done = subprocess.run(
@@ -51,8 +51,7 @@ def run(port: int, requests: Path, seconds: float) -> Load:
     return Load(**json.loads(done.stdout.strip().splitlines()[-1]))
 
 
-async def _sockets(port: int, requests: Path, seconds: float, first: int) -> Load:
-    texts = requests.read_bytes().split(b"\0")
+async def _sockets(port: int, texts: list[bytes], seconds: float, first: int) -> Load:
     numbers = itertools.count(first)
     deadline = time.perf_counter() + seconds
     times: list[float] = []

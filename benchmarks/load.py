@@ -1,4 +1,5 @@
 """Fills the tenant in bulk, with rows as the API would have written them, and checks that they are."""
+# ruff: noqa: E501 - SQL
 
 import itertools
 import json
@@ -255,7 +256,7 @@ async def verify(stage: Stage, most: int = 100) -> None:
     """
     connection = await connect(stage)
     try:
-        for plural in _LOADED:
+        for plural, fields in _LOADED.items():
             resource = CATALOG.resources[plural]
             for row in await connection.fetch(f"SELECT * FROM {plural} ORDER BY md5(id::text) LIMIT {most}"):
                 stored = dict(row)
@@ -271,7 +272,7 @@ async def verify(stage: Stage, most: int = 100) -> None:
                 for name in (*(str(key.key) for key in resource.keys.values()), "search_text", "country", "city"):
                     if right[name] != stored[name]:
                         raise SystemExit(f"{plural}.{name} of {stored['id']}: {stored[name]!r}, not {right[name]!r}")
-                for field in _LOADED[plural]:
+                for field in fields:
                     found = await connection.fetch(
                         "SELECT value FROM field_values WHERE tenant_id = $1 AND object_id = $2 AND field = $3",
                         stage.tenant,

@@ -1,4 +1,4 @@
-"""One operation, measured: warm-up, then runs of ours, naive and floor in turn, so that drift of the machine hits all."""
+"""One operation, measured: warm-up, then ours, naive and floor in turn, so that drift of the machine hits all."""
 
 import statistics
 from collections.abc import Callable
@@ -50,7 +50,13 @@ class Result:
 
 
 def measure(
-    stage: Stage, operation: Operation, servers: dict[str, Server], picks: list[Pick], postmaster: int, seconds: float
+    stage: Stage,
+    operation: Operation,
+    servers: dict[str, Server],
+    picks: list[Pick],
+    *,
+    postmaster: int,
+    seconds: float,
 ) -> Result:
     """Measures an operation on each server, and on pgbench where it has SQL.
 

@@ -1,9 +1,10 @@
 """The naive reference: what a team writes in a day with FastAPI, the SQLAlchemy ORM and Pydantic.
 
-Idiomatic and not sabotaged: an async engine with a pool, a session per request by dependency, typed response models, the
-same tables and indexes, uvloop and httptools, no access log. What it leaves out: authentication, permissions, row
+Idiomatic and not sabotaged: an async engine with a pool, a session per request by dependency, typed response models,
+the same tables and indexes, uvloop and httptools, no access log. What it leaves out: authentication, permissions, row
 security, idempotency, audit, events, ETags, cursors, the index of multiple values, problem details, metrics, logs.
 """
+# ruff: noqa: D101, PLR0917 - models and query parameters say what they are by their names
 
 import os
 import unicodedata

@@ -1,4 +1,5 @@
 """What is measured: the requests of each operation, the equivalent SQL, and the bars."""
+# ruff: noqa: E501 - SQL
 
 import json
 from collections.abc import Callable

@@ -19,6 +19,7 @@ from crm_api.kernel.unit_of_work import system
 from crm_api.settings import load_settings
 from crm_api.tenants import NewTenant, add_key, add_user, create_tenant
 
+NOBODY = UUID(int=0)
 BRANCHES = (10, 12, 12, 11)
 """Representatives under each of four managers; with the managers and their head, 50 owners."""
 
@@ -31,11 +32,11 @@ class Stage:
     admin_url: str
     app_url: str
     migrate_url: str
-    tenant: UUID = UUID(int=0)
+    tenant: UUID = NOBODY
     owners: list[UUID] = field(default_factory=list)
     tree: list[UUID] = field(default_factory=list)
-    manager: UUID = UUID(int=0)
-    narrow: UUID = UUID(int=0)
+    manager: UUID = NOBODY
+    narrow: UUID = NOBODY
     keys: dict[str, str] = field(default_factory=dict)
 
     @property

@@ -20,11 +20,8 @@ def cpu_seconds(pid: int) -> float:
 
 def memory(pid: int) -> list[float]:
     """Megabytes resident in each server process under a parent."""
-    sizes = []
-    for process in _tree(pid)[1:]:
-        if "resource_tracker" not in " ".join(process.cmdline()):
-            sizes.append(process.memory_info().rss / 1e6)
-    return sizes
+    under = [process for process in _tree(pid)[1:] if "resource_tracker" not in " ".join(process.cmdline())]
+    return [process.memory_info().rss / 1e6 for process in under]
 
 
 def _tree(pid: int) -> list[psutil.Process]:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Awaitable, Callable
 from decimal import Decimal
 from typing import Annotated, Any, Literal
+from urllib.parse import unquote_plus
 
 import sqlalchemy as sa
 from pydantic import Field
@@ -152,11 +153,16 @@ def list_endpoint(resource: Resource) -> Endpoint:
         body, next_cursor = await run(ctx, resource, listing, cursor)
         headers = {}
         if next_cursor:
-            url = request.url.include_query_params(cursor=next_cursor)
-            headers["Link"] = f'<{url.path}?{url.query}>; rel="next"'
+            headers["Link"] = f'<{_following(request, next_cursor)}>; rel="next"'
         return Response(dumps(body), 200, headers, "application/json")
 
     return endpoint
+
+
+def _following(request: Request, cursor: str) -> str:
+    given = request.scope["query_string"].decode().replace(">", "%3E").split("&")
+    kept = [part for part in given if part and unquote_plus(part.partition("=")[0]) != "cursor"]
+    return f"{request.scope['path']}?{'&'.join([*kept, f'cursor={cursor}'])}"
 
 
 def search_endpoint(resource: Resource) -> Endpoint:

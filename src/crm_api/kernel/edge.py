@@ -219,10 +219,9 @@ class Edge:
 
     def _note(self, scope: Scope, route: str, status: int, seconds: float) -> None:
         method = scope["method"] if scope["method"] in _METHODS else "other"
-        metrics.SECONDS.labels(
-            method, route if route in self._dispatch.collections or route in _PROBES else "other"
-        ).observe(seconds)
-        metrics.REQUESTS.labels(method, str(status)).inc()
+        known = route if route in self._dispatch.collections or route in _PROBES else "other"
+        metrics.seconds(method, known).observe(seconds)
+        metrics.requests(method, status).inc()
         principal = scope.get("crm.principal")
         log.info(
             "request",

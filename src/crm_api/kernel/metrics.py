@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+from functools import cache
 from pathlib import Path
 
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram, generate_latest, multiprocess
@@ -20,6 +21,18 @@ IN_USE = Gauge(
 )
 _FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 """Set by `crm-api serve` for several processes: each keeps its figures in a file there."""
+
+
+@cache
+def seconds(method: str, route: str) -> Histogram:
+    """The histogram of a route, looked up once."""
+    return SECONDS.labels(method, route)
+
+
+@cache
+def requests(method: str, status: int) -> Counter:
+    """The counter of an outcome, looked up once."""
+    return REQUESTS.labels(method, str(status))
 
 
 def exposition() -> bytes:

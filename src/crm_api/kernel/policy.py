@@ -98,17 +98,27 @@ class Scope:
     policy: "Policy"
     access: Access
     narrow: bool
+    whole: bool = False
 
     def visible(self, plural: str, action: str, table: Any, *, reached: bool = False) -> list[sa.ColumnElement[bool]]:
         """The gate of another resource, under the same access; `reached` leaves out what was shared with the caller."""
         resource = self.policy.catalog.resources[plural]
-        return self.policy.gate(self.access, resource, action, table, narrow=self.narrow, reached=reached)
+        return self.policy.gate(
+            self.access, resource, action, table, narrow=self.narrow, whole=self.whole, reached=reached
+        )
 
     def all_visible(self, plural: str, action: str, *, reached: bool = False) -> bool:
         """Whether every row of the other resource is open to this principal."""
         resource = self.policy.catalog.resources[plural]
         rows = self.policy.rows(self.access, resource, action, resource.table, narrow=self.narrow, reached=reached)
         return rows is None
+
+    def exists(self, rows: sa.Select[Any]) -> sa.ColumnElement[bool]:
+        """EXISTS, asked row by row unless every row is read.
+
+        A page ends long before the set of rows is complete, but the planner would hash it all first; OFFSET 0 forbids.
+        """
+        return sa.exists(rows if self.whole else rows.offset(sa.literal_column("0")))
 
     def may(self, plural: str, action: str) -> bool:
         """Whether any role grants the action on the other resource."""
@@ -142,6 +152,7 @@ class Policy:
         table: Any,
         *,
         narrow: bool = True,
+        whole: bool = False,
         deleted: bool = False,
         reached: bool = False,
     ) -> list[sa.ColumnElement[bool]]:
@@ -150,12 +161,22 @@ class Policy:
         if "deleted_at" in table.c:
             conditions.append(table.c.deleted_at.is_not(None) if deleted else table.c.deleted_at.is_(None))
         conditions += [table.c[name] == sa.literal(value, sa.Text()) for name, value in resource.fixed.items()]
-        if (rows := self.rows(access, resource, action, table, narrow=narrow, reached=reached)) is not None:
+        if (
+            rows := self.rows(access, resource, action, table, narrow=narrow, whole=whole, reached=reached)
+        ) is not None:
             conditions.append(rows)
         return conditions
 
     def rows(
-        self, access: Access, resource: Resource, action: str, table: Any, *, narrow: bool, reached: bool = False
+        self,
+        access: Access,
+        resource: Resource,
+        action: str,
+        table: Any,
+        *,
+        narrow: bool,
+        whole: bool = False,
+        reached: bool = False,
     ) -> sa.ColumnElement[bool] | None:
         """Who may act on which rows; None when all rows are open. Decided here, never as `OR true` in SQL.
 
@@ -164,7 +185,7 @@ class Policy:
         if access.unrestricted:
             return None
         conditions = []
-        for name, condition in self.rules(access, resource, action, table, narrow=narrow):
+        for name, condition in self.rules(access, resource, action, table, narrow=narrow, whole=whole):
             if reached and not name.startswith(("default", "reach:")):
                 continue
             if condition is None:
@@ -173,7 +194,7 @@ class Policy:
         return sa.or_(sa.false(), *conditions)
 
     def rules(
-        self, access: Access, resource: Resource, action: str, table: Any, *, narrow: bool = True
+        self, access: Access, resource: Resource, action: str, table: Any, *, narrow: bool = True, whole: bool = False
     ) -> Iterator[tuple[str, sa.ColumnElement[bool] | None]]:
         """Each rule that grants, by name, with its condition (None: every row). Rows open to anyone are their union."""
         if not access.may(resource.plural, action):
@@ -188,7 +209,7 @@ class Policy:
                 yield f"reach:{reach}", condition
         if resource.owned and action in LEVEL_OF:
             yield "share", table.c.id == sa.any_(_shared(resource, action))
-        scope = Scope(self, access, narrow)
+        scope = Scope(self, access, narrow, whole)
         for rule in resource.rows:
             if (condition := rule.condition(scope, table, action)) is not None:
                 yield rule.name, condition
@@ -257,7 +278,9 @@ def through(column: str, plural: str, *, grants: bool = False) -> RowRule:
             return sa.cast(
                 own == sa.any_(sa.func.array(sa.select(parent.c.id).where(*gate).scalar_subquery())), sa.Boolean
             )
-        return sa.exists(sa.select(sa.literal(1)).select_from(parent).where(parent.c.id == own, *gate).correlate(table))
+        return scope.exists(
+            sa.select(sa.literal(1)).select_from(parent).where(parent.c.id == own, *gate).correlate(table)
+        )
 
     return RowRule(f"through:{plural}", rule, column)
 

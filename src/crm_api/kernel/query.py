@@ -325,7 +325,7 @@ def compile_aggregate(
 ) -> Statement:
     """Groups with measures, under the gate; each row carries the access version."""
     table = resource.table
-    gate = kernel.policy.gate(access, resource, "read", table, narrow=False)
+    gate = kernel.policy.gate(access, resource, "read", table, narrow=False, whole=True)
     groups = [table.c[name] for name in group_by]
     columns = [
         *[

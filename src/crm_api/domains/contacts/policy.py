@@ -27,7 +27,7 @@ def _through_links(scope: Scope, table: Any, action: str) -> sa.ColumnElement[bo
         accounts = scope.policy.catalog.resources["accounts"].table.alias("linked_accounts")
         gate = scope.visible("accounts", level, accounts, reached=reached)
         active.append(
-            sa.exists(
+            scope.exists(
                 sa.select(sa.literal(1))
                 .select_from(accounts)
                 .where(accounts.c.id == links.c.account_id, *gate)
@@ -39,7 +39,7 @@ def _through_links(scope: Scope, table: Any, action: str) -> sa.ColumnElement[bo
             table.c.id == sa.any_(sa.func.array(sa.select(links.c.contact_id).where(*active).scalar_subquery())),
             sa.Boolean,
         )
-    return sa.exists(
+    return scope.exists(
         sa.select(sa.literal(1)).select_from(links).where(links.c.contact_id == table.c.id, *active).correlate(table)
     )
 
