@@ -4,7 +4,7 @@ Idiomatic and not sabotaged: an async engine with a pool, a session per request 
 the same tables and indexes, uvloop and httptools, no access log. What it leaves out: authentication, permissions, row
 security, idempotency, audit, events, ETags, cursors, the index of multiple values, problem details, metrics, logs.
 """
-# ruff: noqa: D101, PLR0917 - models and query parameters say what they are by their names
+# ruff: noqa: D101 - models and query parameters say what they are by their names
 
 import os
 import unicodedata

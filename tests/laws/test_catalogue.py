@@ -73,14 +73,20 @@ def test_roles_cannot_bypass_row_security(sql):
         for attribute in ("rolsuper", "rolbypassrls", "rolcreaterole", "rolcreatedb", "rolreplication"):
             assert not role[attribute], (name, attribute)
     assert not roles["crm_owner"]["rolcanlogin"]
-    assert not sql("SELECT 1 WHERE pg_has_role('crm_app', 'crm_owner', 'MEMBER') OR pg_has_role('crm_app', 'crm_migrate', 'MEMBER')")
+    assert not sql(
+        "SELECT 1 WHERE pg_has_role('crm_app', 'crm_owner', 'MEMBER') OR pg_has_role('crm_app', 'crm_migrate', 'MEMBER')"
+    )
     assert not sql("SELECT 1 FROM pg_class WHERE relowner = 'crm_app'::regrole")
 
 
 def test_the_servers_role_has_no_more_rights_than_it_needs(sql):
     for table in sorted(set(Record.metadata.tables)):
         (row,) = sql(
-            "SELECT " + ", ".join(f"has_table_privilege('crm_app', '{table}', '{right}') AS {right.lower()}" for right in ("SELECT", "INSERT", "UPDATE", "DELETE", "TRUNCATE", "TRIGGER", "REFERENCES"))  # noqa: S608 - our own names
+            "SELECT "
+            + ", ".join(
+                f"has_table_privilege('crm_app', '{table}', '{right}') AS {right.lower()}"
+                for right in ("SELECT", "INSERT", "UPDATE", "DELETE", "TRUNCATE", "TRIGGER", "REFERENCES")
+            )
         )
         assert row["select"]
         assert not (row["truncate"] or row["trigger"] or row["references"]), table
@@ -88,11 +94,22 @@ def test_the_servers_role_has_no_more_rights_than_it_needs(sql):
         if table in APPEND_ONLY or table.startswith("idempotency"):
             assert row["insert"]
             assert not row["update"], table
-    (row,) = sql("SELECT has_any_column_privilege('crm_app', 'audit_entries', 'UPDATE') AS audit, has_any_column_privilege('crm_app', 'outbox', 'UPDATE') AS outbox, has_schema_privilege('crm_app', 'public', 'CREATE') AS make, has_table_privilege('crm_app', 'tenants', 'UPDATE') AS tenants, has_table_privilege('crm_app', 'tenants', 'INSERT') AS add")
+    (row,) = sql(
+        "SELECT has_any_column_privilege('crm_app', 'audit_entries', 'UPDATE') AS audit, has_any_column_privilege('crm_app', 'outbox', 'UPDATE') AS outbox, has_schema_privilege('crm_app', 'public', 'CREATE') AS make, has_table_privilege('crm_app', 'tenants', 'UPDATE') AS tenants, has_table_privilege('crm_app', 'tenants', 'INSERT') AS add"
+    )
     assert dict(row) == {"audit": False, "outbox": False, "make": False, "tenants": False, "add": False}
 
 
-@pytest.mark.parametrize("command", ["UPDATE {0} SET version = 9", "DELETE FROM {0}", "TRUNCATE {0}", "DROP TABLE {0}", "ALTER TABLE {0} DISABLE ROW LEVEL SECURITY"])
+@pytest.mark.parametrize(
+    "command",
+    [
+        "UPDATE {0} SET version = 9",
+        "DELETE FROM {0}",
+        "TRUNCATE {0}",
+        "DROP TABLE {0}",
+        "ALTER TABLE {0} DISABLE ROW LEVEL SECURITY",
+    ],
+)
 @pytest.mark.parametrize("table", APPEND_ONLY)
 def test_what_was_recorded_stays(database, world, table, command):
     async def work(connection):
@@ -111,7 +128,10 @@ def test_without_a_tenant_no_row_is_visible_and_none_can_be_written(database, wo
         for table in Record.metadata.tables:
             assert await connection.fetchval(f"SELECT count(*) FROM {table}") == 0, table  # noqa: S608 - our own names
         with pytest.raises(asyncpg.InsufficientPrivilegeError):
-            await connection.execute("INSERT INTO teams (tenant_id, id, name, name_key, created_at, updated_at) VALUES ($1, gen_random_uuid(), 'x', 'x', now(), now())", world.tenant_id)
+            await connection.execute(
+                "INSERT INTO teams (tenant_id, id, name, name_key, created_at, updated_at) VALUES ($1, gen_random_uuid(), 'x', 'x', now(), now())",
+                world.tenant_id,
+            )
 
     as_app(database, work)
 
@@ -131,12 +151,18 @@ def test_isolation_holds_without_the_applications_predicate(database, server, wo
             assert named == 0, table
         for resource in CATALOG.resources.values():
             if resource.search:
-                found = await connection.fetch(f"SELECT search_{resource.table.name}($1, $2, 100)", world.tenant_id, ["%"])  # noqa: S608 - our own names
+                found = await connection.fetch(
+                    f"SELECT search_{resource.table.name}($1, $2, 100)", world.tenant_id, ["%"]
+                )
                 assert found == [], resource.plural
         changed = await connection.execute("UPDATE accounts SET name = 'taken' WHERE tenant_id = $1", world.tenant_id)
         assert changed == "UPDATE 0"
         with pytest.raises(asyncpg.InsufficientPrivilegeError):
-            await connection.execute("UPDATE accounts SET tenant_id = $1", world.tenant_id) if await connection.fetchval("SELECT count(*) FROM accounts") else await connection.execute("INSERT INTO field_values VALUES ($1, 'f', 'v', gen_random_uuid())", world.tenant_id)
+            await connection.execute(
+                "UPDATE accounts SET tenant_id = $1", world.tenant_id
+            ) if await connection.fetchval("SELECT count(*) FROM accounts") else await connection.execute(
+                "INSERT INTO field_values VALUES ($1, 'f', 'v', gen_random_uuid())", world.tenant_id
+            )
 
     as_app(database, work)
     assert sql("SELECT count(*) AS n FROM accounts WHERE tenant_id = $1", world.tenant_id)[0]["n"] > 0

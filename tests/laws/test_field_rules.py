@@ -148,7 +148,10 @@ def test_writes_to_hidden_and_read_only_fields_are_refused(firm, resource, uncha
                 for value in (body.get(field), None):
                     answer = firm.rep.patch(path, json={field: value})
                     if field in body or value is None:
-                        assert code(answer) == (403, "field_read_only") or answer.status_code == 422, (field, answer.text)
+                        assert code(answer) == (403, "field_read_only") or answer.status_code == 422, (
+                            field,
+                            answer.text,
+                        )
                 if body.get(field) not in (None, [], {}):
                     answer = firm.rep.post(f"/v1/{resource.plural}", json=body)
                     assert code(answer) == (403, "field_read_only"), (field, answer.text)
@@ -161,14 +164,22 @@ def test_writes_to_hidden_and_read_only_fields_are_refused(firm, resource, uncha
 @each("update", where=lambda item: item.hideable & set(item.update.model_fields if item.update else ()))
 def test_a_precondition_that_fails_does_not_name_hidden_fields(firm, resource):
     body = firm.examples.body(resource, 1)
-    fields = [name for name in sorted(resource.hideable & set(resource.update.model_fields)) if isinstance(body.get(name), str)]
+    fields = [
+        name
+        for name in sorted(resource.hideable & set(resource.update.model_fields))
+        if isinstance(body.get(name), str)
+    ]
     if not fields:
         return
     row = firm.examples.make(resource, 2, bare=True)
     path = f"/v1/{resource.plural}/{row['id']}"
     rule(firm, resource, fields[0], "hidden")
     assert firm.admin.patch(path, json={fields[0]: body[fields[0]]}).status_code == 200
-    other = {name: value for name, value in body.items() if isinstance(value, str) and name != fields[0] and value != row[name]}
+    other = {
+        name: value
+        for name, value in body.items()
+        if isinstance(value, str) and name != fields[0] and value != row[name]
+    }
     if not other:
         return
     answer = firm.rep.patch(path, json=other, headers={"If-Match": '"1"'})
@@ -188,7 +199,11 @@ def test_a_replay_does_not_show_what_is_hidden_by_now(firm, resource):
     assert first.json()[field] is not None
     patch = {"Idempotency-Key": f"hidden-{next(_numbers)}"}
     path = f"/v1/{resource.plural}/{first.json()['id']}"
-    text = next(name for name, value in body.items() if isinstance(value, str) and name in resource.create.model_fields and name != field)
+    text = next(
+        name
+        for name, value in body.items()
+        if isinstance(value, str) and name in resource.create.model_fields and name != field
+    )
     changed = {text: body[text]}
     assert firm.rep.patch(path, json=changed, headers=patch).json()[field] is not None
     rule(firm, resource, field, "hidden")
@@ -208,7 +223,9 @@ def test_a_field_is_hidden_only_if_every_granting_role_hides_it(firm, resource):
     rule(firm, resource, field, "hidden")
     path = f"/v1/{resource.plural}"
     assert firm.rep.get(path, params={"limit": 1}).json()["data"][0]["redacted"] == [field]
-    open_ = firm.admin.make("roles", name=f"Open {next(_numbers)}", permissions=[{"permission": f"{resource.plural}:read", "reach": "all"}])
+    open_ = firm.admin.make(
+        "roles", name=f"Open {next(_numbers)}", permissions=[{"permission": f"{resource.plural}:read", "reach": "all"}]
+    )
     held = firm.admin.make("role_assignments", principal_id=firm.rep.id, role_id=open_["id"])
     assert firm.rep.get(path, params={"limit": 1}).json()["data"][0]["redacted"] == []
     assert firm.admin.delete(f"/v1/role_assignments/{held['id']}").status_code == 204
@@ -218,19 +235,26 @@ def test_a_field_is_hidden_only_if_every_granting_role_hides_it(firm, resource):
 @each("get", where=lambda item: item.hideable and item.default_access)
 def test_a_rule_holds_where_reading_comes_from_the_organisation_wide_default(firm, resource):
     field = sorted(resource.hideable)[0]
-    person = firm.person(f"defaulted{next(_numbers)}", firm.admin.make(
-        "roles",
-        name=f"Rule only {next(_numbers)}",
-        permissions=[{"permission": "accounts:read", "reach": "own"}],
-        field_rules=[{"resource": resource.plural, "field": field, "rule": "hidden"}],
-    )["id"])
+    person = firm.person(
+        f"defaulted{next(_numbers)}",
+        firm.admin.make(
+            "roles",
+            name=f"Rule only {next(_numbers)}",
+            permissions=[{"permission": "accounts:read", "reach": "own"}],
+            field_rules=[{"resource": resource.plural, "field": field, "rule": "hidden"}],
+        )["id"],
+    )
     row = person.get(f"/v1/{resource.plural}", params={"limit": 1}).json()["data"][0]
     assert (row[field], row["redacted"]) == (None, [field])
 
 
 @pytest.mark.parametrize(
     ("resource", "field"),
-    [item for item in FIELDS if any(other is not item.values[0] and other.table is item.values[0].table for other in RESOURCES)],
+    [
+        item
+        for item in FIELDS
+        if any(other is not item.values[0] and other.table is item.values[0].table for other in RESOURCES)
+    ],
 )
 def test_a_field_hidden_on_one_resource_is_hidden_on_others_of_the_same_rows(firm, resource, field):
     rule(firm, resource, field, "hidden")

@@ -46,7 +46,10 @@ def test_up_down_up_and_the_models_agree(fresh):
     first = objects(fresh["admin"])
     assert all(first.values())
     migrate.downgrade(fresh["migrate"], "base")
-    left = {name: [text for text in texts if "alembic_version" not in text] for name, texts in objects(fresh["admin"]).items()}
+    left = {
+        name: [text for text in texts if "alembic_version" not in text]
+        for name, texts in objects(fresh["admin"]).items()
+    }
     assert left == empty
     migrate.upgrade(fresh["migrate"])
     assert objects(fresh["admin"]) == first

@@ -152,7 +152,9 @@ def test_trees_of_and_and_or_give_what_python_gives(world, rows, resource):
 
     for a, b, c in itertools.islice(itertools.permutations(leaves, 3), 0, 40, 7):
         tree = {"or": [{"and": [leaf(a), leaf(b)]}, {"and": [leaf(c), {"or": [leaf(a), leaf(b)]}]}]}
-        found = world.admin.post(f"/v1/{resource.plural}/search", json={"filter": tree, "limit": 200, "fields": ["id"]}).json()["data"]
+        found = world.admin.post(
+            f"/v1/{resource.plural}/search", json={"filter": tree, "limit": 200, "fields": ["id"]}
+        ).json()["data"]
 
         def match(row, a=a, b=b, c=c):
             one, two, three = (holds(resource, name, op, row, value) for name, op, value in (a, b, c))

@@ -114,7 +114,9 @@ def check_everywhere(person, oracle: Oracle, resource, grants, *, ids=None) -> s
 
 
 def check_text(person, oracle, resource, expected) -> None:
-    words = {row["id"]: set((row["search_text"] or "").replace("\x1f", " ").split()) for row in oracle.rows[resource.plural]}
+    words = {
+        row["id"]: set((row["search_text"] or "").replace("\x1f", " ").split()) for row in oracle.rows[resource.plural]
+    }
     for word in sorted({word for found in words.values() for word in found if len(word) >= 3})[:6]:
         hits = {str(row["id"]) for row in oracle.rows[resource.plural] if fold(word) in row["search_text"]}
         for answer in (
@@ -150,7 +152,9 @@ def test_what_the_parent_gives(firm, oracle, resource, reach):
     grants = {f"{resource.plural}:read": "territory"} | {f"{plural}:read": reach for plural in parents}
     person = assume(firm, "manager", grants)
     visible = check_everywhere(person, oracle(), resource, grants)
-    direct = [plural for plural in parents if plural in {Oracle._target(resource, name) for name in resource.references}]
+    direct = [
+        plural for plural in parents if plural in {Oracle._target(resource, name) for name in resource.references}
+    ]
     if direct and reach != "team":
         assert visible
 
@@ -204,11 +208,16 @@ def test_expanded_children_are_under_their_own_rules(firm, oracle, resource):
 
 @each("get", "update", where=lambda item: item.owned)
 def test_a_share_opens_one_row_at_its_level_until_it_ends(firm, sql, resource):
-    grants = {f"{resource.plural}:{action}": "territory" for action in ("read", "update", "delete", "share", "transfer")}
+    grants = {
+        f"{resource.plural}:{action}": "territory" for action in ("read", "update", "delete", "share", "transfer")
+    }
     person = assume(firm, "outsider", grants)
     row = next(row for row in firm.admin.all(f"/v1/{resource.plural}", limit=200) if row["owner_id"] == firm.rep.id)
     path = f"/v1/{resource.plural}/{row['id']}"
-    for grantee in ({"grantee_type": "user", "grantee_id": person.id}, {"grantee_type": "team", "grantee_id": firm.teams[1]}):
+    for grantee in (
+        {"grantee_type": "user", "grantee_id": person.id},
+        {"grantee_type": "team", "grantee_id": firm.teams[1]},
+    ):
         assert check_everywhere(person, read_oracle(firm, sql), resource, grants) == set()
         read = firm.admin.post(f"{path}/share", json={**grantee, "level": "read"})
         assert read.status_code == 201, read.text
@@ -235,7 +244,9 @@ def test_a_share_opens_one_row_at_its_level_until_it_ends(firm, sql, resource):
         assert firm.admin.post(f"{path}/unshare", json={"share_id": write.json()["id"]}).status_code == 200
         assert person.get(path).status_code == 404
         soon = (datetime.now(UTC) + timedelta(seconds=0.4)).isoformat()
-        assert firm.admin.post(f"{path}/share", json={**grantee, "level": "write", "expires_at": soon}).status_code == 201
+        assert (
+            firm.admin.post(f"{path}/share", json={**grantee, "level": "write", "expires_at": soon}).status_code == 201
+        )
         assert person.get(path).status_code == 200
         time.sleep(0.45)
         assert person.get(path).status_code == 404
@@ -273,7 +284,10 @@ def row_id(org, resource) -> str:
 @each("get", "create", "update", "delete", where=lambda item: item.owned)
 def test_reach_of_one_action_is_not_the_reach_of_another(firm, oracle, resource):
     """Sees all, changes those of the tree, deletes own: visible but forbidden is 403, and nothing is done."""
-    grants = {f"{resource.plural}:{name}": reach for name, reach in (("read", "all"), ("update", "subordinates"), ("delete", "own"))}
+    grants = {
+        f"{resource.plural}:{name}": reach
+        for name, reach in (("read", "all"), ("update", "subordinates"), ("delete", "own"))
+    }
     person, known = assume(firm, "manager", grants), oracle()
     for row in person.all(f"/v1/{resource.plural}", limit=200):
         path = f"/v1/{resource.plural}/{row['id']}"
@@ -288,6 +302,10 @@ def test_reach_of_one_action_is_not_the_reach_of_another(firm, oracle, resource)
             assert firm.admin.get(path).status_code == 200
     answer = person.post(f"/v1/{resource.plural}", json=firm.examples.body(resource, 0))
     assert code(answer) == (403, "forbidden")
-    person = assume(firm, "manager", {f"{resource.plural}:create": "own", f"{resource.plural}:read": "own", "principals:read": "all"})
+    person = assume(
+        firm,
+        "manager",
+        {f"{resource.plural}:create": "own", f"{resource.plural}:read": "own", "principals:read": "all"},
+    )
     body = firm.examples.body(resource, 0, bare=True)
     assert person.post(f"/v1/{resource.plural}", json=body).status_code == 201

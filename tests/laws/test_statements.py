@@ -51,7 +51,10 @@ def test_a_list_is_one_statement_whatever_is_expanded(world, resource, statement
         assert len(statements) == 1
     if "aggregate" in resource.operations:
         statements.clear()
-        assert world.admin.post(f"/v1/{resource.plural}/aggregate", json={"measures": [{"op": "count"}]}).status_code == 200
+        assert (
+            world.admin.post(f"/v1/{resource.plural}/aggregate", json={"measures": [{"op": "count"}]}).status_code
+            == 200
+        )
         assert len(statements) == 1
 
 
@@ -121,12 +124,18 @@ def test_a_cursor_is_an_index_condition_under_the_servers_role(world, rows, data
     assert len(some) > 1
     first = world.admin.get(f"/v1/{resource.plural}", params={"sort": sort, "limit": 1}).json()
     statements.clear()
-    second = world.admin.get(f"/v1/{resource.plural}", params={"sort": sort, "limit": 1, "cursor": first["next_cursor"]})
+    second = world.admin.get(
+        f"/v1/{resource.plural}", params={"sort": sort, "limit": 1, "cursor": first["next_cursor"]}
+    )
     assert second.status_code == 200
     ((text, arguments),) = statements
     plan = explain(database["app"], world.tenant_id, text, arguments)
     conditions = [line for line in plan if "Index Cond" in line]
-    bound = [line for line in conditions if f"{column.name} " in line or f"({column.name}," in line or f"ROW({column.name}" in line]
+    bound = [
+        line
+        for line in conditions
+        if f"{column.name} " in line or f"({column.name}," in line or f"ROW({column.name}" in line
+    ]
     assert any("<" in line or ">" in line for line in bound), "\n".join(plan)
 
 
@@ -134,7 +143,15 @@ def explain(url: str, tenant, text: str, arguments) -> list[str]:
     import asyncio
 
     async def work():
-        connection = await asyncpg.connect(url, server_settings={"enable_seqscan": "off", "enable_bitmapscan": "off", "enable_sort": "off", "plan_cache_mode": "force_generic_plan"})
+        connection = await asyncpg.connect(
+            url,
+            server_settings={
+                "enable_seqscan": "off",
+                "enable_bitmapscan": "off",
+                "enable_sort": "off",
+                "plan_cache_mode": "force_generic_plan",
+            },
+        )
         try:
             await connection.execute("SELECT set_config('crm.tenant', $1, false)", str(tenant))
             return [row[0] for row in await connection.fetch(f"EXPLAIN {text}", *arguments)]

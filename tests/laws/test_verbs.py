@@ -11,7 +11,12 @@ from tests.laws.test_permission import example_body
 from tests.support.asking import RESOURCES, code, each
 
 _numbers = itertools.count(1)
-EDGES = [pytest.param(item, edge, id=f"{item.plural}.{edge.verb}") for item in RESOURCES if item.lifecycle for edge in item.lifecycle.edges]
+EDGES = [
+    pytest.param(item, edge, id=f"{item.plural}.{edge.verb}")
+    for item in RESOURCES
+    if item.lifecycle
+    for edge in item.lifecycle.edges
+]
 ACTIONS = [
     pytest.param(operation, id=operation.operation_id)
     for item in RESOURCES
@@ -62,7 +67,11 @@ def test_every_pair_of_state_and_verb_follows_the_graph(lab, resource, edge, led
             new = [event["type"] for event in events if event["version"] == row["version"] + 1]
             assert sorted(new) == sorted([f"{resource.singular}.updated", f"{resource.singular}.{edge.event}"])
             assert len({event["transaction_id"] for event in events[-2:]}) == 1
-            assert (audits[-1]["action"], audits[-1]["before"], audits[-1]["after"]) == (edge.verb, {column: state}, {column: edge.target})
+            assert (audits[-1]["action"], audits[-1]["before"], audits[-1]["after"]) == (
+                edge.verb,
+                {column: state},
+                {column: edge.target},
+            )
         else:
             with unchanged(lab):
                 for options in ({}, {"params": {"dry_run": "true"}}):
@@ -102,7 +111,11 @@ def _ready(lab, operation):
     if "create" in resource.operations:
         rows = [lab.examples.make(resource, 1)]
     elif lab.examples.creatable(resource):
-        rows = [lab.admin.get(f"/v1/{resource.plural}/{lab.examples.make(lab.examples.creatable(resource), 1)['id']}").json()]
+        rows = [
+            lab.admin.get(
+                f"/v1/{resource.plural}/{lab.examples.make(lab.examples.creatable(resource), 1)['id']}"
+            ).json()
+        ]
     else:
         user = lab.person(f"keyed{next(_numbers)}", "Reader")
         rows = [row for row in lab.admin.all(f"/v1/{resource.plural}", limit=200) if user.id in row.values()]
@@ -110,7 +123,9 @@ def _ready(lab, operation):
     body = example_body(lab, operation.action.body) if operation.action.body else None
     path = f"/v1/{resource.plural}/{row['id']}"
     if operation.action.verb.startswith("un"):
-        back = next(other for other in operations(resource) if other.action and other.action.verb == operation.action.verb[2:])
+        back = next(
+            other for other in operations(resource) if other.action and other.action.verb == operation.action.verb[2:]
+        )
         done = lab.admin.post(f"{path}/{back.action.verb}", json=example_body(lab, back.action.body))
         if body is not None:
             body = {name: done.json()["id"] for name in body}
@@ -143,7 +158,15 @@ def test_an_action_has_its_event_and_one_effect(lab, operation, ledger, unchange
         kept = {name: value for name, value in first.json().items() if name not in action.private}
         assert {name: again.json().get(name) for name in kept} == kept
         if body:
-            other = lab.admin.post(path, json={**body, **{name: value + "x" for name, value in body.items() if name in ("reason", "name")}, "nonsense": 1}, headers=headers)
+            other = lab.admin.post(
+                path,
+                json={
+                    **body,
+                    **{name: value + "x" for name, value in body.items() if name in ("reason", "name")},
+                    "nonsense": 1,
+                },
+                headers=headers,
+            )
             assert other.status_code == 422
 
 

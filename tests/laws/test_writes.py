@@ -35,7 +35,7 @@ def test_versions_travel_as_etags(lab, resource, unchanged):
     first = lab.admin.patch(path, json=patch, headers={"If-Match": '"1"'})
     assert (first.status_code, first.headers["etag"]) == (200, '"2"'), first.text
     assert lab.admin.get(path, headers={"If-None-Match": '"1"'}).status_code == 200
-    other = change(lab, resource, first.json() | {name: "" for name in patch})
+    other = change(lab, resource, first.json() | dict.fromkeys(patch, ""))
     with unchanged(lab):
         for method, body in (("PATCH", other), ("DELETE", None)):
             if method == "DELETE" and "delete" not in resource.operations:
@@ -98,12 +98,17 @@ def test_a_retried_write_has_one_effect_and_the_same_answer(lab, resource, ledge
                 assert again.headers.get("etag") == first.headers.get("etag"), name
                 assert again.headers.get("location") == first.headers.get("location")
             if body is not None:
-                other = lab.admin.request(method, path, json={**body, "id": None} if name == "create" else {}, headers=headers)
+                other = lab.admin.request(
+                    method, path, json={**body, "id": None} if name == "create" else {}, headers=headers
+                )
                 if name == "create":
                     assert code(other)[0] == 422
                 else:
                     assert code(other) == (422, "idempotency_mismatch"), name
-        assert code(lab.admin.request(method, path, json=body, headers={"Idempotency-Key": "ü".encode()})) == (400, "invalid_header")
+        assert code(lab.admin.request(method, path, json=body, headers={"Idempotency-Key": "ü".encode()})) == (
+            400,
+            "invalid_header",
+        )
 
 
 @each("create")
@@ -115,8 +120,12 @@ def test_concurrent_retries_have_one_effect(lab, resource, ledger):
             sent = [pool.submit(lab.admin.request, method, path, json=body, headers=headers) for _ in range(6)]
         answers = [item.result() for item in sent]
         assert {answer.status_code for answer in answers} <= {status, 409}, (name, [answer.text for answer in answers])
-        assert all(code(answer)[1] in ("idempotency_in_flight", "locked") for answer in answers if answer.status_code == 409)
-        assert sum("idempotency-replayed" not in answer.headers for answer in answers if answer.status_code == status) == 1
+        assert all(
+            code(answer)[1] in ("idempotency_in_flight", "locked") for answer in answers if answer.status_code == 409
+        )
+        assert (
+            sum("idempotency-replayed" not in answer.headers for answer in answers if answer.status_code == status) == 1
+        )
         assert len(ledger(lab)[0]) == before + 1, name
 
 
@@ -158,14 +167,22 @@ def test_each_write_leaves_one_audit_row_and_its_events(lab, resource, ledger):
     assert audit["credential_id"] is not None
     assert set(audit["after"]) == set(event["data"]) == set(resource.columns)
     for name, value in body.items():
-        if name not in resource.derive and isinstance(value, (str, bool, int)) and resource.filterable.get(name) not in ("money", "ratio"):
+        if (
+            name not in resource.derive
+            and isinstance(value, (str, bool, int))
+            and resource.filterable.get(name) not in ("money", "ratio")
+        ):
             assert audit["after"][name] == value
     if resource.update:
         patch = change(lab, resource, row)
         changed = lab.admin.patch(path, json=patch, headers={"X-Request-ID": f"request-{id_}"}).json()
         audit, event = (part[-1] for part in ledger(lab, id_))
         assert (audit["action"], audit["version"], audit["request_id"]) == ("update", 2, f"request-{id_}")
-        differing = {name for name in resource.columns if row[name] != changed[name]} - {"version", "updated_at", "updated_by"}
+        differing = {name for name in resource.columns if row[name] != changed[name]} - {
+            "version",
+            "updated_at",
+            "updated_by",
+        }
         assert set(audit["before"]) == set(audit["after"]) == differing
         assert (event["type"], event["version"]) == (f"{resource.singular}.updated", 2)
         assert set(event["previous"]) == differing
@@ -179,13 +196,21 @@ def test_each_write_leaves_one_audit_row_and_its_events(lab, resource, ledger):
         version = lab.admin.get(path).json()["version"]
         assert lab.admin.delete(path).status_code == 204
         audit, event = (part[-1] for part in ledger(lab, id_))
-        assert (audit["action"], audit["version"], event["type"]) == ("delete", version + 1, f"{resource.singular}.deleted")
+        assert (audit["action"], audit["version"], event["type"]) == (
+            "delete",
+            version + 1,
+            f"{resource.singular}.deleted",
+        )
         assert (set(audit["before"]), audit["after"]) == (set(resource.columns), {})
         assert event["previous"] == audit["before"]
     if "restore" in resource.operations:
         assert lab.admin.post(f"{path}/restore").status_code == 200
         audit, event = (part[-1] for part in ledger(lab, id_))
-        assert (audit["action"], audit["version"], event["type"]) == ("restore", version + 2, f"{resource.singular}.restored")
+        assert (audit["action"], audit["version"], event["type"]) == (
+            "restore",
+            version + 2,
+            f"{resource.singular}.restored",
+        )
         assert (audit["before"], set(audit["after"])) == ({}, set(resource.columns))
     audits, events = ledger(lab, id_)
     assert [entry["version"] for entry in audits] == list(range(1, len(audits) + 1))
@@ -226,7 +251,13 @@ def test_a_deleted_row_is_gone_everywhere(lab, resource, unchanged):
         assert code(lab.admin.post(f"{path}/restore")) == (404, "not_found")
 
 
-@each("create", "delete", where=lambda item: any(index.unique for index in item.table.indexes) and unique_columns(item) & set(item.create.model_fields))
+@each(
+    "create",
+    "delete",
+    where=lambda item: (
+        any(index.unique for index in item.table.indexes) and unique_columns(item) & set(item.create.model_fields)
+    ),
+)
 def test_a_deletion_frees_unique_values_and_a_taken_one_blocks_the_restore(lab, resource, unchanged):
     body = lab.examples.body(resource, 1)
     row = lab.admin.make(resource.plural, **body)
@@ -253,7 +284,7 @@ def test_resources_that_insist_on_a_precondition_say_so(lab, resource, unchanged
         assert code(lab.admin.delete(path)) == (428, "precondition_required")
 
 
-@each(where=lambda item: not ALL <= item.operations)
+@each(where=lambda item: not item.operations >= ALL)
 def test_an_operation_that_is_not_declared_is_no_route(lab, resource):
     row = lab.admin.get(f"/v1/{resource.plural}", params={"limit": 1}).json()["data"]
     id_ = row[0]["id"] if row else "01990000-0000-7000-8000-000000000000"

@@ -133,7 +133,14 @@ class Examples:
         return self._known[maker.plural]
 
     def body(
-        self, resource: Resource, n: int = 1, *, bare: bool = False, without: tuple[str, ...] = (), fresh: bool = False, given: tuple[str, ...] = ()
+        self,
+        resource: Resource,
+        n: int = 1,
+        *,
+        bare: bool = False,
+        without: tuple[str, ...] = (),
+        fresh: bool = False,
+        given: tuple[str, ...] = (),
     ) -> dict[str, Any]:
         """A create body; `bare` has only what is required, `fresh` refers to records of its own in every unique key."""
         whole = schema_of(resource)

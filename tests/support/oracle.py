@@ -51,16 +51,24 @@ class Oracle:
             return True
         levels = {"read": ("read", "write"), "update": ("write",)}.get(action, ())
         grantees = {person, *self.teams.get(person, set())}
-        if any(object_ == str(row["id"]) and who in grantees and level in levels for object_, who, level in self.shares):
+        if any(
+            object_ == str(row["id"]) and who in grantees and level in levels for object_, who, level in self.shares
+        ):
             return True
         for rule in resource.rows:
             plural = rule.name.removeprefix("through:")
             column = next((name for name in resource.references if self._target(resource, name) == plural), None)
             if column and row[column]:
-                parents = self.visible(person, grants, CATALOG.resources[plural], "read" if action == "read" else "update")
+                parents = self.visible(
+                    person, grants, CATALOG.resources[plural], "read" if action == "read" else "update"
+                )
                 if str(row[column]) in parents:
                     return True
-            if column is None and plural in CATALOG.resources and self._linked(person, grants, resource, row, plural, action):
+            if (
+                column is None
+                and plural in CATALOG.resources
+                and self._linked(person, grants, resource, row, plural, action)
+            ):
                 return True
         return False
 

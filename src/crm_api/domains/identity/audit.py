@@ -37,7 +37,6 @@ def _mask(access: Access, item: dict[str, Any]) -> None:
             item[side] = orjson.dumps({k: v for k, v in orjson.loads(item[side]).items() if k not in hidden})
 
 
-
 AUDIT_LOG = Resource(
     singular="audit_entry",
     plural="audit_log",
