@@ -26,13 +26,17 @@ def new_id() -> UUID:
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """A verified credential. It says who asks, never what they may do."""
+    """A verified credential. It says who asks, never what they may do.
+
+    `bounded`: it ends, or holds only from some networks.
+    """
 
     tenant_id: UUID
     id: UUID | None
     kind: str
     credential_id: UUID | None = None
     scopes: frozenset[str] | None = None
+    bounded: bool = False
 
 
 class Authenticator(Protocol):

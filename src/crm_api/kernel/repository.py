@@ -1,6 +1,6 @@
 """The only reader and writer of rows: visible, load, create, update, delete, restore."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 from uuid import UUID
 
@@ -97,12 +97,22 @@ def _load_statement(ctx: Context, resource: Resource, action: str, *, deleted: b
 
 
 async def create(
-    ctx: Context, resource: Resource, values: Mapping[str, Any], events: tuple[str, ...] = ("created",)
+    ctx: Context,
+    resource: Resource,
+    values: Mapping[str, Any],
+    events: tuple[str, ...] = ("created",),
+    given: Collection[str] | None = None,
 ) -> dict[str, Any] | None:
-    """Writes a row with its ledger in one statement; None when the request's idempotency key was used before."""
-    ctx.kernel.policy.writable(
-        ctx.access, resource, {name: 1 for name, value in values.items() if value not in (None, [], {})}
-    )
+    """Writes a row with its ledger in one statement; None when the request's idempotency key was used before.
+
+    Args:
+        ctx: the request.
+        resource: what is created.
+        values: every field of the create schema.
+        events: past tenses to emit, the generic one first.
+        given: the fields that the client sent, which field rules apply to; None for all of `values`.
+    """
+    ctx.kernel.policy.writable(ctx.access, resource, values if given is None else dict.fromkeys(given))
     row = writing.new_row(ctx, resource, values)
     for check in resource.touched(values):
         await check.run(ctx, resource, row, None)
@@ -216,10 +226,16 @@ async def update(
             parameters_["if_match"] = if_match
         return plan, await ctx.fetch(plan.statement, parameters_)
 
-    plan, rows = await settled(ctx, run)
-    if plan.present(rows[0]):
-        return dict(plan.item(rows[0]))
-    return await _explain_update(ctx, resource, id_, values, if_match, actions)
+    seen = None
+    for _ in range(_TRIES):
+        plan, rows = await settled(ctx, run)
+        if plan.present(rows[0]):
+            return dict(plan.item(rows[0]))
+        item = await _explain_update(ctx, resource, id_, values, if_match, actions)
+        if item["version"] == seen:
+            return item  # tried again at a version that was seen before and after: nothing differs
+        seen = item["version"]
+    raise unavailable("Other requests keep changing the record; try again.")
 
 
 async def _explain_update(

@@ -201,11 +201,15 @@ def _create(resource: Resource) -> Endpoint:
         ctx.dry_run = boolean(query(request, ("dry_run",)), "dry_run")
         raw = await read_body(request)
         assert resource.create is not None  # noqa: S101 - the operation exists only with a create schema
-        values = parse(raw, resource.create, resource.read_only).model_dump()
+        body = parse(raw, resource.create, resource.read_only)
+        values = body.model_dump()
         if key := idempotency_key(request):
             ctx.idempotency = identify(ctx, key, "POST", request.scope["path"], raw)
         outcome = await write(
-            ctx, lambda inner: repository.create(inner, resource, values), 201, single=not resource.touched(values)
+            ctx,
+            lambda inner: repository.create(inner, resource, values, given=body.model_fields_set),
+            201,
+            single=not resource.touched(values),
         )
         return reply(request, resource, outcome)
 

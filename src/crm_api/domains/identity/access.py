@@ -181,14 +181,15 @@ class Identity:
             raise _refused()
         row = rows[0]
         scopes = orjson.loads(row["scopes"]) if row["scopes"] else None
+        networks = tuple(ipaddress.ip_network(text) for text in orjson.loads(row["allowed_networks"]))
         principal = Principal(
             tenant_id,
             UUID(str(row["principal_id"])),
             "user" if row["kind"] == "user" else "service",
             key_id,
             None if scopes is None else frozenset(scopes),
+            bounded=bool(networks) or row["expires_at"] is not None,
         )
-        networks = tuple(ipaddress.ip_network(text) for text in orjson.loads(row["allowed_networks"]))
         if len(self._credentials) >= MOST_REMEMBERED:
             self._credentials.clear()
         known = _Remembered(principal, networks, row["expires_at"], time.monotonic() + CREDENTIAL_SECONDS)

@@ -86,6 +86,8 @@ async def issue_key(ctx: Context, resource: Resource, row: Any, body: IssueKey) 
             raise invalid(f"/scopes/{i}", "unknown_scope", f"A scope is of one of {', '.join(sorted(known))}.")
     if body.expires_at is not None and body.expires_at <= ctx.now:
         raise invalid("/expires_at", "in_the_past", "The end must be in the future.")
+    if ctx.principal.bounded:
+        raise forbidden("credential without end and networks")
     if ctx.principal.scopes is not None:
         domains = {scope.removesuffix(":admin") for scope in ctx.principal.scopes if scope.endswith(":admin")}
         beyond = [

@@ -1,0 +1,27 @@
+"""Limits of a credential and of a role that must not be shed by a detour."""
+
+from datetime import UTC, datetime, timedelta
+
+from tests.support.org import Person
+
+
+def test_a_bounded_key_issues_no_further_key(org):
+    soon = (datetime.now(UTC) + timedelta(hours=1)).isoformat()
+    for bound in ({"expires_at": soon}, {"allowed_networks": ["127.0.0.0/8"]}):
+        user = org.admin.make("users", name="Bound", email=f"bound{len(bound)}{next(iter(bound))}@example.com")
+        org.admin.make("role_assignments", principal_id=user["id"], role_id=org.roles["Administrator"])
+        issued = org.admin.post(f"/v1/users/{user['id']}/issue_key", json={"name": "first", **bound})
+        assert issued.status_code == 201, issued.text
+        bounded = Person(org.server, user["id"], issued.json()["key"])
+        answer = bounded.post(f"/v1/users/{user['id']}/issue_key", json={"name": "second"})
+        assert answer.status_code == 403, answer.text
+        assert len(org.admin.all("/v1/api_keys", principal_id=user["id"])) == 1
+
+
+def test_a_read_only_field_with_a_default_does_not_stop_creation(org):
+    rule = {"resource": "contacts", "field": "do_not_contact", "rule": "read_only"}
+    role = org.role("Careful", ("contacts:*", "own"), field_rules=[rule])
+    person = org.person("careful", role)
+    assert person.make("contacts", last_name="Default")["do_not_contact"] is False
+    refused = person.post("/v1/contacts", json={"last_name": "Set", "do_not_contact": True})
+    assert (refused.status_code, refused.json()["code"]) == (403, "field_read_only")
