@@ -1,4 +1,5 @@
 """The live database's catalogue: row security, roles, definer functions, grants. Isolation without the application."""
+# ruff: noqa: E501 - statements are read better in one line
 
 import asyncio
 

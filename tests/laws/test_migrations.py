@@ -1,4 +1,5 @@
 """Up, down to nothing, up again; and the models say what the migrations made."""
+# ruff: noqa: E501 - statements are read better in one line
 
 import asyncio
 

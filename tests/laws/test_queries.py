@@ -27,7 +27,7 @@ def typed(kind: str, value: Any) -> Any:
     return None if value is None else PARSERS.get(kind, lambda same: same)(value)
 
 
-def holds(resource, name: str, op: str, row: dict[str, Any], wanted: Any) -> bool:
+def holds(resource, name: str, op: str, row: dict[str, Any], wanted: Any) -> bool:  # noqa: PLR0911 - a case a line
     """One comparison, as the contract words it."""
     kind = resource.filterable[name]
     if kind == "values":
@@ -163,7 +163,7 @@ def test_trees_of_and_and_or_give_what_python_gives(world, rows, resource):
         assert ids(found) == ids(row for row in every if match(row)), tree
 
 
-@each("search", where=lambda item: CATALOG.to_one(item))
+@each("search", where=CATALOG.to_one)
 def test_a_filter_through_one_reference_gives_what_python_gives(world, rows, resource):
     for hop, (column, target) in CATALOG.to_one(resource).items():
         related = {row["id"]: row for row in rows(target)}
@@ -245,7 +245,7 @@ def test_sorts_by_several_keys_page_completely_and_in_order(world, rows, resourc
 
 @each("list", "create")
 def test_pages_stay_complete_while_rows_are_inserted(lab, resource):
-    names = [name for name in resource.sortable]
+    names = list(resource.sortable)
     for name, direction in itertools.product(names, ("", "-")):
         if resource.plural == "access_defaults" and name != "id":
             continue
@@ -318,7 +318,7 @@ def test_figures_are_what_python_gives(world, rows, resource):
                     check_figures(world, resource, group, [{"op": "max", "field": name}], {key: expected[key]}, tree)
 
 
-def check_figures(world, resource, group, measures, expected, tree=None):
+def check_figures(world, resource, group, measures, expected, tree=None):  # noqa: PLR0917 - fixtures and cases
     body = {"group_by": [group] if group else [], "measures": measures, **({"filter": tree} if tree else {})}
     answer = world.admin.post(f"/v1/{resource.plural}/aggregate", json=body)
     assert answer.status_code == 200, (body, answer.text)

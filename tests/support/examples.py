@@ -45,7 +45,7 @@ def _free_resource(person: Any, n: int) -> str:
 
 MEANT: dict[tuple[str, str], Any] = {
     ("access_defaults", "resource"): _free_resource,
-    ("roles", "field_rules"): lambda _, n: [{"resource": "accounts", "field": "legal_name", "rule": "hidden"}],
+    ("roles", "field_rules"): lambda *_: [{"resource": "accounts", "field": "legal_name", "rule": "hidden"}],
 }
 """Values whose meaning no schema tells: names of resources and fields."""
 
@@ -72,7 +72,7 @@ def nullable_inputs(resource: Resource) -> list[str]:
     return [name for name, info in resource.create.model_fields.items() if wire.nullable(info.annotation)]
 
 
-def sample(part: dict[str, Any], defs: dict[str, Any], name: str, n: int, *, unique: bool = False) -> Any:
+def sample(part: dict[str, Any], defs: dict[str, Any], name: str, n: int, *, unique: bool = False) -> Any:  # noqa: C901, PLR0911 - one law, asked whole
     """A value that the schema admits; it varies with n."""
     if "$ref" in part:
         part = defs[part["$ref"].rsplit("/", 1)[1]]
