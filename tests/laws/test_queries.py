@@ -27,7 +27,7 @@ def typed(kind: str, value: Any) -> Any:
     return None if value is None else PARSERS.get(kind, lambda same: same)(value)
 
 
-def holds(resource, name: str, op: str, row: dict[str, Any], wanted: Any) -> bool:  # noqa: PLR0911 - a case a line
+def holds(resource, name: str, op: str, row: dict[str, Any], wanted: Any) -> bool:
     """One comparison, as the contract words it."""
     kind = resource.filterable[name]
     if kind == "values":
@@ -318,7 +318,7 @@ def test_figures_are_what_python_gives(world, rows, resource):
                     check_figures(world, resource, group, [{"op": "max", "field": name}], {key: expected[key]}, tree)
 
 
-def check_figures(world, resource, group, measures, expected, tree=None):  # noqa: PLR0917 - fixtures and cases
+def check_figures(world, resource, group, measures, expected, tree=None):
     body = {"group_by": [group] if group else [], "measures": measures, **({"filter": tree} if tree else {})}
     answer = world.admin.post(f"/v1/{resource.plural}/aggregate", json=body)
     assert answer.status_code == 200, (body, answer.text)

@@ -105,7 +105,7 @@ def test_a_statement_is_prepared_once_per_connection(world, monkeypatch):
 def test_links_do_not_grow_without_bound():
     from crm_api.kernel import database
 
-    assert 0 < database._MOST_PREPARED <= 1000  # noqa: SLF001 - what the law is about
+    assert 0 < database._MOST_PREPARED <= 1000
     assert Link.__slots__
 
 
@@ -119,7 +119,7 @@ SORTS = [
 
 
 @pytest.mark.parametrize(("resource", "sort"), SORTS)
-def test_a_cursor_is_an_index_condition_under_the_servers_role(world, rows, database, resource, sort, statements):  # noqa: PLR0917 - fixtures and cases
+def test_a_cursor_is_an_index_condition_under_the_servers_role(world, rows, database, resource, sort, statements):
     column = resource.sortable[sort.lstrip("-")]
     some = [row for row in rows(resource) if row[sort.lstrip("-")] is not None]
     assert len(some) > 1

@@ -11,7 +11,7 @@ from crm_api.kernel.database import _SET_TENANT
 from tests.support.org import Org
 
 
-async def call(edge, method: str, path: str, key: str, body=None, query: str = "") -> tuple[int, bytes]:  # noqa: PLR0917 - fixtures and cases
+async def call(edge, method: str, path: str, key: str, body=None, query: str = "") -> tuple[int, bytes]:
     """One request in process, so that it can be cancelled at any await."""
     sent = {"status": 0, "body": b""}
     content = b"" if body is None else orjson.dumps(body)
@@ -107,8 +107,8 @@ def run_storm(server, orgs, number: int, **options) -> dict[str, int]:
         try:
             figures = await storm(edge, orgs, number, 7)
             assert database.in_use == 0
-            assert database._open <= 3  # noqa: SLF001 - what the law is about
-            for link in database._idle:  # what the process remembers is what the connection has  # noqa: SLF001 - what the law is about
+            assert database._open <= 3
+            for link in database._idle:  # what the process remembers is what the connection has
                 if link.tenant is not None:
                     assert await link.connection.fetchval("SELECT current_setting('crm.tenant', true)") == str(
                         link.tenant

@@ -40,7 +40,7 @@ class Oracle:
             return set()
         return {str(row["id"]) for row in live if self._open(person, grants, resource, row, reach, action)}
 
-    def _open(self, person, grants, resource, row, reach, action) -> bool:  # noqa: PLR0911, PLR0917 - fixtures and cases
+    def _open(self, person, grants, resource, row, reach, action) -> bool:
         owner = str(row[resource.owner.key]) if resource.owner is not None else None
         team = str(row["team_id"]) if resource.owned and row["team_id"] else None
         if reach == "all" or (reach == "own" and owner == person):
@@ -72,7 +72,7 @@ class Oracle:
                 return True
         return False
 
-    def _linked(self, person, grants, resource, row, plural, action) -> bool:  # noqa: PLR0917 - fixtures and cases
+    def _linked(self, person, grants, resource, row, plural, action) -> bool:
         """Through a live link to a record that is open: what the rule `through:{links}` says."""
         links = CATALOG.resources[plural]
         mine = next(name for name in links.references if self.target(links, name) == resource.plural)
