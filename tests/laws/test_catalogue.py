@@ -1,4 +1,5 @@
 """The live database's catalogue: row security, roles, definer functions, grants. Isolation without the application."""
+# ruff: noqa: E501 - statements are read better in one line
 
 import asyncio
 
@@ -89,7 +90,7 @@ def test_the_servers_role_has_no_more_rights_than_it_needs(sql):
             )
         )
         assert row["select"]
-        assert not (row["truncate"] or row["trigger"] or row["references"]), table
+        assert {right for right in ("truncate", "trigger", "references") if row[right]} == set(), table
         assert row["delete"] == (table in ("field_values", "shares")), table
         if table in APPEND_ONLY or table.startswith("idempotency"):
             assert row["insert"]

@@ -163,7 +163,7 @@ def test_trees_of_and_and_or_give_what_python_gives(world, rows, resource):
         assert ids(found) == ids(row for row in every if match(row)), tree
 
 
-@each("search", where=lambda item: CATALOG.to_one(item))
+@each("search", where=CATALOG.to_one)
 def test_a_filter_through_one_reference_gives_what_python_gives(world, rows, resource):
     for hop, (column, target) in CATALOG.to_one(resource).items():
         related = {row["id"]: row for row in rows(target)}
@@ -245,7 +245,7 @@ def test_sorts_by_several_keys_page_completely_and_in_order(world, rows, resourc
 
 @each("list", "create")
 def test_pages_stay_complete_while_rows_are_inserted(lab, resource):
-    names = [name for name in resource.sortable]
+    names = list(resource.sortable)
     for name, direction in itertools.product(names, ("", "-")):
         if resource.plural == "access_defaults" and name != "id":
             continue

@@ -152,15 +152,13 @@ def test_what_the_parent_gives(firm, oracle, resource, reach):
     grants = {f"{resource.plural}:read": "territory"} | {f"{plural}:read": reach for plural in parents}
     person = assume(firm, "manager", grants)
     visible = check_everywhere(person, oracle(), resource, grants)
-    direct = [
-        plural for plural in parents if plural in {Oracle._target(resource, name) for name in resource.references}
-    ]
+    direct = [plural for plural in parents if plural in {Oracle.target(resource, name) for name in resource.references}]
     if direct and reach != "team":
         assert visible
 
 
 @pytest.mark.parametrize("reach", ["own", "all"])
-@each("list", where=lambda item: CATALOG.to_one(item))
+@each("list", where=CATALOG.to_one)
 def test_an_expanded_or_filtered_reference_is_under_its_own_rules(firm, oracle, resource, reach):
     for name, (column, target) in CATALOG.to_one(resource).items():
         grants = {f"{resource.plural}:read": "all", f"{target.plural}:read": reach}

@@ -3,6 +3,7 @@
 import itertools
 
 import asyncpg
+import orjson
 import pytest
 
 from crm_api.catalog import CATALOG
@@ -68,7 +69,7 @@ def test_a_plain_write_is_one_statement(lab, resource, statements):
         statements.clear()
         answer = lab.admin.post(f"/v1/{resource.plural}", json=body, headers=headers)
         assert answer.status_code == 201, answer.text
-        if plain(resource, resource.create.model_validate(body).model_dump()):
+        if plain(resource, resource.create.model_validate_json(orjson.dumps(body)).model_dump()):
             assert len(statements) == 1, [text for text, _ in statements]
         row = answer.json()
     if resource.update:

@@ -45,7 +45,7 @@ def _free_resource(person: Any, n: int) -> str:
 
 MEANT: dict[tuple[str, str], Any] = {
     ("access_defaults", "resource"): _free_resource,
-    ("roles", "field_rules"): lambda _, n: [{"resource": "accounts", "field": "legal_name", "rule": "hidden"}],
+    ("roles", "field_rules"): lambda *_: [{"resource": "accounts", "field": "legal_name", "rule": "hidden"}],
 }
 """Values whose meaning no schema tells: names of resources and fields."""
 

@@ -57,7 +57,7 @@ class Oracle:
             return True
         for rule in resource.rows:
             plural = rule.name.removeprefix("through:")
-            column = next((name for name in resource.references if self._target(resource, name) == plural), None)
+            column = next((name for name in resource.references if self.target(resource, name) == plural), None)
             if column and row[column]:
                 parents = self.visible(
                     person, grants, CATALOG.resources[plural], "read" if action == "read" else "update"
@@ -75,7 +75,7 @@ class Oracle:
     def _linked(self, person, grants, resource, row, plural, action) -> bool:
         """Through a live link to a record that is open: what the rule `through:{links}` says."""
         links = CATALOG.resources[plural]
-        mine = next(name for name in links.references if self._target(links, name) == resource.plural)
+        mine = next(name for name in links.references if self.target(links, name) == resource.plural)
         for column in links.references:
             other = CATALOG.target(links, column)
             if column == mine or other is None or action == "create":
@@ -88,6 +88,6 @@ class Oracle:
         return False
 
     @staticmethod
-    def _target(resource: Resource, column: str) -> str | None:
+    def target(resource: Resource, column: str) -> str | None:
         target = CATALOG.target(resource, column)
         return target.plural if target else None

@@ -5,7 +5,7 @@ import threading
 import time
 from collections.abc import Coroutine
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 import uvicorn
 
@@ -45,7 +45,7 @@ class LiveServer:
 
         asyncio.run(main())
 
-    def __enter__(self) -> "LiveServer":
+    def __enter__(self) -> Self:
         self._thread.start()
         deadline = time.monotonic() + 15
         while not self._server.started:

@@ -147,7 +147,10 @@ _SPECIAL = str.maketrans({"ß": "ss", "æ": "ae", "œ": "oe", "ø": "o", "ł": "
 
 def fold(text: str) -> str:
     """Lower case without accents and with single spaces: how text is compared in search and sorted by name."""
-    folded = unicodedata.normalize("NFKD", text.casefold()).translate(_SPECIAL)
+    folded = text
+    for _ in range(2):  # compatibility forms hold capitals, and capitals hold compatibility forms (Unicode D147)
+        folded = unicodedata.normalize("NFKD", folded).casefold()
+    folded = unicodedata.normalize("NFKD", folded).translate(_SPECIAL)
     return " ".join("".join(mark for mark in folded if not unicodedata.combining(mark)).split())
 
 

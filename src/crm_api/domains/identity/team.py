@@ -89,6 +89,7 @@ TEAMS = Resource(
     filters=(Team.name,),
     sorts=(Team.name, Team.created_at),
     default_access="read",
+    access_fields=frozenset({"deleted_at"}),
 )
 TEAM_MEMBERS = Resource(
     singular="team_member",
