@@ -50,6 +50,7 @@ def _options() -> argparse.Namespace:
 
 def _run(options: argparse.Namespace, folder: Path, stack: ExitStack) -> int:
     base = round(ACCOUNTS * options.scale)
+    facts = machine()
     stage = prepare(folder)
     began = time.monotonic()
     asyncio.run(load.load(stage, 1, base, base))
@@ -71,7 +72,7 @@ def _run(options: argparse.Namespace, folder: Path, stack: ExitStack) -> int:
         return found
 
     results = over(OPERATIONS, running)
-    facts = {**machine(), "postgresql": asyncio.run(_version(stage)), "client": client.WRK or "bundled client"}
+    facts |= {"postgresql": asyncio.run(_version(stage)), "client": "wrk" if client.WRK else "bundled client"}
     sections = [
         ("Machine", [f"- {name}: {value}" for name, value in facts.items()]),
         (

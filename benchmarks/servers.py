@@ -16,9 +16,10 @@ from benchmarks.operations import Operation, Pick
 from benchmarks.stage import Stage
 
 ROOT = Path(__file__).resolve().parents[1]
+UVICORN = ["--loop", "uvloop", "--http", "httptools", "--no-access-log", "--log-level", "warning"]
 TARGETS = {
-    "ours": (["--factory", "crm_api.app:create_app"], "/readyz"),
-    "naive": (["benchmarks.naive:app"], "/healthz"),
+    "ours": (["crm_api", "serve", "--workers", "2"], "/readyz"),
+    "naive": (["uvicorn", "benchmarks.naive:app", "--workers", "2", *UVICORN], "/healthz"),
 }
 
 
@@ -56,10 +57,9 @@ def start(name: str, stage: Stage) -> Server:
         "NAIVE_DATABASE_URL": stage.admin_url,
         "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "src")]),
     }
-    options = ["--workers", "2", "--loop", "uvloop", "--http", "httptools", "--no-access-log", "--log-level", "warning"]
     with (stage.folder / f"{name}.log").open("wb") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "uvicorn", *target, "--port", str(port), *options],
+            [sys.executable, "-W", "ignore", "-m", *target, "--port", str(port)],
             stdout=log,
             stderr=subprocess.STDOUT,
             env=environment,

@@ -1,5 +1,6 @@
 """CPU time and memory of whole process trees, and what the machine is."""
 
+import os
 import platform
 from pathlib import Path
 
@@ -38,4 +39,5 @@ def machine() -> dict[str, str]:
         "memory": f"{psutil.virtual_memory().total / 1e9:.0f} GB",
         "system": f"{platform.system()} {platform.release()}",
         "python": platform.python_version(),
+        "load of others before the run": f"{os.getloadavg()[0]:.1f}",
     }
