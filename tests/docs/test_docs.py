@@ -108,7 +108,7 @@ def test_every_limit_is_documented_as_it_is():
     from crm_api.kernel import collections, edge, filters, headers, paging, query, tree
 
     assert {what: int(cells[0]) for what, cells in _table(DOCS / "operations.md", "what").items()} == {
-        "bytes of path and query": edge._MAX_TARGET,  # noqa: SLF001 - to compare
+        "bytes of path and query": edge._MAX_TARGET,
         "bytes of a body": Settings.model_fields["max_body"].default,
         "levels of JSON": headers.MAX_DEPTH,
         "rows of a page": collections.MAX_LIMIT,
