@@ -13,7 +13,7 @@ from crm_api.kernel.record import Record
 assert CATALOG.resources  # all models are imported by the catalog
 
 
-def ours(obj, name, kind, reflected, compare_to):
+def ours(obj, name, kind, reflected, compare_to):  # noqa: ARG001 - Alembic names them
     """Trigram indexes belong to `searchable`, which Alembic does not know."""
     return not (kind == "index" and reflected and (name or "").endswith("_search_text"))
 
