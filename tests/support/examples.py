@@ -105,7 +105,7 @@ def sample(part: dict[str, Any], defs: dict[str, Any], name: str, n: int, *, uni
         return f"{name.replace('_', '')}.{next(_serial)}.{n}@example.com".lower()
     if part.get("examples"):
         return part["examples"][0]
-    text = f"{TEXTS[n % len(TEXTS)]} {name} {n // 2}" + (f" {next(_serial)}" if unique else "")
+    text = f"{TEXTS[n % len(TEXTS)]} {name} {n % 2}" + (f" {next(_serial)}" if unique else "")
     return text[-part["maxLength"] :].strip() if part.get("maxLength", 500) < len(text) else text
 
 
