@@ -224,7 +224,7 @@ async def run(
         listing.values["needles"] = listing.needles
     plan, rows = await settled(ctx, lambda: _fetch(ctx, resource, listing))
     if listing.needles and listing.indexed and rows[0]["hits"] > BROAD:
-        if not listing.narrow:
+        if not await _few(ctx, resource, listing):
             raise Problem(QUERY_TOO_BROAD, f"The text matches more than {BROAD} records; add a word.")
         listing.indexed = False
         plan, rows = await settled(ctx, lambda: _fetch(ctx, resource, listing))
@@ -245,7 +245,8 @@ def _page(
 
 
 async def _fetch(ctx: Context, resource: Resource, listing: Listing) -> tuple[Plan, list[Row]]:
-    listing.narrow = not _selective(resource, listing.filter) and await _narrow(ctx, resource)
+    by_text = bool(listing.needles) and listing.indexed  # the hits are few: no need to find all open rows first
+    listing.narrow = not by_text and await _few(ctx, resource, listing)
     key = ("list", resource.plural, ctx.access.shape, listing.shape)
     plan = ctx.kernel.statement(key, lambda: compile_list(ctx.kernel, ctx.access, resource, listing))
     return plan, await ctx.read(plan.statement, {**ctx.access.values, **listing.values})
@@ -262,6 +263,10 @@ def _selective(resource: Resource, node: Group) -> bool:
         )
         and node.op == "and"
     )
+
+
+async def _few(ctx: Context, resource: Resource, listing: Listing) -> bool:
+    return not _selective(resource, listing.filter) and await _narrow(ctx, resource)
 
 
 async def _narrow(ctx: Context, resource: Resource) -> bool:
