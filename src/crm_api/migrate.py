@@ -1,6 +1,7 @@
 """Runs Alembic from our own command, in a thread: its environment opens an event loop of its own."""
 
 import re
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -39,7 +40,7 @@ def config(url: str) -> "Config":
     """Alembic's configuration for a database."""
     from alembic.config import Config
 
-    found = Config(folder() / "alembic.ini")
+    found = Config(folder() / "alembic.ini", stdout=sys.stdout)  # its default is bound when it is imported
     found.attributes["url"] = url
     return found
 

@@ -11,3 +11,10 @@ def test_create_read_change_delete(org):
     assert org.outsider.get(f"/v1/accounts/{account['id']}").status_code == 404
     assert org.rep.delete(f"/v1/accounts/{account['id']}").status_code == 204
     assert org.rep.get(f"/v1/accounts/{account['id']}").status_code == 404
+
+
+def test_a_verb_answers_without_a_body_when_none_is_wanted(org):
+    account = org.rep.make("accounts", name="Minimal")
+    answer = org.rep.post(f"/v1/accounts/{account['id']}/activate", headers={"Prefer": "return=minimal"})
+    assert (answer.status_code, answer.content, answer.headers["etag"]) == (204, b"", '"2"')
+    assert answer.headers["preference-applied"] == "return=minimal"

@@ -25,3 +25,17 @@ def test_a_read_only_field_with_a_default_does_not_stop_creation(org):
     assert person.make("contacts", last_name="Default")["do_not_contact"] is False
     refused = person.post("/v1/contacts", json={"last_name": "Set", "do_not_contact": True})
     assert (refused.status_code, refused.json()["code"]) == (403, "field_read_only")
+
+
+def test_what_is_derived_from_a_hidden_field_is_hidden_with_it(org):
+    address = {"city": "Würzburg", "country": "DE", "region": "Bayern", "postal_code": "97070"}
+    made = org.admin.make("accounts", name="Derived", website="https://derived.example", addresses=[address])
+    rules = [{"resource": "accounts", "field": name, "rule": "hidden"} for name in ("website", "addresses")]
+    person = org.person("blinkered", org.role("Blinkered", ("accounts:read", "all"), field_rules=rules))
+    seen = person.get(f"/v1/accounts/{made['id']}").json()
+    hidden = {"addresses", "city", "country", "domain", "postal_code", "region", "website"}
+    assert set(seen["redacted"]) == hidden
+    assert all(seen[name] is None for name in hidden)
+    for params in ({"city": "Würzburg"}, {"domain": "derived.example"}):
+        assert person.get("/v1/accounts", params=params).status_code == 403
+    assert person.get("/v1/accounts", params={"q": "derived.example"}).json()["data"] == []

@@ -8,14 +8,14 @@ from starlette.responses import Response
 
 from crm_api.kernel import collections, repository
 from crm_api.kernel.context import Context
-from crm_api.kernel.headers import boolean, idempotency_key, if_match, parse, query, read_body
+from crm_api.kernel.headers import boolean, idempotency_key, if_match, minimal, parse, query, read_body
 from crm_api.kernel.idempotency import identify
 from crm_api.kernel.lifecycle import Edge
 from crm_api.kernel.problems import TRANSITION_REFUSED, Problem
 from crm_api.kernel.projection import dumps
 from crm_api.kernel.resource import Action, Resource
 from crm_api.kernel.schema import Wire
-from crm_api.kernel.unit_of_work import open_context, write
+from crm_api.kernel.unit_of_work import Outcome, open_context, write
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 
@@ -54,7 +54,8 @@ def action_endpoint(resource: Resource, action: Action) -> Endpoint:
             events = ("updated", action.event) if action.event else ("updated",)
             return await repository.update(inner, resource, id_, result, action=permission, events=events, by_verb=True)
 
-        return _answer(await write(ctx, work, action.status, single=False))
+        outcome = await write(ctx, work, action.status, single=False)
+        return _answer(outcome, bodiless=action.reply is None and minimal(request))
 
     return endpoint
 
@@ -117,11 +118,13 @@ async def transitions(ctx: Context, resource: Resource, id_: str, row: Any) -> l
     return found
 
 
-def _answer(outcome: Any) -> Response:
+def _answer(outcome: Outcome, *, bodiless: bool) -> Response:
     headers = {"ETag": f'"{outcome.item["version"]}"'} if "version" in outcome.item else {}
     if outcome.replayed:
         headers["Idempotency-Replayed"] = "true"
-    if outcome.status == 204:
+    if bodiless:
+        headers["Preference-Applied"] = "return=minimal"
+    if bodiless or outcome.status == 204:
         return Response(status_code=204, headers=headers)
     return Response(dumps(outcome.item), outcome.status, headers, "application/json")
 

@@ -159,6 +159,10 @@ class Resource:
             name for name, info in self.output.model_fields.items() if nullable(info.annotation) and name not in kept
         )
 
+    def with_derived(self, fields: frozenset[str]) -> frozenset[str]:
+        """Fields and the columns that tell their values: hiding a website hides the domain taken from it."""
+        return fields.union(*(self.derive[name](None) for name in fields & self.derive.keys()))
+
     @cached_property
     def owned(self) -> bool:
         """Whether rows carry owner, team and territory, so that reach and shares apply in full."""

@@ -141,7 +141,7 @@ def _parameters(catalog: Catalog, operation: Operation) -> list[dict[str, Any]]:
     if _matches(operation):
         strict = resource.require_match and kind in ("update", "delete")
         found.append(parameter("IfMatchRequired" if strict else "IfMatch"))
-    if kind in ("create", "update", "restore"):
+    if kind in ("create", "update", "restore", "edge") or (operation.action and operation.action.reply is None):
         found.append(parameter("Prefer"))
     return found
 
@@ -212,12 +212,14 @@ def _success(operation: Operation) -> dict[str, Any]:
         "update": {"200": record, "204": no_body},
         "restore": {"200": record, "204": no_body},
         "delete": {"204": reply("Deleted.", None, *replayed)},
-        "edge": {"200": record},
+        "edge": {"200": record, "204": no_body},
         "transitions": {"200": reply("The actions.", "TransitionList")},
     }
     if action is None:
         return derived[kind]
-    return {str(action.status): reply("Done.", name_of(action.reply), *replayed) if action.reply else record}
+    if action.reply is None:
+        return {str(action.status): record, "204": no_body}
+    return {str(action.status): reply("Done.", name_of(action.reply), *replayed)}
 
 
 def _links(resource: Resource) -> dict[str, Any]:

@@ -297,5 +297,5 @@ def _ruled(catalog: Catalog, roles: list[Any], rules: tuple[str, ...]) -> dict[s
             for role in granting or ruled
         ]
         if sets and (common := frozenset.intersection(*sets)):
-            found[name] = common
+            found[name] = resource.with_derived(common) if rules == ("hidden",) else common
     return found
