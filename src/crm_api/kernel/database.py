@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -185,7 +185,10 @@ class Database:
         """Closes idle connections; those in use close when they come back."""
         self._closed = True
         while self._idle:
-            await self._drop(self._idle.pop(), graceful=True)
+            link = self._idle.pop()
+            self._open -= 1
+            with suppress(asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError):
+                await link.connection.close(timeout=2)
 
     @property
     def in_use(self) -> int:
@@ -325,16 +328,3 @@ class Database:
                 waiter.set_result(link)
                 return True
         return False
-
-    async def _drop(self, link: Link, *, graceful: bool) -> None:
-        self._open -= 1
-        if graceful:
-            with suppress(asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError):
-                await link.connection.close(timeout=2)
-        else:
-            link.connection.terminate()
-
-
-def names(columns: Sequence[sa.ColumnElement[Any]]) -> list[str]:
-    """The plain `str` names of columns (orjson refuses SQLAlchemy's quoted names)."""
-    return [str(column.key) for column in columns]

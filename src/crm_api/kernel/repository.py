@@ -7,10 +7,9 @@ from uuid import UUID
 import sqlalchemy as sa
 
 from crm_api.kernel import writing
-from crm_api.kernel.context import Context, new_id
+from crm_api.kernel.context import Context
 from crm_api.kernel.database import TENANT, Row, Statement
 from crm_api.kernel.ledger import parameters
-from crm_api.kernel.policy import LEVEL_OF
 from crm_api.kernel.problems import (
     FORBIDDEN,
     INVALID,
@@ -200,7 +199,7 @@ async def update(
     if not by_verb and resource.owned and {"owner_id", "team_id", "territory_id"} & set(values):
         ctx.kernel.policy.require(ctx.access, ctx.principal.scopes, resource, "transfer")
         actions = (action, "transfer")
-    changed = writing.changed_row(resource, values)
+    changed = writing.derived(resource, values)
     checks = resource.touched(values)
     if checks:
         before = await load(ctx, resource, id_, action)
@@ -253,7 +252,7 @@ async def _explain_update(
     if if_match is not None and item["version"] != if_match:
         raise await stale(ctx, resource, id_, if_match, item["version"])
     await check_references(ctx, resource, values)
-    changed = writing.changed_row(resource, values)
+    changed = writing.derived(resource, values)
     new = writing.moved(ctx, resource, frozenset(changed), actions[0])
     if new is not None and not await ctx.read(
         Statement(new), {**ctx.access.values, **writing.row_parameters(resource, changed)}
@@ -346,11 +345,3 @@ async def _mark(
     if if_match is not None and item["version"] != if_match:
         raise await stale(ctx, resource, id_, if_match, item["version"])
     raise forbidden(f"{resource.plural}:delete")
-
-
-def fresh_id(values: Mapping[str, Any]) -> Any:
-    """The id the client chose, or a new one."""
-    return values.get("id") or new_id()
-
-
-__all__ = ["LEVEL_OF", "create", "delete", "find", "get", "load", "restore", "settled", "stale", "update"]

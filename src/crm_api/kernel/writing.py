@@ -56,11 +56,6 @@ def new_row(ctx: Context, resource: Resource, values: Mapping[str, Any]) -> dict
     return row
 
 
-def changed_row(resource: Resource, values: Mapping[str, Any]) -> dict[str, Any]:
-    """The columns a merge writes, without version and times."""
-    return derived(resource, values)
-
-
 def piece(value: Any) -> str:
     """The folded text of one searched field."""
     if isinstance(value, list):
