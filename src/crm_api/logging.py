@@ -1,10 +1,12 @@
 """Structured logs on standard output: one JSON object a line, without secrets."""
 
+import asyncio
 import logging
 import re
 import sys
 from collections.abc import MutableMapping
-from typing import Any
+from datetime import UTC, datetime
+from typing import Any, BinaryIO
 
 import orjson
 import structlog
@@ -19,6 +21,55 @@ def scrub(logger: Any, method: str, event: MutableMapping[str, Any]) -> MutableM
         if isinstance(value, str) and ("crm_" in value or "earer" in value or "://" in value):
             event[name] = _SECRET.sub("[secret]", value)
     return event
+
+
+class AccessLog:
+    """One line for each request, written some at a time.
+
+    A line waits for at most a tenth of a second, so a system call serves many requests; a killed process loses no more.
+    Lines go out whole, in pieces that a pipe takes at once, so that several processes can share one output.
+    """
+
+    _PIECE = 3_500
+    _SECONDS = 0.1
+
+    def __init__(self, level: str, form: str, output: BinaryIO | None = None) -> None:
+        self._wanted = getattr(logging, level.upper()) <= logging.INFO
+        self._json = form == "json"
+        self._output = output or sys.stdout.buffer
+        self._lines: list[bytes] = []
+        self._size = 0
+        self._timer: asyncio.TimerHandle | None = None
+
+    def __call__(self, fields: dict[str, Any]) -> None:
+        """Notes a request; `fields` are those of the line."""
+        if not self._wanted:
+            return
+        path = fields["path"]
+        if "crm_" in path or "earer" in path or "://" in path:
+            fields["path"] = _SECRET.sub("[secret]", path)
+        if not self._json:
+            structlog.get_logger("crm_api.http").info(**fields)
+            return
+        fields["level"] = "info"
+        fields["timestamp"] = datetime.now(UTC)
+        line = orjson.dumps(fields, default=str, option=orjson.OPT_UTC_Z | orjson.OPT_APPEND_NEWLINE)
+        if self._size + len(line) > self._PIECE:
+            self.flush()
+        self._lines.append(line)
+        self._size += len(line)
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(self._SECONDS, self.flush)
+
+    def flush(self) -> None:
+        """Writes what waits."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        lines, self._lines, self._size = self._lines, [], 0
+        if lines:
+            self._output.write(b"".join(lines))
+            self._output.flush()
 
 
 def configure(level: str, form: str) -> None:

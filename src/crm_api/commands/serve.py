@@ -13,6 +13,7 @@ from uvicorn.config import STARTUP_FAILURE
 from uvicorn.supervisors import Multiprocess
 
 from crm_api import __version__, logging
+from crm_api.adapters.http import OneWrite
 from crm_api.bootstrap import check_server_role
 from crm_api.commands.database import Place, pending, place
 from crm_api.kernel.problems import ConfigurationError
@@ -81,7 +82,7 @@ def _run(settings: Settings, listener: socket.socket, workers: int, announce: An
         factory=True,
         workers=workers,
         loop="uvloop",
-        http="httptools",
+        http=OneWrite,
         ws="none",
         lifespan="on",
         log_config=None,

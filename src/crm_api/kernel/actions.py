@@ -12,7 +12,7 @@ from crm_api.kernel.headers import boolean, idempotency_key, if_match, minimal, 
 from crm_api.kernel.idempotency import identify
 from crm_api.kernel.lifecycle import Edge
 from crm_api.kernel.problems import TRANSITION_REFUSED, Problem
-from crm_api.kernel.projection import dumps
+from crm_api.kernel.projection import Json
 from crm_api.kernel.resource import Action, Resource
 from crm_api.kernel.schema import Wire
 from crm_api.kernel.unit_of_work import Outcome, open_context, write
@@ -31,9 +31,7 @@ def action_endpoint(resource: Resource, action: Action) -> Endpoint:
         if action.method == "GET":
             query(request, ())
             row = await repository.load(ctx, resource, id_, permission, lock=False)
-            return Response(
-                dumps(await action.run(ctx, resource, row, None)), action.status, media_type="application/json"
-            )
+            return Json(await action.run(ctx, resource, row, None), action.status)
         ctx.dry_run = boolean(query(request, ("dry_run",)), "dry_run")
         ctx.private = action.private
         expected = if_match(request)
@@ -87,7 +85,7 @@ def transitions_endpoint(resource: Resource) -> Endpoint:
         query(request, ())
         id_ = collections.path_id(request, resource)
         row = await repository.load(ctx, resource, id_, "read", lock=False)
-        return Response(dumps({"data": await transitions(ctx, resource, id_, row)}), 200, media_type="application/json")
+        return Json({"data": await transitions(ctx, resource, id_, row)})
 
     return endpoint
 
@@ -126,7 +124,7 @@ def _answer(outcome: Outcome, *, bodiless: bool) -> Response:
         headers["Preference-Applied"] = "return=minimal"
     if bodiless or outcome.status == 204:
         return Response(status_code=204, headers=headers)
-    return Response(dumps(outcome.item), outcome.status, headers, "application/json")
+    return Json(outcome.item, outcome.status, headers)
 
 
 class _Nothing(Wire):

@@ -19,7 +19,7 @@ from crm_api.kernel.filters import Filters, Group, Leaf, flat_parameters, from_p
 from crm_api.kernel.headers import parse, query, read_body, single
 from crm_api.kernel.paging import decode, encode, parse_sort
 from crm_api.kernel.problems import QUERY_TOO_BROAD, Problem, forbidden, invalid, invalid_parameter, not_found
-from crm_api.kernel.projection import dumps, ratio_text
+from crm_api.kernel.projection import Json, ratio_text
 from crm_api.kernel.query import BROAD, COUNT_LIMITS, Listing, Plan, compile_aggregate, compile_breadth, compile_list
 from crm_api.kernel.repository import settled
 from crm_api.kernel.resource import Resource
@@ -154,7 +154,7 @@ def list_endpoint(resource: Resource) -> Endpoint:
         headers = {}
         if next_cursor:
             headers["Link"] = f'<{_following(request, next_cursor)}>; rel="next"'
-        return Response(dumps(body), 200, headers, "application/json")
+        return Json(body, 200, headers)
 
     return endpoint
 
@@ -188,7 +188,7 @@ def search_endpoint(resource: Resource) -> Endpoint:
         if body.q is not None:
             listing.needles = needles(ctx, resource, body.q)
         answer, _ = await run(ctx, resource, listing, body.cursor)
-        return Response(dumps(answer), 200, media_type="application/json")
+        return Json(answer)
 
     return endpoint
 
@@ -304,7 +304,7 @@ def aggregate_endpoint(resource: Resource) -> Endpoint:
         query(request, ())
         body = parse(await read_body(request), AggregateRequest)
         answer = await aggregate(ctx, resource, body)
-        return Response(dumps(answer), 200, media_type="application/json")
+        return Json(answer)
 
     return endpoint
 

@@ -3,6 +3,7 @@
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 from uuid import UUID
 
@@ -21,7 +22,7 @@ Compiled = TypeVar("Compiled")
 
 def new_id() -> UUID:
     """A UUIDv7 (RFC 9562): ids sort by creation."""
-    return UUID(int=uuid_utils.uuid7().int)
+    return UUID(bytes=uuid_utils.uuid7().bytes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +87,7 @@ class Context:
     principal: Principal
     access: "Access"
     request_id: str
-    now: datetime = field(default_factory=lambda: datetime.now(UTC))
+    now: datetime = field(default_factory=partial(datetime.now, UTC))
     transaction_id: UUID = field(default_factory=new_id)
     link: Link | None = None
     dry_run: bool = False

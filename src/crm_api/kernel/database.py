@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,6 +11,8 @@ from uuid import UUID
 import asyncpg
 import orjson
 import sqlalchemy as sa
+from asyncpg.pgproto import pgproto
+from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.dialects.postgresql.asyncpg import dialect as asyncpg_dialect
 from sqlalchemy.sql import visitors
 
@@ -23,6 +25,11 @@ Row = asyncpg.Record
 
 _DIALECT = asyncpg_dialect(json_serializer=lambda value: orjson.dumps(value, option=orjson.OPT_UTC_Z).decode())  # type: ignore[no-untyped-call]
 _MISSING = object()
+
+
+def bound(ids: Iterable[UUID]) -> list[UUID]:
+    """Ids as the driver sends them: its own type is bytes already, the standard library's costs a call for each."""
+    return [pgproto.UUID(id_.bytes) for id_ in ids]
 
 
 class Statement:
@@ -43,9 +50,10 @@ class Statement:
         self.sql: str = compiled.string
         self._template: list[Any] = []
         self._slots: list[tuple[int, str, Any]] = []
-        required = {bind.key: bind.required for bind in compiled.binds.values()}  # type: ignore[attr-defined]
+        binds = compiled.binds  # type: ignore[attr-defined]
+        required = {bind.key: bind.required for bind in binds.values()}
         for position, name in enumerate(compiled.positiontup or ()):  # type: ignore[attr-defined]
-            process = processors.get(name)
+            process = None if isinstance(binds[name].type, ARRAY) else processors.get(name)
             if required.get(name, False):
                 self._template.append(_MISSING)
                 self._slots.append((position, name, process))

@@ -3,17 +3,19 @@
 import ipaddress
 import re
 import time
+from collections.abc import Callable
 from typing import Any
 from urllib.parse import unquote
 
 import structlog
+import uuid_utils
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from crm_api.kernel import metrics
-from crm_api.kernel.context import Kernel, new_id
+from crm_api.kernel.context import Kernel
 from crm_api.kernel.problems import (
     INTERNAL,
     INVALID_HEADER,
@@ -29,7 +31,7 @@ from crm_api.kernel.problems import (
 from crm_api.kernel.router import Dispatch, Endpoint
 
 log = structlog.get_logger("crm_api.http")
-_REQUEST_ID = re.compile(r"^[A-Za-z0-9._-]{8,64}$")
+_REQUEST_ID = re.compile(rb"^[A-Za-z0-9._-]{8,64}\Z")
 _MAX_TARGET = 8_192
 MAX_HEADER = 8_192
 _TRIES = 4
@@ -59,14 +61,56 @@ class Outcry:
             scope["crm.error"] = error
 
 
+class _Outward:
+    """Sends an answer with the headers that all answers have; remembers its status."""
+
+    __slots__ = ("_extra", "_headless", "_send", "status")
+
+    def __init__(self, send: Send, extra: list[tuple[bytes, bytes]], scope: Scope) -> None:
+        self._send = send
+        self._extra = extra
+        self._headless = scope["method"] == "HEAD"
+        self.status = 500
+
+    async def __call__(self, message: Message) -> None:
+        """Passes on what a hand-written route sends."""
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            message["headers"] = self._headers(list(message["headers"]))
+        elif self._headless and message["type"] == "http.response.body":
+            message = {"type": "http.response.body", "body": b"", "more_body": message.get("more_body", False)}
+        await self._send(message)
+
+    async def whole(self, response: Response) -> None:
+        """Sends a response whose body is at hand."""
+        self.status = response.status_code
+        headers = self._headers(response.raw_headers)
+        await self._send({"type": "http.response.start", "status": response.status_code, "headers": headers})
+        await self._send({"type": "http.response.body", "body": b"" if self._headless else response.body})
+
+    def _headers(self, headers: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+        headers += self._extra
+        if not any(name == b"cache-control" for name, _ in headers):
+            headers.append(_PRIVATE)
+        return headers
+
+
 class Edge:
     """Wraps the application; every answer leaves through here."""
 
     def __init__(
-        self, app: ASGIApp, dispatch: Dispatch, *, max_body: int, origins: tuple[str, ...], proxies: tuple[str, ...]
+        self,
+        app: ASGIApp,
+        dispatch: Dispatch,
+        *,
+        access_log: Callable[[dict[str, Any]], None],
+        max_body: int,
+        origins: tuple[str, ...],
+        proxies: tuple[str, ...],
     ) -> None:
         self._app = app
         self._dispatch = dispatch
+        self._access_log = access_log
         self._max_body = max_body
         self._origins = frozenset(origins)
         self._proxies = frozenset(proxies)
@@ -79,36 +123,22 @@ class Edge:
             return
         started = time.perf_counter()
         headers = dict(scope["headers"])
-        given = headers.get(b"x-request-id", b"").decode("latin-1")
-        request_id = given if _REQUEST_ID.match(given) else new_id().hex
+        given = headers.get(b"x-request-id")
+        request_id = given.decode("latin-1") if given and _REQUEST_ID.match(given) else uuid_utils.uuid7().hex
         scope["crm.request_id"] = request_id
         scope["crm.max_body"] = self._max_body
         scope["crm.kernel"] = self.kernel
         scope["crm.address"] = self._address(scope, headers)
-        extra = [(b"x-request-id", request_id.encode()), *_SECURITY, *self._cors(headers)]
-        status = 500
-
-        async def outward(message: Message) -> None:
-            nonlocal status
-            if message["type"] == "http.response.start":
-                status = message["status"]
-                names = {name for name, _ in message["headers"]}
-                message["headers"] = [*message["headers"], *extra]
-                if b"cache-control" not in names:
-                    message["headers"].append(_PRIVATE)
-            elif scope["method"] == "HEAD" and message["type"] == "http.response.body":
-                message = {"type": "http.response.body", "body": b"", "more_body": message.get("more_body", False)}
-            await send(message)
-
+        outward = _Outward(send, [(b"x-request-id", request_id.encode()), *_SECURITY, *self._cors(headers)], scope)
         route = "other"
         try:
             route, response = await self._answer(scope, receive, outward, headers)
             if response is not None:
-                await response(scope, receive, outward)
+                await outward.whole(response)
         except ClientDisconnect:
-            status = 499
+            outward.status = 499
         finally:
-            self._note(scope, route, status, time.perf_counter() - started)
+            self._note(scope, route, outward.status, time.perf_counter() - started)
 
     async def _answer(
         self, scope: Scope, receive: Receive, send: Send, headers: dict[bytes, bytes]
@@ -122,7 +152,7 @@ class Edge:
             probe = _PROBES.get(path)
             if probe is not None:
                 return path, _methods(method, ("GET",)) or await probe(self)
-            if any(len(value) > MAX_HEADER for value in headers.values()):
+            if headers and max(map(len, headers.values())) > MAX_HEADER:
                 raise Problem(INVALID_HEADER, f"A header has at most {MAX_HEADER} bytes.")
             methods, id_, ours = self._dispatch.find(path)
             if not ours:
@@ -223,15 +253,17 @@ class Edge:
         metrics.seconds(method, known).observe(seconds)
         metrics.requests(method, status).inc()
         principal = scope.get("crm.principal")
-        log.info(
-            "request",
-            method=scope["method"],
-            path=scope["path"],
-            status=status,
-            ms=round(seconds * 1000, 2),
-            request_id=scope["crm.request_id"],
-            tenant=str(principal.tenant_id) if principal else None,
-            principal=str(principal.id) if principal else None,
+        self._access_log(
+            {
+                "event": "request",
+                "method": scope["method"],
+                "path": scope["path"],
+                "status": status,
+                "ms": round(seconds * 1000, 2),
+                "request_id": scope["crm.request_id"],
+                "tenant": principal.tenant_id if principal else None,
+                "principal": principal.id if principal else None,
+            }
         )
 
 

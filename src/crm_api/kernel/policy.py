@@ -9,7 +9,7 @@ from uuid import UUID
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import ARRAY
 
-from crm_api.kernel.database import TENANT
+from crm_api.kernel.database import TENANT, bound
 from crm_api.kernel.problems import FIELD_READ_ONLY, Fault, Problem, forbidden
 from crm_api.kernel.record import Share, Tenant, table_of
 from crm_api.kernel.resource import Catalog, Resource, RowRule
@@ -67,10 +67,10 @@ class Access:
         own = [self.principal_id] if self.principal_id else []
         return {
             "p_self": self.principal_id,
-            "p_subordinates": list(self.subordinates) or own,
-            "p_teams": list(self.teams),
-            "p_territories": list(self.territories),
-            "p_grantees": [*own, *self.teams],
+            "p_subordinates": bound(self.subordinates or own),
+            "p_teams": bound(self.teams),
+            "p_territories": bound(self.territories),
+            "p_grantees": bound([*own, *self.teams]),
             "p_version": self.version,
         }
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import orjson
 import sqlalchemy as sa
+from starlette.responses import Response
 
 from crm_api.kernel.policy import Access
 from crm_api.kernel.record import RATIO_SCALE
@@ -82,6 +83,18 @@ class Projection:
                 item[name] = convert(value)
         item.update(self._constant)
         return item
+
+
+class Json(Response):
+    """A JSON answer, its headers laid out at once."""
+
+    def __init__(self, value: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> None:
+        self.status_code = status
+        self.background = None
+        self.body = dumps(value)
+        self.raw_headers = [(b"content-length", b"%d" % len(self.body)), (b"content-type", b"application/json")]
+        if headers:
+            self.raw_headers += [(name.lower().encode(), value.encode("latin-1")) for name, value in headers.items()]
 
 
 def dumps(value: Any) -> bytes:

@@ -24,13 +24,12 @@ from crm_api.kernel.headers import (
 )
 from crm_api.kernel.idempotency import identify
 from crm_api.kernel.problems import PRECONDITION_REQUIRED, Problem
-from crm_api.kernel.projection import dumps
+from crm_api.kernel.projection import Json
 from crm_api.kernel.resource import Action, Domain, Resource
 from crm_api.kernel.sharing import share_actions
 from crm_api.kernel.unit_of_work import Outcome, open_context, write
 
 Endpoint = Callable[[Request], Awaitable[Response]]
-JSON = "application/json"
 
 
 @dataclass(frozen=True)
@@ -177,7 +176,7 @@ def reply(request: Request, resource: Resource, outcome: Outcome) -> Response:
     if minimal(request):
         headers["Preference-Applied"] = "return=minimal"
         return Response(status_code=outcome.status if outcome.status == 201 else 204, headers=headers)
-    return Response(dumps(outcome.item), outcome.status, headers, JSON)
+    return Json(outcome.item, outcome.status, headers)
 
 
 def _get(resource: Resource) -> Endpoint:
@@ -189,7 +188,7 @@ def _get(resource: Resource) -> Endpoint:
         item = await repository.get(ctx, resource, collections.path_id(request, resource), expand)
         if if_none_match(request, item["version"]):
             return Response(status_code=304, headers={"ETag": etag(item)})
-        return Response(dumps(item), 200, {"ETag": etag(item)}, JSON)
+        return Json(item, 200, {"ETag": etag(item)})
 
     return endpoint
 

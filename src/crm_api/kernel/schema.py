@@ -136,10 +136,9 @@ def e164(number: str, country: str | None) -> str:
 
 def money_text(scaled: int) -> str:
     """Ten-thousandths as a decimal string with two to four decimals."""
-    sign = "-" if scaled < 0 else ""
-    whole, rest = divmod(abs(scaled), 10_000)
-    decimals = f"{rest:04d}"
-    return f"{sign}{whole}.{decimals[:2]}{decimals[2:].rstrip('0')}"
+    digits = f"{scaled:05d}" if scaled >= 0 else f"{scaled:06d}"
+    end = -2 if digits.endswith("00") else -1 if digits.endswith("0") else None
+    return f"{digits[:-4]}.{digits[-4:end]}"
 
 
 _SPECIAL = str.maketrans({"ß": "ss", "æ": "ae", "œ": "oe", "ø": "o", "ł": "l", "đ": "d", "ð": "d", "þ": "th", "ı": "i"})  # noqa: RUF001

@@ -32,14 +32,13 @@ Write = Callable[[Context], Awaitable[dict[str, Any] | None]]
 
 async def open_context(request: Request) -> Context:
     """Authenticates a request and gives its context; raises 401."""
-    kernel: Kernel = request.scope["crm.kernel"]
-    given = request.headers.getlist("authorization")
-    principal = await kernel.authenticator.authenticate(
-        given[0] if len(given) == 1 else None, request.scope["crm.address"]
-    )
-    request.scope["crm.principal"] = principal
-    request.scope["crm.access"] = access = await kernel.authenticator.access(principal)
-    return Context(kernel, principal, access, request.scope["crm.request_id"])
+    scope = request.scope
+    kernel: Kernel = scope["crm.kernel"]
+    given = [value for name, value in scope["headers"] if name == b"authorization"]
+    token = given[0].decode("latin-1") if len(given) == 1 else None
+    scope["crm.principal"] = principal = await kernel.authenticator.authenticate(token, scope["crm.address"])
+    scope["crm.access"] = access = await kernel.authenticator.access(principal)
+    return Context(kernel, principal, access, scope["crm.request_id"])
 
 
 def system(kernel: Kernel, tenant_id: UUID, via: str) -> Context:
