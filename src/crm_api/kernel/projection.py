@@ -32,7 +32,7 @@ _FROM_IMAGE: dict[str, Callable[[Any], Any]] = {
 class Projection:
     """The select list of one resource for one form of access, and the way back from rows to wire objects."""
 
-    __slots__ = ("_access", "_constant", "_conversions", "_image", "columns", "hidden", "resource")
+    __slots__ = ("_access", "_blank", "_constant", "_conversions", "_image", "columns", "hidden", "resource")
 
     def __init__(self, resource: Resource, access: Access, only: Iterable[str] | None = None) -> None:
         """Builds it.
@@ -53,6 +53,7 @@ class Projection:
         self._constant: dict[str, Any] = {"object": resource.singular}
         if wanted is None or "redacted" in wanted or self.hidden.intersection(self.columns):
             self._constant["redacted"] = sorted(self.hidden.intersection(self.columns))
+        self._blank = dict.fromkeys(self.columns) | self._constant  # filling a copy is faster than growing a dict
 
     def select(self, table: Any, prefix: str = "") -> list[sa.ColumnElement[Any]]:
         """The select list; hidden values never leave the database."""
@@ -66,13 +67,13 @@ class Projection:
 
     def render(self, values: Sequence[Any]) -> dict[str, Any]:
         """A wire object from the values of `select`, in its order."""
-        item = dict(zip(self.columns, values, strict=True))
+        item = self._blank.copy()
+        item.update(zip(self.columns, values, strict=True))
         if self.resource.mask is not None:
             self.resource.mask(self._access, item)
         for name, convert in self._conversions:
             if (value := item[name]) is not None:
                 item[name] = convert(value)
-        item.update(self._constant)
         return item
 
     def from_image(self, image: Mapping[str, Any]) -> dict[str, Any]:

@@ -79,6 +79,10 @@ class Plan:
     start: int
     keys: int
     expansions: list[_Expansion]
+    width: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.width = len(self.projection.columns)
 
     def present(self, row: Row) -> bool:
         """Whether the row is one, and not just the frame that carries version and count."""
@@ -86,7 +90,7 @@ class Plan:
 
     def item(self, row: Row) -> dict[str, Any]:
         """The wire object of a row, with its expansions."""
-        item = self.projection.render(row[self.start : self.start + len(self.projection.columns)])
+        item = self.projection.render(row[self.start : self.start + self.width])
         for expansion in self.expansions:
             parent = item
             for step in expansion.path[:-1]:
@@ -101,7 +105,7 @@ class Plan:
 
     def key_values(self, row: Row) -> list[Any]:
         """The sort values of a row, for the cursor."""
-        end = self.start + len(self.projection.columns)
+        end = self.start + self.width
         return list(row[end : end + self.keys])
 
 

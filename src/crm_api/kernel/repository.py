@@ -116,11 +116,11 @@ async def create(
     for check in resource.touched(values):
         await check.run(ctx, resource, row, None)
 
-    reached = writing.for_another(ctx, resource, row)
+    form = writing.New.of(ctx, resource, row)
 
     async def run() -> tuple[Plan, list[Row]]:
-        key = ("create", resource.plural, ctx.access.shape, ctx.idempotency is not None, frozenset(row), reached)
-        plan = ctx.kernel.statement(key, lambda: writing.compile_create(ctx, resource, frozenset(row), reached=reached))
+        key = ("create", resource.plural, ctx.access.shape, ctx.idempotency is not None, form)
+        plan = ctx.kernel.statement(key, lambda: writing.compile_create(ctx, resource, form))
         parameters_ = {
             **ctx.access.values,
             **parameters(ctx, resource, "create", events),

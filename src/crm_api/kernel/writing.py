@@ -1,6 +1,7 @@
 """Builds the statements that write a row, its ledger, its index values and its stored reply at once."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
@@ -102,16 +103,45 @@ def for_another(ctx: Context, resource: Resource, row: Mapping[str, Any]) -> boo
     return owner is not None and str(owner).lower() != str(ctx.principal.id)
 
 
-def compile_create(ctx: Context, resource: Resource, columns: frozenset[str], *, reached: bool) -> Plan:
+@dataclass(frozen=True, slots=True)
+class New:
+    """What the statement that creates a row depends on, besides the access: the fewer questions, the cheaper."""
+
+    columns: frozenset[str]
+    references: frozenset[str]
+    """Those that lead somewhere, except to the principal itself."""
+    own: bool
+    """It is to belong to the principal, as reach over own rows allows without looking further."""
+    reached: bool
+
+    @classmethod
+    def of(cls, ctx: Context, resource: Resource, row: Mapping[str, Any]) -> "New":
+        """The form of a row."""
+        mine = resource.owned and row.get("owner_id") == ctx.principal.id is not None
+        leading = {name for name in resource.references if row.get(name) is not None}
+        return cls(
+            frozenset(row),
+            frozenset(leading - {"owner_id"} if mine else leading),
+            mine and not ctx.access.reach.get((resource.plural, "create"), frozenset()).isdisjoint(_OF_SELF),
+            for_another(ctx, resource, row),
+        )
+
+
+_OF_SELF = ("own", "subordinates")
+
+
+def compile_create(ctx: Context, resource: Resource, form: New) -> Plan:
     """Guard, key, row, index values, audit, outbox and reply in one statement."""
+    columns = form.columns
     new = source(resource, columns)
     conditions = [access_version()]
-    rule = ctx.kernel.policy.rows(ctx.access, resource, "create", new, narrow=True, reached=reached)
-    if rule is not None:
-        conditions.append(rule)
-    for column in resource.references:
-        if column in columns and (exists := _exists(ctx, resource, column)) is not None:
-            conditions.append(sa.or_(_bind(resource, column).is_(None), exists))
+    if not form.own:
+        rule = ctx.kernel.policy.rows(ctx.access, resource, "create", new, narrow=True, reached=form.reached)
+        if rule is not None:
+            conditions.append(rule)
+    conditions += [
+        exists for name in sorted(form.references) if (exists := _exists(ctx, resource, name)) is not None
+    ]
     guarded = sa.select(*new.c).where(*conditions).cte("guarded")
     ctes: list[Any] = []
     feed: Any = guarded
