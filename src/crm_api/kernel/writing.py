@@ -72,9 +72,12 @@ def row_parameters(resource: Resource, row: Mapping[str, Any]) -> dict[str, Any]
     for i, name in enumerate(resource.search):
         if name in row:
             found[f"s_{i}"] = piece(row[name])
+    pairs: list[tuple[str, str]] = []
     for name, function in resource.values.items():
         if name in row:
-            found[f"x_{name}"] = sorted({fold(value) for value in function(row[name] or [])})
+            found[f"x_{name}"] = values = sorted({fold(value) for value in function(row[name] or [])})
+            pairs += [(f"{resource.plural}.{name}", value) for value in values]
+    found["x_fields"], found["x_values"] = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
     return found
 
 
@@ -113,6 +116,8 @@ class New:
     own: bool
     """It is to belong to the principal, as reach over own rows allows without looking further."""
     reached: bool
+    valued: bool
+    """It has values to index."""
 
     @classmethod
     def of(cls, ctx: Context, resource: Resource, row: Mapping[str, Any]) -> "New":
@@ -124,6 +129,7 @@ class New:
             frozenset(leading - {"owner_id"} if mine else leading),
             mine and not ctx.access.reach.get((resource.plural, "create"), frozenset()).isdisjoint(_OF_SELF),
             for_another(ctx, resource, row),
+            any(row.get(name) for name in resource.values),
         )
 
 
@@ -161,9 +167,8 @@ def compile_create(ctx: Context, resource: Resource, form: New) -> Plan:
     projection = Projection(resource, ctx.access)
     insert = sa.insert(resource.table).from_select(names, sa.select(*chosen).select_from(feed))
     written = insert.returning(*projection.select(resource.table), *_facts(resource)).cte("written")
-    for name in resource.values:
-        if name in columns:
-            ctes.append(_index(resource, name, written))
+    if form.valued:
+        ctes.append(_index(written))
     ctes += entries(written, resource, after=written.c.image)
     if resource.access_fields:
         ctes.append(_moved(written))
@@ -206,17 +211,16 @@ def _reply(resource: Resource, written: Any) -> Any:
     )
 
 
-def _index(resource: Resource, name: str, written: Any) -> Any:
-    values = (
-        sa.func.unnest(sa.bindparam(f"x_{name}", type_=ARRAY(sa.Text())))
-        .table_valued(sa.column("value", sa.Text()), name=f"values_{name}")
-        .render_derived()
-    )
-    rows = sa.select(TENANT, sa.literal(f"{resource.plural}.{name}", sa.Text()), values.c.value, written.c.row_id)
+def _index(written: Any) -> Any:
+    fields, values = (sa.bindparam(name, type_=ARRAY(sa.Text())) for name in ("x_fields", "x_values"))
+    columns = (sa.column("field", sa.Text()), sa.column("value", sa.Text()))
+    pairs = sa.func.unnest(fields, values).table_valued(*columns, name="pairs").render_derived()
+    rows = sa.select(TENANT, pairs.c.field, pairs.c.value, written.c.row_id)
     insert = upsert(table_of(FieldValue)).from_select(
-        ["tenant_id", "field", "value", "object_id"], rows.select_from(sa.join(written, values, sa.true()))
+        ["tenant_id", "field", "value", "object_id"],
+        rows.select_from(sa.join(written, pairs, sa.true())),
     )
-    return insert.on_conflict_do_nothing().returning(sa.literal_column("1")).cte(f"indexed_{name}")
+    return insert.on_conflict_do_nothing().returning(sa.literal_column("1")).cte("indexed")
 
 
 def _unindex(resource: Resource, name: str, written: Any) -> Any:
@@ -269,9 +273,8 @@ def compile_update(
     public = [name for name in ordered if name in resource.columns]
     ctes: list[Any] = []
     projection, written = _update(ctx, resource, gate, assignments, match=match, public=public)
-    for name in resource.values:
-        if name in columns:
-            ctes += [_unindex(resource, name, written), _index(resource, name, written)]
+    if indexed := columns.intersection(resource.values):
+        ctes += [*(_unindex(resource, name, written) for name in sorted(indexed)), _index(written)]
     ctes += entries(written, resource, before=written.c.before, after=written.c.after)
     if resource.access_fields & columns:
         ctes.append(_moved(written))
