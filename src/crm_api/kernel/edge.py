@@ -4,7 +4,7 @@ import ipaddress
 import re
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
 import structlog
@@ -15,7 +15,6 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from crm_api.kernel import metrics
-from crm_api.kernel.context import Kernel
 from crm_api.kernel.problems import (
     INTERNAL,
     INVALID_HEADER,
@@ -29,6 +28,9 @@ from crm_api.kernel.problems import (
     unavailable,
 )
 from crm_api.kernel.router import Dispatch, Endpoint
+
+if TYPE_CHECKING:
+    from crm_api.kernel.context import Kernel
 
 log = structlog.get_logger("crm_api.http")
 _REQUEST_ID = re.compile(rb"^[A-Za-z0-9._-]{8,64}\Z")
@@ -114,7 +116,7 @@ class Edge:
         self._max_body = max_body
         self._origins = frozenset(origins)
         self._proxies = frozenset(proxies)
-        self.kernel: Kernel | None = None
+        self.kernel: "Kernel | None" = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One ASGI connection."""

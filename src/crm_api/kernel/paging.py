@@ -28,7 +28,7 @@ class Key:
 
 
 def parse_sort(resource: Resource, access: Access, text: str | None) -> tuple[Key, ...]:
-    """`-updated_at,name` to keys, with id as the last; the default is newest first."""
+    """`-created_at,name` to keys, with id as the last; the default is newest first."""
     if not text:
         return (Key("id", descending=True),)
     keys = [Key(part.removeprefix("-"), part.startswith("-")) for part in text.split(",")]

@@ -146,6 +146,8 @@ _SPECIAL = str.maketrans({"ß": "ss", "æ": "ae", "œ": "oe", "ø": "o", "ł": "
 
 def fold(text: str) -> str:
     """Lower case without accents and with single spaces: how text is compared in search and sorted by name."""
+    if text.isascii():
+        return " ".join(text.lower().split())
     folded = text
     for _ in range(2):  # compatibility forms hold capitals, and capitals hold compatibility forms (Unicode D147)
         folded = unicodedata.normalize("NFKD", folded).casefold()

@@ -145,9 +145,7 @@ def compile_create(ctx: Context, resource: Resource, form: New) -> Plan:
         rule = ctx.kernel.policy.rows(ctx.access, resource, "create", new, narrow=True, reached=form.reached)
         if rule is not None:
             conditions.append(rule)
-    conditions += [
-        exists for name in sorted(form.references) if (exists := _exists(ctx, resource, name)) is not None
-    ]
+    conditions += [exists for name in sorted(form.references) if (exists := _exists(ctx, resource, name)) is not None]
     guarded = sa.select(*new.c).where(*conditions).cte("guarded")
     ctes: list[Any] = []
     feed: Any = guarded

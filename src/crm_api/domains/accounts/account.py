@@ -21,7 +21,7 @@ from crm_api.domains.accounts.contact_points import (
 )
 from crm_api.domains.accounts.policy import IN_ACCOUNT_TEAM
 from crm_api.kernel.lifecycle import Lifecycle, edge
-from crm_api.kernel.record import Entity, MoneyAmount, Owned, one_of, ownership, reference, sortable
+from crm_api.kernel.record import Entity, MoneyAmount, Owned, one_of, ownership, reference, sortable, sparse
 from crm_api.kernel.resource import Check, Resource, ToMany
 from crm_api.kernel.schema import (
     Count,
@@ -64,7 +64,8 @@ class Account(Owned, Entity):
         sa.Index(
             "uq_accounts_tax_id", "tenant_id", "tax_id", unique=True, postgresql_where=sa.text("deleted_at IS NULL")
         ),
-        *sortable("accounts", "name_key", "created_at", "updated_at", "parent_id", "annual_revenue"),
+        *sortable("accounts", "name_key", "created_at", "annual_revenue"),
+        sparse("accounts", "parent_id"),
     )
 
     name: Mapped[str]
@@ -220,5 +221,5 @@ ACCOUNTS = Resource(
         Account.created_at,
         Account.updated_at,
     ),
-    sorts=(Account.name, Account.created_at, Account.updated_at, Account.annual_revenue),
+    sorts=(Account.name, Account.created_at, Account.annual_revenue),
 )

@@ -20,7 +20,7 @@ from crm_api.domains.accounts.contact_points import (
 )
 from crm_api.domains.contacts.policy import THROUGH_LINKS
 from crm_api.kernel.policy import through
-from crm_api.kernel.record import Entity, Owned, ownership, reference, sortable
+from crm_api.kernel.record import Entity, Owned, ownership, reference, sortable, sparse
 from crm_api.kernel.resource import Check, Resource, ToMany
 from crm_api.kernel.schema import Country, Id, Input, Instant, Language, Name, OwnedOutput, Paragraph, Tag, Wire
 from crm_api.kernel.tree import acyclic
@@ -47,7 +47,8 @@ class Contact(Owned, Entity):
         *ownership("contacts"),
         reference("account_id", "accounts"),
         reference("reports_to_id", "contacts"),
-        *sortable("contacts", "name_key", "created_at", "updated_at", "account_id", "reports_to_id"),
+        *sortable("contacts", "name_key", "created_at", "account_id"),
+        sparse("contacts", "reports_to_id"),
     )
 
     first_name: Mapped[str | None]
@@ -165,5 +166,5 @@ CONTACTS = Resource(
         Contact.created_at,
         Contact.updated_at,
     ),
-    sorts=(Contact.last_name, Contact.created_at, Contact.updated_at),
+    sorts=(Contact.last_name, Contact.created_at),
 )
