@@ -116,7 +116,7 @@ class Edge:
         self._max_body = max_body
         self._origins = frozenset(origins)
         self._proxies = frozenset(proxies)
-        self.kernel: "Kernel | None" = None
+        self.kernel: Kernel | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One ASGI connection."""
