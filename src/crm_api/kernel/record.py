@@ -115,8 +115,8 @@ def sortable(table: str, *columns: str) -> tuple[sa.Index, ...]:
 
 def sparse(table: str, column: str) -> sa.Index:
     """The same for a reference that most rows leave empty and nobody sorts by: such rows cost it nothing."""
-    where = sa.text(f"{column} IS NOT NULL")
-    return sa.Index(f"ix_{table}_{column}", "tenant_id", column, "id", postgresql_where=where)
+    kept = sa.column(column).is_not(None)
+    return sa.Index(f"ix_{table}_{column}", "tenant_id", column, "id", postgresql_where=kept)
 
 
 def table_of(model: type[Record]) -> sa.Table:
