@@ -37,7 +37,7 @@ async def read_body(request: Request) -> bytes:
     if (known := request.scope.get("crm.body")) is not None:
         return bytes(known)  # the request is read a second time, under new rights
     limit = request.scope["crm.max_body"]
-    length = request.headers.get("content-length")
+    length = header(request, b"content-length")
     if length is not None and length.isdigit() and int(length) > limit:
         raise _too_large(limit)
     parts: list[bytes] = []
@@ -47,7 +47,7 @@ async def read_body(request: Request) -> bytes:
         if size > limit:
             raise _too_large(limit)
         parts.append(part)
-    media = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    media = (header(request, b"content-type") or "").partition(";")[0].strip().lower()
     if size and media not in _JSON_TYPES:
         raise Problem(UNSUPPORTED_MEDIA, "Send application/json.", headers={"Accept": ", ".join(_JSON_TYPES)})
     request.scope["crm.body"] = b"".join(parts)
@@ -137,9 +137,18 @@ def boolean(pairs: dict[str, list[str]], name: str) -> bool:
     return value == "true"
 
 
+def header(request: Request, name: bytes) -> str | None:
+    """The first value of a header; `name` in lower case, as the server gives it."""
+    for known, value in request.scope["headers"]:
+        if known == name:
+            return str(value, "latin-1")
+    return None
+
+
 def only(request: Request, name: str) -> str | None:
     """The value of a header that may be given once."""
-    values = request.headers.getlist(name)
+    wanted = name.lower().encode()
+    values = [value.decode("latin-1") for known, value in request.scope["headers"] if known == wanted]
     if len(values) > 1:
         raise _wrong(name, "This header is given once.")
     return values[0] if values else None
@@ -158,7 +167,7 @@ def if_match(request: Request) -> int | None:
 
 def if_none_match(request: Request, version: int) -> bool:
     """Whether the caller already has this version."""
-    text = request.headers.get("if-none-match")
+    text = header(request, b"if-none-match")
     return text is not None and (text == "*" or f'"{version}"' in text.replace("W/", "").replace(" ", "").split(","))
 
 
@@ -172,7 +181,7 @@ def idempotency_key(request: Request) -> str | None:
 
 def minimal(request: Request) -> bool:
     """Whether the caller wants no body back (RFC 7240)."""
-    return "return=minimal" in request.headers.get("prefer", "").replace(" ", "")
+    return "return=minimal" in (header(request, b"prefer") or "").replace(" ", "")
 
 
 def _wrong(header: str, detail: str) -> Problem:
