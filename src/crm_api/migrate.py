@@ -11,12 +11,14 @@ if TYPE_CHECKING:  # imported by its first use only: it takes half a second, and
     from alembic.config import Config
 
 _ROOT = Path(__file__).resolve().parents[2]
+_PACKAGED = Path(__file__).resolve().parent / "schema"
+"""Where a wheel has them."""
 _HEAD = re.compile(r'^(revision|down_revision)\b[^=\n]*= (?:"([^"]+)"|None)', re.MULTILINE)
 
 
 def folder() -> Path:
     """The folder with alembic.ini and the migrations."""
-    for found in (_ROOT, Path.cwd()):
+    for found in (_PACKAGED, _ROOT, Path.cwd()):
         if (found / "alembic.ini").exists():
             return found
     raise ConfigurationError("There is no alembic.ini here: run this in the folder of the product.")
