@@ -1,4 +1,4 @@
-"""Fewer indexes that a write must touch, and room on the page for the new version of a row."""
+"""Fewer indexes that a write must touch, room on the page for the new version of a row, short pending lists."""
 
 from alembic import op
 from sqlalchemy import text
@@ -16,6 +16,7 @@ def upgrade():
     with op.get_context().autocommit_block():
         for table in CHANGED:
             op.execute(f"ALTER TABLE {table} SET (fillfactor = 90)")
+            op.execute(f"ALTER INDEX ix_{table}_search_text SET (gin_pending_list_limit = 256)")
             op.drop_index(f"ix_{table}_updated_at", table, postgresql_concurrently=True)
         for table, column in SPARSE:
             replace(table, column, where=text(f"{column} IS NOT NULL"))
@@ -29,6 +30,7 @@ def downgrade():
             op.create_index(
                 f"ix_{table}_updated_at", table, ["tenant_id", "updated_at", "id"], postgresql_concurrently=True
             )
+            op.execute(f"ALTER INDEX ix_{table}_search_text RESET (gin_pending_list_limit)")
             op.execute(f"ALTER TABLE {table} RESET (fillfactor)")
 
 
