@@ -118,7 +118,7 @@ def test_every_limit_is_documented_as_it_is():
         "values of one `in`": filters.MAX_IN,
         "expanded paths": collections.MAX_PATHS,
         "children of an expanded record": query.MANY,
-        "matches of a text query": query.BROAD,
+        "matches of a text query, for who sees them all": query.BROAD,
         "rows counted by `count=exact`": query.COUNT_LIMITS["exact"],
         "levels of a tree of records": tree.MAX_DEPTH,
         "live keys of a principal": issue_key.LIVE_KEYS,

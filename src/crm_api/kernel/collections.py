@@ -213,7 +213,7 @@ async def run(
     """Runs a listing; gives the reply and the next cursor.
 
     Raises:
-        Problem: 400 for a foreign cursor, 422 for a text query that matches too much.
+        Problem: 400 for a foreign cursor, 422 for a text query that matches too much of what its caller may all see.
     """
     binding = _binding(ctx, resource, listing)
     if cursor is not None:
@@ -224,7 +224,7 @@ async def run(
         listing.values["needles"] = listing.needles
     plan, rows = await settled(ctx, lambda: _fetch(ctx, resource, listing))
     if listing.needles and listing.indexed and rows[0]["hits"] > BROAD:
-        if not await _few(ctx, resource, listing):
+        if _sees_all_text(ctx, resource):
             raise Problem(QUERY_TOO_BROAD, f"The text matches more than {BROAD} records; add a word.")
         listing.indexed = False
         plan, rows = await settled(ctx, lambda: _fetch(ctx, resource, listing))
@@ -263,6 +263,16 @@ def _selective(resource: Resource, node: Group) -> bool:
         )
         and node.op == "and"
     )
+
+
+def _sees_all_text(ctx: Context, resource: Resource) -> bool:
+    """Whether each row and text that the search function counted is open to the caller.
+
+    Only then may the count refuse the query: to anybody else the refusal would tell of what is hidden from them, so
+    their query looks at the text of the rows that are open to them, in the order of the sort, and ends with the page.
+    """
+    rows = ctx.kernel.policy.rows(ctx.access, resource, "read", resource.table, narrow=True)
+    return rows is None and not resource.fixed and not ctx.access.hides(resource.plural).intersection(resource.search)
 
 
 async def _few(ctx: Context, resource: Resource, listing: Listing) -> bool:

@@ -4,6 +4,7 @@ import hashlib
 from typing import Any
 from uuid import UUID
 
+import asyncpg
 import orjson
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import JSONB
@@ -11,7 +12,7 @@ from sqlalchemy.dialects.postgresql import insert as upsert
 
 from crm_api.kernel.context import Context, Idempotency
 from crm_api.kernel.database import TENANT, Statement
-from crm_api.kernel.problems import IDEMPOTENCY_IN_FLIGHT, IDEMPOTENCY_MISMATCH, Problem, not_found
+from crm_api.kernel.problems import IDEMPOTENCY_IN_FLIGHT, IDEMPOTENCY_MISMATCH, Problem, from_database, not_found
 from crm_api.kernel.projection import Projection
 from crm_api.kernel.record import IdempotencyKey, IdempotencyReply, table_of
 from crm_api.kernel.repository import find
@@ -21,25 +22,46 @@ _REPLIES = table_of(IdempotencyReply)
 _SCOPE = sa.bindparam("scope", type_=sa.LargeBinary())
 _NOW = sa.bindparam("now", type_=sa.DateTime(timezone=True))
 
-_CLAIM = Statement(
+_STATUS = sa.bindparam("status", type_=sa.BigInteger())
+_IMAGE = sa.bindparam("image", type_=JSONB())
+_TAKE = (
     upsert(_KEYS)
     .values(
         tenant_id=TENANT, scope=_SCOPE, fingerprint=sa.bindparam("fingerprint", type_=sa.LargeBinary()), created_at=_NOW
     )
     .on_conflict_do_nothing()
-    .returning(_KEYS.c.created_at)
+    .returning(_KEYS.c.scope)
 )
+_CLAIM = Statement(_TAKE)
 _KEEP = Statement(
     sa.insert(_REPLIES).values(
         tenant_id=TENANT,
         scope=_SCOPE,
-        status=sa.bindparam("status", type_=sa.BigInteger()),
+        status=_STATUS,
         created_at=_NOW,
         object_type=sa.bindparam("object_type", type_=sa.Text()),
         object_id=sa.bindparam("object_id", type_=sa.Uuid()),
         raw=sa.false(),
-        image=sa.bindparam("image", type_=JSONB()),
+        image=_IMAGE,
     )
+)
+_TAKEN = _TAKE.cte("taken")
+_REFUSE = Statement(
+    sa.insert(_REPLIES)
+    .from_select(
+        ["tenant_id", "scope", "status", "created_at", "object_type", "object_id", "raw", "image"],
+        sa.select(
+            TENANT,
+            _TAKEN.c.scope,
+            _STATUS,
+            _NOW,
+            sa.literal("", sa.Text()),
+            sa.literal(UUID(int=0), sa.Uuid()),
+            sa.false(),
+            _IMAGE,
+        ),
+    )
+    .returning(_REPLIES.c.scope)
 )
 _LOOK_UP = Statement(
     sa.select(
@@ -70,12 +92,6 @@ async def claim(ctx: Context) -> bool:
     return bool(await ctx.fetch(_CLAIM, values))
 
 
-async def used(ctx: Context) -> bool:
-    """Whether the key was used before."""
-    assert ctx.idempotency is not None  # noqa: S101 - narrows the type
-    return bool(await ctx.fetch(_LOOK_UP, {"scope": ctx.idempotency.scope}))
-
-
 async def keep(ctx: Context, status: int, item: dict[str, Any]) -> None:
     """Stores the reply in the transaction of its effect."""
     assert ctx.idempotency is not None  # noqa: S101 - narrows the type
@@ -92,12 +108,39 @@ async def keep(ctx: Context, status: int, item: dict[str, Any]) -> None:
     )
 
 
+async def refuse(ctx: Context, error: Exception) -> bool:
+    """Settles what a failure means to the key, after its work was rolled back.
+
+    A refusal that the same request would meet again (409 or 422, not retryable: a value taken, a reference gone, a
+    state or rule against it) is kept as the reply, key and reply in one statement. Nothing else is: neither what is
+    refused before the work (schema of the body, preconditions), nor 401, 403, 404, 412, locks, races or our own faults.
+
+    Returns:
+        Whether the key has a reply by another request, which is then the answer: this was a retry, or its twin won.
+
+    Raises:
+        Problem: 409 while a twin still runs.
+    """
+    assert ctx.idempotency is not None  # noqa: S101 - narrows the type
+    problem = error if isinstance(error, Problem) else from_database(error, ctx.kernel.catalog.constraints)
+    if problem is None or problem.kind.status >= 500:
+        return False
+    if problem.kind.status not in (409, 422) or problem.kind.retryable:
+        return bool(await ctx.fetch(_LOOK_UP, {"scope": ctx.idempotency.scope}))
+    values = {"scope": ctx.idempotency.scope, "fingerprint": ctx.idempotency.fingerprint, "now": ctx.now}
+    try:
+        kept = await ctx.fetch(_REFUSE, {**values, "status": problem.kind.status, "image": problem.image()})
+    except asyncpg.LockNotAvailableError:
+        raise in_flight() from None
+    return not kept
+
+
 async def replay(ctx: Context) -> tuple[int, dict[str, Any]]:
     """The first request's status and reply, if the caller may still read it.
 
     Raises:
         Problem: 422 when the key came with another body, 409 when the first request still runs, 404 when the
-            record is out of the caller's sight by now.
+            record is out of the caller's sight by now; the first request's own when it was refused.
     """
     assert ctx.idempotency is not None  # noqa: S101 - narrows the type
     rows = await ctx.fetch(_LOOK_UP, {"scope": ctx.idempotency.scope})
@@ -106,8 +149,12 @@ async def replay(ctx: Context) -> tuple[int, dict[str, Any]]:
     row = rows[0]
     if row["fingerprint"] != ctx.idempotency.fingerprint:
         raise Problem(IDEMPOTENCY_MISMATCH, "This Idempotency-Key came with another body before.")
-    resource = ctx.kernel.catalog.by_type.get(row["object_type"])
     image = orjson.loads(row["image"])
+    if row["status"] >= 400:
+        refused = Problem.from_image(image)
+        refused.headers["Idempotency-Replayed"] = "true"
+        raise refused
+    resource = ctx.kernel.catalog.by_type.get(row["object_type"])
     if resource is None:
         return row["status"], image
     if row["status"] != 204 and await find(ctx, resource, row["object_id"]) is None:

@@ -2,7 +2,7 @@
 
 import re
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
 
 import asyncpg
 import orjson
@@ -107,6 +107,17 @@ class Problem(Exception):  # noqa: N818 - the standard's word for it
             **self.extra,
         }
         return orjson.dumps(document)
+
+    def image(self) -> dict[str, Any]:
+        """What is kept of it under an idempotency key: all but headers, path and request id."""
+        faults = [fault.wire() for fault in self.errors]
+        return {"code": self.kind.code, "detail": self.detail, "errors": faults, "extra": self.extra}
+
+    @classmethod
+    def from_image(cls, image: dict[str, Any]) -> Self:
+        """The problem that was kept."""
+        faults = [Fault(**fault) for fault in image["errors"]]
+        return cls(CATALOGUE[image["code"]], image["detail"], faults, extra=image["extra"])
 
 
 def not_found(noun: str = "record") -> Problem:

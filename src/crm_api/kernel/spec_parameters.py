@@ -76,7 +76,8 @@ PARAMETERS: dict[str, dict[str, Any]] = {
     "IfNoneMatch": _header("If-None-Match", "An ETag; 304 when the record still has it.", maxLength=MAX_HEADER),
     "IdempotencyKey": _header(
         "Idempotency-Key",
-        "A key of your choice for this write: repeated with it, the write happens once. Kept for 7 days.",
+        "A key of your choice for this write: repeated with it, the write happens once and has one answer, also when "
+        "it was refused for what is stored. Kept for 7 days.",
         pattern=r"^[\x21-\x7e]{1,255}$",
         minLength=1,
         maxLength=255,
@@ -105,12 +106,16 @@ _PROBLEMS: dict[int, tuple[str, str, tuple[str, ...]]] = {
     401: ("Unauthenticated", "The credential is missing, wrong, expired or revoked.", ("WWW-Authenticate",)),
     403: ("Forbidden", "The caller lacks a permission, which `permission` names.", ()),
     404: ("NotFound", "There is no such record, or none the caller may see.", ()),
-    409: ("Conflict", "The request contradicts the present state; `code` says how.", ("Retry-After",)),
+    409: (
+        "Conflict",
+        "The request contradicts the present state; `code` says how.",
+        ("Retry-After", "Idempotency-Replayed"),
+    ),
     412: ("PreconditionFailed", "The record was changed since it was read.", ("ETag",)),
     413: ("PayloadTooLarge", "The body is larger than allowed.", ()),
     414: ("UriTooLong", "Path and query are longer than allowed.", ()),
     415: ("UnsupportedMediaType", "The body is not JSON by its content type.", ()),
-    422: ("Unprocessable", "A parameter or field is wrong; `errors` says which and why.", ()),
+    422: ("Unprocessable", "A parameter or field is wrong; `errors` says which and why.", ("Idempotency-Replayed",)),
     428: ("PreconditionRequired", "This write needs If-Match.", ()),
     500: ("ServerError", "The server failed; report the request id.", ()),
     503: ("Unavailable", "The server cannot answer now.", ("Retry-After",)),

@@ -72,6 +72,9 @@ async def write(ctx: Context, work: Write, status: int, *, single: bool) -> Outc
         work: gives the wire object, or None when it found its idempotency key used (only with `single`).
         status: of a first success.
         single: the work is one statement that takes the key itself, so no transaction is needed around it.
+
+    Raises:
+        Problem: what the work refused, or had refused when the key was used first.
     """
     try:
         if ctx.dry_run:
@@ -87,8 +90,8 @@ async def write(ctx: Context, work: Write, status: int, *, single: bool) -> Outc
         if ctx.idempotency is None:
             raise
         raise idempotency.in_flight() from None
-    except Problem:  # what the request refers to may be gone since the first time it was sent
-        if not single or ctx.idempotency is None or not await idempotency.used(ctx):
+    except (Problem, asyncpg.PostgresError) as error:
+        if ctx.idempotency is None or not await idempotency.refuse(ctx, error):
             raise
         item = None
     if item is not None:
