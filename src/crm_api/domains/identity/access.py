@@ -3,7 +3,6 @@
 import hmac
 import ipaddress
 import time
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -16,6 +15,7 @@ from sqlalchemy.dialects.postgresql import ARRAY
 
 from crm_api.domains.identity.api_key import ApiKey
 from crm_api.domains.identity.credentials import hash_secret, parse_key
+from crm_api.domains.identity.grants import expand, ruled
 from crm_api.domains.identity.principal import Principal as PrincipalRow
 from crm_api.domains.identity.role import AccessDefault, Role, RoleAssignment
 from crm_api.domains.identity.team import Team, TeamMember
@@ -230,13 +230,13 @@ def _compile(catalog: Catalog, principal: Principal, row: Any) -> Access:
     reach: dict[tuple[str, str], set[str]] = {}
     for role in roles:
         for grant in role["permissions"]:
-            for resource, action in _expand(catalog, grant["permission"]):
+            for resource, action in expand(catalog, grant["permission"]):
                 reach.setdefault((resource, action), set()).add(grant["reach"])
     for name, declared in catalog.resources.items():
         level = defaults.get(name, declared.default_access)
         for action in {"read": ("read",), "write": ("read", "update")}.get(level or "", ()):
             reach.setdefault((name, action), set())
-    hidden = _ruled(catalog, roles, ("hidden",))
+    hidden = ruled(catalog, roles, ("hidden",))
     scopes = principal.scopes
     return Access(
         closed=frozenset(
@@ -250,7 +250,7 @@ def _compile(catalog: Catalog, principal: Principal, row: Any) -> Access:
         reach={key: frozenset(value) for key, value in reach.items()},
         hidden=hidden,
         hidden_types={catalog.resources[name].singular: fields for name, fields in hidden.items()},
-        read_only=_ruled(catalog, roles, ("hidden", "read_only")),
+        read_only=ruled(catalog, roles, ("hidden", "read_only")),
         defaults=defaults,
         subordinates=tuple(UUID(str(value)) for value in row["subordinates"]),
         teams=tuple(UUID(str(value)) for value in row["teams"]),
@@ -258,44 +258,3 @@ def _compile(catalog: Catalog, principal: Principal, row: Any) -> Access:
         name=row["name"],
         roles=tuple(role["name"] for role in roles),
     )
-
-
-def _expand(catalog: Catalog, permission: str) -> Iterable[tuple[str, str]]:
-    resource, _, action = permission.partition(":")
-    for name in catalog.resources if resource == "*" else (resource,):
-        known = catalog.resources.get(name)
-        for each in known.permitted_actions if known else ():
-            if action in ("*", each):
-                yield name, each
-
-
-def _ruled(catalog: Catalog, roles: list[Any], rules: tuple[str, ...]) -> dict[str, frozenset[str]]:
-    """Fields under a rule in every role that grants anything on their resource: roles are merged permissively.
-
-    A rule holds on every resource of the same rows (users are principals), and where only the organisation-wide
-    default grants, the roles that carry rules decide.
-    """
-    found: dict[str, frozenset[str]] = {}
-    named = {rule["resource"] for role in roles for rule in role["field_rules"]}
-    tables = {catalog.resources[name].table for name in named if name in catalog.resources}
-    for name, resource in catalog.resources.items():
-        if resource.table not in tables:
-            continue
-        family = {other.plural for other in catalog.resources.values() if other.table is resource.table}
-        ruled = [role for role in roles if any(rule["resource"] in family for rule in role["field_rules"])]
-        granting = [
-            role
-            for role in roles
-            if any(grant["permission"].split(":")[0] in ("*", name) for grant in role["permissions"])
-        ]
-        sets = [
-            frozenset(
-                rule["field"]
-                for rule in role["field_rules"]
-                if rule["resource"] in family and rule["rule"] in rules and rule["field"] in resource.columns
-            )
-            for role in granting or ruled
-        ]
-        if sets and (common := frozenset.intersection(*sets)):
-            found[name] = resource.with_derived(common) if rules == ("hidden",) else common
-    return found

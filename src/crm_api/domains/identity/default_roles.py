@@ -14,15 +14,20 @@ IDENTITY_ROLES: Mapping[str, tuple[tuple[str, str], ...]] = {
     READER: (("users:read", "all"),),
 }
 
+_REPRESENTATIVE = (
+    *("read", "create", "update", "delete", "share", "unshare", "transfer"),
+    *("activate", "mark_at_risk", "deactivate"),
+)
+
 
 def sales_roles(*resources: str) -> dict[str, tuple[tuple[str, str], ...]]:
-    """What sales people may do with resources: managers in their tree, representatives with their own."""
+    """What sales people may do with resources: managers in their tree, representatives with their own, which they may share and give away."""
     return {
         MANAGER: tuple((f"{name}:*", "subordinates") for name in resources),
         REPRESENTATIVE: tuple(
             (f"{name}:{action}", "own")
             for name in resources
-            for action in ("read", "create", "update", "delete", "activate", "mark_at_risk", "deactivate")
+            for action in _REPRESENTATIVE
         ),
         READER: tuple((f"{name}:read", "all") for name in resources),
     }

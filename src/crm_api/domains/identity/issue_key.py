@@ -2,6 +2,7 @@
 
 import ipaddress
 from typing import Annotated, Any, Literal
+from uuid import UUID
 
 import sqlalchemy as sa
 from pydantic import AfterValidator, Field
@@ -9,6 +10,7 @@ from pydantic_core import PydanticCustomError
 
 from crm_api.domains.identity.api_key import ApiKey
 from crm_api.domains.identity.credentials import new_key
+from crm_api.domains.identity.delegation import act_as
 from crm_api.kernel.context import Context, new_id
 from crm_api.kernel.database import TENANT, Statement
 from crm_api.kernel.ledger import NOW
@@ -78,7 +80,7 @@ async def issue_key(ctx: Context, resource: Resource, row: Any, body: IssueKey) 
 
     Raises:
         Problem: 409 when two keys are live, 422 for an end in the past or a scope of no domain, 403 for a scope that
-            the caller's own credential lacks.
+            the caller's own credential lacks, or a principal who may do more than the caller.
     """
     known = {domain.name for domain in ctx.kernel.catalog.domains}
     for i, scope in enumerate(body.scopes or ()):
@@ -97,6 +99,7 @@ async def issue_key(ctx: Context, resource: Resource, row: Any, body: IssueKey) 
         ]
         if beyond:
             raise forbidden(f"scope {beyond[0]}")
+    await act_as(ctx, UUID(str(row["id"])), "user" if row["kind"] == "user" else "service")
     live = (await ctx.fetch(_COUNT, {"principal_id": row["id"], "now": ctx.now}))[0][0]
     if live >= LIVE_KEYS:
         raise Problem(LIMIT_REACHED, f"At most {LIVE_KEYS} keys of a principal are live; revoke one first.")

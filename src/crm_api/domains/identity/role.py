@@ -8,6 +8,7 @@ import sqlalchemy as sa
 from pydantic import Field
 from sqlalchemy.orm import Mapped
 
+from crm_api.domains.identity.delegation import open_to_all, parsed, pass_on, pass_on_role
 from crm_api.kernel.context import Context
 from crm_api.kernel.problems import invalid
 from crm_api.kernel.record import Entity, one_of, reference, sortable
@@ -93,6 +94,15 @@ async def _known(ctx: Context, resource: Resource, values: Mapping[str, Any], be
             raise invalid(f"/field_rules/{i}/field", "unknown_field", "There is no such field, or it cannot be hidden.")
 
 
+async def _within(
+    ctx: Context, resource: Resource, values: Mapping[str, Any], before: Mapping[str, Any] | None
+) -> None:
+    """403 for a role that gives more than the caller holds."""
+    del resource
+    whole = {**(before or {}), **values}
+    pass_on(ctx, parsed(whole.get("permissions")), parsed(whole.get("field_rules")))
+
+
 class RoleAssignment(Entity):
     """A principal's hold of a role."""
 
@@ -174,6 +184,23 @@ async def _resource(
         raise invalid("/resource", "unknown_resource", "There is no such resource.")
 
 
+async def _assignable(
+    ctx: Context, resource: Resource, values: Mapping[str, Any], before: Mapping[str, Any] | None
+) -> None:
+    """403 for a role that gives more than the caller holds."""
+    del resource, before
+    await pass_on_role(ctx, Role, values["role_id"])
+
+
+async def _for_all(
+    ctx: Context, resource: Resource, values: Mapping[str, Any], before: Mapping[str, Any] | None
+) -> None:
+    """403 for a default that opens more than the caller holds."""
+    del resource
+    whole = {**(before or {}), **values}
+    open_to_all(ctx, whole["resource"], whole["level"])
+
+
 ROLES = Resource(
     singular="role",
     plural="roles",
@@ -183,7 +210,10 @@ ROLES = Resource(
     keys={"name": Role.name_key},
     filters=(Role.name,),
     sorts=(Role.name, Role.created_at),
-    checks=(Check(frozenset({"permissions", "field_rules"}), _known),),
+    checks=(
+        Check(frozenset({"permissions", "field_rules"}), _known),
+        Check(frozenset({"permissions", "field_rules"}), _within),
+    ),
     access_fields=frozenset({"permissions", "field_rules"}),
 )
 ROLE_ASSIGNMENTS = Resource(
@@ -194,6 +224,7 @@ ROLE_ASSIGNMENTS = Resource(
     title="id",
     create=RoleAssignmentCreate,
     filters=(RoleAssignment.role_id, RoleAssignment.principal_id),
+    checks=(Check(frozenset({"role_id"}), _assignable),),
     operations=frozenset({"get", "list", "create", "delete"}),
     access_fields=frozenset({"role_id", "principal_id"}),
 )
@@ -205,7 +236,7 @@ ACCESS_DEFAULTS = Resource(
     title="resource",
     create=AccessDefaultCreate,
     filters=(AccessDefault.resource,),
-    checks=(Check(frozenset({"resource"}), _resource),),
+    checks=(Check(frozenset({"resource"}), _resource), Check(frozenset({"resource", "level"}), _for_all)),
     operations=frozenset({"get", "list", "create", "update", "delete"}),
     access_fields=frozenset({"resource", "level"}),
 )

@@ -1,0 +1,117 @@
+"""Nobody passes on more than he has, by whatever route."""
+
+import pytest
+
+
+@pytest.fixture
+def clerk(org):
+    """Hands out roles, sees accounts without their credit limit, and is no administrator."""
+    role = org.role(
+        "Clerk",
+        ("roles:*", "all"),
+        ("role_assignments:*", "all"),
+        ("access_defaults:*", "all"),
+        ("users:read", "all"),
+        ("users:issue_key", "all"),
+        ("service_accounts:*", "all"),
+        ("accounts:read", "subordinates"),
+        field_rules=[{"resource": "accounts", "field": "credit_limit", "rule": "hidden"}],
+    )
+    return org.person("clerk", role)
+
+
+def granting(permission, reach, *hidden):
+    rules = [{"resource": "accounts", "field": name, "rule": "hidden"} for name in hidden]
+    return {"permissions": [{"permission": permission, "reach": reach}], "field_rules": rules}
+
+
+def refused(answer, permission):
+    assert answer.status_code == 403, answer.text
+    assert permission in answer.text
+
+
+def assigned(org, person):
+    return {item["role_id"] for item in org.admin.all("/v1/role_assignments", principal_id=person.id)}
+
+
+@pytest.mark.parametrize("who", ["clerk", "colleague"])
+def test_a_role_beyond_ones_own_is_not_assigned(org, clerk, who):
+    before = assigned(org, org.people[who])
+    body = {"role_id": org.roles["Administrator"], "principal_id": org.people[who].id}
+    refused(clerk.post("/v1/role_assignments", json=body), ":")
+    assert assigned(org, org.people[who]) == before
+    assert org.admin.post("/v1/role_assignments", json=body).status_code == 201
+
+
+def test_a_role_within_ones_own_is(org, clerk):
+    body = {"name": "Looker", **granting("accounts:read", "own", "credit_limit")}
+    role = clerk.post("/v1/roles", json=body)
+    assert role.status_code == 201, role.text
+    body = {"role_id": role.json()["id"], "principal_id": org.colleague.id}
+    assert clerk.post("/v1/role_assignments", json=body).status_code == 201
+
+
+@pytest.mark.parametrize(
+    ("wider", "named"),
+    [
+        (granting("accounts:read", "all", "credit_limit"), "accounts:read"),
+        (granting("accounts:read", "team", "credit_limit"), "accounts:read"),
+        (granting("accounts:update", "own", "credit_limit"), "accounts:update"),
+        (granting("accounts:*", "own", "credit_limit"), "accounts:"),
+        (granting("*:read", "own", "credit_limit"), ":read"),
+        (granting("accounts:read", "own"), "accounts.credit_limit"),
+    ],
+)
+def test_a_role_is_not_made_wider_than_ones_own(org, clerk, wider, named):
+    refused(clerk.post("/v1/roles", json={"name": "Wider", **wider}), named)
+    made = clerk.make("roles", name="Narrow", **granting("accounts:read", "own", "credit_limit"))
+    refused(clerk.patch(f"/v1/roles/{made['id']}", json=wider), named)
+    assert org.admin.get(f"/v1/roles/{made['id']}").json() == made
+
+
+def test_a_field_rule_alone_is_not_lifted(clerk):
+    made = clerk.make("roles", name="Narrow", **granting("accounts:read", "own", "credit_limit"))
+    refused(clerk.patch(f"/v1/roles/{made['id']}", json={"field_rules": []}), "accounts.credit_limit")
+
+
+def test_ones_own_role_is_not_widened(org, clerk):
+    (role,) = assigned(org, clerk)
+    refused(clerk.patch(f"/v1/roles/{role}", json=granting("accounts:delete", "own")), "accounts:delete")
+    assert clerk.patch(f"/v1/roles/{role}", json={"description": "Hands out roles"}).status_code == 200
+
+
+def test_a_default_opens_no_more_than_ones_own(org, clerk):
+    refused(clerk.post("/v1/access_defaults", json={"resource": "accounts", "level": "read"}), "accounts:read")
+    made = clerk.post("/v1/access_defaults", json={"resource": "accounts", "level": "private"})
+    assert made.status_code == 201
+    refused(clerk.patch(f"/v1/access_defaults/{made.json()['id']}", json={"level": "write"}), "accounts:read")
+    assert org.admin.patch(f"/v1/access_defaults/{made.json()['id']}", json={"level": "read"}).status_code == 200
+
+
+def test_no_key_of_somebody_who_may_do_more(org, clerk):
+    keys = len(org.admin.all("/v1/api_keys", principal_id=org.admin.id))
+    refused(clerk.post(f"/v1/users/{org.admin.id}/issue_key", json={"name": "borrowed"}), ":")
+    assert len(org.admin.all("/v1/api_keys", principal_id=org.admin.id)) == keys
+    service = clerk.make("service_accounts", name="Sync")
+    assert clerk.post(f"/v1/service_accounts/{service['id']}/issue_key", json={"name": "mine"}).status_code == 201
+
+
+def test_one_creates_for_oneself_where_principals_are_private(org):
+    assert org.admin.post("/v1/access_defaults", json={"resource": "principals", "level": "private"}).status_code == 201
+    made = org.rep.post("/v1/accounts", json={"name": "Mine"})
+    assert made.status_code == 201, made.text
+    assert made.json()["owner_id"] == org.rep.id
+
+
+def test_a_representative_shares_and_gives_away_what_is_his(org):
+    mine = org.rep.make("accounts", name="Mine")["id"]
+    theirs = org.outsider.make("accounts", name="Theirs")["id"]
+    body = {"grantee_type": "user", "grantee_id": org.colleague.id, "level": "read"}
+    assert org.colleague.get(f"/v1/accounts/{mine}").status_code == 404
+    assert org.rep.post(f"/v1/accounts/{mine}/share", json=body).status_code in (200, 201)
+    assert org.colleague.get(f"/v1/accounts/{mine}").status_code == 200
+    assert org.colleague.post(f"/v1/accounts/{mine}/share", json=body).status_code == 403
+    assert org.rep.post(f"/v1/accounts/{theirs}/share", json=body).status_code == 404
+    assert org.rep.patch(f"/v1/accounts/{mine}", json={"owner_id": org.colleague.id}).status_code == 200
+    assert org.colleague.get(f"/v1/accounts/{mine}").json()["owner_id"] == org.colleague.id
+    assert org.rep.get(f"/v1/accounts/{mine}").status_code == 404
