@@ -170,6 +170,22 @@ def list_tenants() -> None:
         print(f"{row['id']}  {row['created_at']:%Y-%m-%d}  {'' if row['is_active'] else '(inactive) '}{row['name']}")
 
 
+@tenants_app.command("suspend")
+def suspend_tenant(tenant: Annotated[str, typer.Argument(metavar="NAME|ID", help="The tenant.")]) -> None:
+    """Refuse every key of a tenant, from its next request on. Its data stays."""
+    from crm_api.commands import tenants
+
+    print(f"suspended {tenants.switch(tenant, active=False)}")
+
+
+@tenants_app.command("resume")
+def resume_tenant(tenant: Annotated[str, typer.Argument(metavar="NAME|ID", help="The tenant.")]) -> None:
+    """Take the keys of a suspended tenant again."""
+    from crm_api.commands import tenants
+
+    print(f"resumed {tenants.switch(tenant, active=True)}")
+
+
 @keys_app.command("issue")
 def issue_key(
     who: Annotated[str, typer.Argument(metavar="EMAIL|ID", help="User or service account.")],

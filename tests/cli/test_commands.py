@@ -101,6 +101,19 @@ def test_tenant_and_keys_work_over_http(server, database, here, refused):
         assert boss.get("/v1/me").status_code == 401
 
 
+def test_a_suspended_tenant_is_refused_at_once(server, database, here, refused, org):
+    where = settings(server, database)
+    org.rep.make("accounts", name="Before")
+    assert here("tenants", "suspend", str(org.tenant_id), **where).code == 0
+    refusals = [person.get("/v1/accounts").status_code for person in (org.rep, org.admin)]
+    refusals.append(org.rep.post("/v1/accounts", json={"name": "After"}).status_code)
+    assert refusals == [401, 401, 401]
+    assert "(inactive) Tenant" in here("tenants", "list", **where).out
+    assert here("tenants", "resume", str(org.tenant_id), **where).code == 0
+    assert [account["name"] for account in org.rep.all("/v1/accounts")] == ["Before"]
+    assert "no tenant" in refused("tenants", "suspend", "01900000-0000-7000-8000-000000000000", **where)
+
+
 def test_wrong_addresses_and_settings_are_one_line(database, refused, tmp_path):
     closed = "postgresql://crm_app@127.0.0.1:1/crm"
     process = crm_api("serve", "--port", "0", database_url=closed, data_dir=tmp_path)

@@ -1,4 +1,4 @@
-"""Tenants and keys for the operator: create and list tenants, issue and revoke keys."""
+"""Tenants and keys for the operator: create, list, suspend and resume tenants, issue and revoke keys."""
 
 import asyncio
 from typing import Any
@@ -52,6 +52,26 @@ def rows() -> list[dict[str, Any]]:
     """Every tenant, oldest first."""
     with place() as found:
         return asyncio.run(_tenants(found))
+
+
+def switch(tenant: str, *, active: bool) -> UUID:
+    """Suspends a tenant or takes it up again; holds with the next request in every process."""
+
+    async def work(found: Place) -> UUID:
+        tenant_id = await _tenant(found, tenant)
+        async with found.owner() as connection:
+            changed = await connection.fetchval(
+                "UPDATE tenants SET is_active = $2, access_version = access_version + 1 "
+                "WHERE tenant_id = $1 RETURNING true",
+                tenant_id,
+                active,
+            )
+        if not changed:
+            raise ConfigurationError(f"There is no tenant {tenant_id}; `crm-api tenants list` shows all.")
+        return tenant_id
+
+    with place() as found:
+        return asyncio.run(work(found))
 
 
 def issue(who: str, tenant: str, name: str) -> str:

@@ -21,13 +21,9 @@ _REPRESENTATIVE = (
 
 
 def sales_roles(*resources: str) -> dict[str, tuple[tuple[str, str], ...]]:
-    """What sales people may do with resources: managers in their tree, representatives with their own, which they may share and give away."""
+    """What sales people may do: managers in their tree, representatives with their own, to share and give away."""
     return {
         MANAGER: tuple((f"{name}:*", "subordinates") for name in resources),
-        REPRESENTATIVE: tuple(
-            (f"{name}:{action}", "own")
-            for name in resources
-            for action in _REPRESENTATIVE
-        ),
+        REPRESENTATIVE: tuple((f"{name}:{action}", "own") for name in resources for action in _REPRESENTATIVE),
         READER: tuple((f"{name}:read", "all") for name in resources),
     }
