@@ -81,7 +81,15 @@ def test_no_or_wrong_credential_is_401_everywhere(lab, server, resource, unchang
     import httpx2
 
     good = lab.admin.key
-    wrong = [None, "", "Bearer", "Bearer nonsense", f"Basic {good}", f"Bearer {good[:-1]}x", f"Bearer {good} x"]
+    wrong = [
+        None,
+        "",
+        "Bearer",
+        "Bearer nonsense",
+        f"Basic {good}",
+        f"Bearer {good[:-1]}{'x' if good[-1] != 'x' else 'y'}",
+        f"Bearer {good} x",
+    ]
     wrong += [f"Bearer {good[:60]}{'a' if good[60] != 'a' else 'b'}{good[61:]}", "Bearer " + "é" * 10]
     calls = _calls(lab, resource)
     with unchanged(lab), httpx2.Client(base_url=server.base_url) as nobody:

@@ -15,13 +15,13 @@ IDENTITY_ROLES: Mapping[str, tuple[tuple[str, str], ...]] = {
 }
 
 _REPRESENTATIVE = (
-    *("read", "create", "update", "delete", "share", "unshare", "transfer"),
+    *("read", "create", "update", "delete", "share", "unshare"),
     *("activate", "mark_at_risk", "deactivate"),
 )
 
 
 def sales_roles(*resources: str) -> dict[str, tuple[tuple[str, str], ...]]:
-    """What sales people may do: managers in their tree, representatives with their own, to share and give away."""
+    """What sales people may do: managers in their tree, representatives with their own, which they may share."""
     return {
         MANAGER: tuple((f"{name}:*", "subordinates") for name in resources),
         REPRESENTATIVE: tuple((f"{name}:{action}", "own") for name in resources for action in _REPRESENTATIVE),

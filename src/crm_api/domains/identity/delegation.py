@@ -2,17 +2,15 @@
 
 from collections.abc import Mapping, Sequence
 from typing import Any
-from uuid import UUID
 
 import orjson
 import sqlalchemy as sa
 
 from crm_api.domains.identity.grants import expand, ruled
-from crm_api.kernel.context import Context, Principal
-from crm_api.kernel.database import TENANT, Statement
+from crm_api.kernel.context import Context
+from crm_api.kernel.database import Statement
 from crm_api.kernel.policy import Access
 from crm_api.kernel.problems import forbidden
-from crm_api.kernel.record import Record, table_of
 
 _COVERS = {"own": {"own", "subordinates", "all"}, "subordinates": {"subordinates", "all"}}
 """Reach -> the reaches that hold at least as much; any other takes itself or `all`."""
@@ -34,36 +32,20 @@ def pass_on(ctx: Context, permissions: Sequence[Mapping[str, Any]], rules: Seque
         _open(ctx.access, resource, hidden.get(resource, frozenset()), closed.get(resource, frozenset()))
 
 
-async def pass_on_role(ctx: Context, model: type[Record], role_id: Any) -> None:
-    """The same for a role that exists; one that does not is for the check of references to refuse."""
-    if ctx.access.unrestricted:
-        return
-    roles = table_of(model)
-    statement = Statement(
-        sa.select(roles.c.permissions, roles.c.field_rules).where(
-            roles.c.tenant_id == TENANT, roles.c.id == sa.bindparam("id", type_=sa.Uuid()), roles.c.deleted_at.is_(None)
-        )
-    )
-    for row in await ctx.fetch(statement, {"id": role_id}):
-        pass_on(ctx, parsed(row["permissions"]), parsed(row["field_rules"]))
+async def pass_on_role(ctx: Context, roles: sa.Select[Any], values: Mapping[str, Any]) -> None:
+    """The same for each role of a query for permissions and field rules; what is not there is for others to refuse."""
+    if not ctx.access.unrestricted:
+        for row in await ctx.fetch(Statement(roles), dict(values)):
+            pass_on(ctx, parsed(row["permissions"]), parsed(row["field_rules"]))
 
 
 def open_to_all(ctx: Context, resource: str, level: str) -> None:
     """Refuses a default that gives everyone what the caller does not hold for every row."""
     if not ctx.access.unrestricted:
+        known = ctx.kernel.catalog.resources[resource].permitted_actions
         for action in {"read": ("read",), "write": ("read", "update")}.get(level, ()):
-            _held(ctx.access, resource, action, "all")
-
-
-async def act_as(ctx: Context, principal_id: UUID, kind: str) -> None:
-    """Refuses a credential of another principal who may do, or see, more than the caller."""
-    if ctx.access.unrestricted or principal_id == ctx.principal.id:
-        return
-    other = await ctx.kernel.authenticator.access(Principal(ctx.principal.tenant_id, principal_id, kind))
-    for (resource, action), reaches in other.reach.items():
-        for reach in reaches:
-            _held(ctx.access, resource, action, reach)
-        _open(ctx.access, resource, other.hides(resource), other.read_only.get(resource, frozenset()))
+            if action in known:
+                _held(ctx.access, resource, action, "all")
 
 
 def _held(access: Access, resource: str, action: str, reach: str) -> None:

@@ -10,7 +10,7 @@ from pydantic_core import PydanticCustomError
 
 from crm_api.domains.identity.api_key import ApiKey
 from crm_api.domains.identity.credentials import new_key
-from crm_api.domains.identity.delegation import act_as
+from crm_api.domains.identity.role import act_as
 from crm_api.kernel.context import Context, new_id
 from crm_api.kernel.database import TENANT, Statement
 from crm_api.kernel.ledger import NOW
@@ -99,7 +99,7 @@ async def issue_key(ctx: Context, resource: Resource, row: Any, body: IssueKey) 
         ]
         if beyond:
             raise forbidden(f"scope {beyond[0]}")
-    await act_as(ctx, UUID(str(row["id"])), "user" if row["kind"] == "user" else "service")
+    await act_as(ctx, UUID(str(row["id"])))
     live = (await ctx.fetch(_COUNT, {"principal_id": row["id"], "now": ctx.now}))[0][0]
     if live >= LIVE_KEYS:
         raise Problem(LIMIT_REACHED, f"At most {LIVE_KEYS} keys of a principal are live; revoke one first.")
