@@ -48,7 +48,7 @@ def test_every_table_has_row_security_and_exactly_one_policy(sql):
 
 def test_definer_functions_are_exactly_those_the_declarations_ask_for(sql):
     searched = {item.table.name for item in CATALOG.resources.values() if item.search}
-    expected = {f"search_{name}" for name in searched} | {"forget_idempotency_keys"}
+    expected = {f"search_{name}" for name in searched} | {"forget_idempotency_keys", "coalesce_event"}
     found = sql(
         "SELECT p.oid, proname, prosecdef, proconfig, pg_get_userbyid(proowner) AS owner, "
         "has_function_privilege('crm_app', p.oid, 'EXECUTE') AS app, "

@@ -80,8 +80,16 @@ class Idempotency:
 
 
 @dataclass(slots=True)
+class Net:
+    """An object written in the open transaction: what it was `before`, and where its generic event is in the outbox."""
+
+    before: str
+    place: int | None = None
+
+
+@dataclass(slots=True)
 class Context:
-    """One request or job. `link` is set while a transaction is open."""
+    """One request or job. `link` is set while a transaction is open, and `nets` are the objects written in it."""
 
     kernel: Kernel
     principal: Principal
@@ -94,6 +102,7 @@ class Context:
     via: str = "api"
     idempotency: Idempotency | None = None
     private: frozenset[str] = frozenset()
+    nets: dict[tuple[str, UUID], Net] = field(default_factory=dict)
 
     async def fetch(self, statement: Statement, values: dict[str, Any]) -> list[Row]:
         """Runs a statement in the open transaction, else in autocommit."""

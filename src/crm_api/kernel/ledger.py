@@ -5,6 +5,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
+from crm_api.kernel.coalescing import Emission, Mode
 from crm_api.kernel.context import Context, new_id
 from crm_api.kernel.database import TENANT
 from crm_api.kernel.record import AuditEntry, OutboxEvent, table_of
@@ -17,6 +18,8 @@ _EVENTS = (
 )
 NOW = sa.bindparam("now", type_=sa.DateTime(timezone=True))
 ACTOR = sa.bindparam("actor", type_=sa.Uuid())
+_FIRST = sa.bindparam("audit_id", type_=sa.Uuid())
+"""The id of the audit row, and of the first event."""
 _EMPTY = sa.literal_column("'{}'::jsonb", JSONB())
 
 
@@ -31,7 +34,9 @@ def image(resource: Resource, row: str) -> sa.ColumnElement[Any]:
     )
 
 
-def entries(written: Any, resource: Resource, before: Any = _EMPTY, after: Any = _EMPTY) -> list[Any]:
+def entries(
+    written: Any, resource: Resource, before: Any = _EMPTY, after: Any = _EMPTY, mode: Mode = "apart"
+) -> tuple[list[Any], list[Any]]:
     """The CTEs that record what the CTE `written` (row_id, row_version, image) changed.
 
     Args:
@@ -39,6 +44,10 @@ def entries(written: Any, resource: Resource, before: Any = _EMPTY, after: Any =
         resource: what was written.
         before: old values of what changed.
         after: new values of what changed.
+        mode: how the events join those of the open transaction; audit rows are one for each change in any.
+
+    Returns:
+        The CTEs, and what to select last beside the row: the outbox id of the generic event, unless `apart`.
     """
     kind = sa.literal(resource.singular, sa.Text())
     audit = sa.insert(table_of(AuditEntry)).from_select(
@@ -58,7 +67,7 @@ def entries(written: Any, resource: Resource, before: Any = _EMPTY, after: Any =
         ],
         sa.select(
             TENANT,
-            sa.bindparam("audit_id", type_=sa.Uuid()),
+            _FIRST,
             NOW,
             ACTOR,
             sa.bindparam("credential", type_=sa.Uuid()),
@@ -101,15 +110,23 @@ def entries(written: Any, resource: Resource, before: Any = _EMPTY, after: Any =
             sa.bindparam("origin", type_=JSONB()),
         ).select_from(sa.join(written, _EVENTS, sa.true())),
     )
-    return [
-        statement.returning(sa.literal_column("1")).cte(name)
-        for name, statement in (("audited", audit), ("emitted", outbox))
-    ]
+    ctes = [audit.returning(sa.literal_column("1")).cte("audited")]
+    if mode == "first":
+        table = table_of(OutboxEvent)
+        emitted = outbox.returning(table.c.id, table.c.event_id).cte("emitted")
+        generic = sa.select(emitted.c.id).where(emitted.c.event_id == _FIRST)
+        return [*ctes, emitted], [generic.scalar_subquery().label("outbox_id")]
+    ctes.append(outbox.returning(sa.literal_column("1")).cte("emitted"))
+    if mode == "apart":
+        return ctes, []
+    kind, place = sa.bindparam("kind", type_=sa.Text()), sa.bindparam("place", type_=sa.BigInteger())
+    merged = sa.func.coalesce_event(TENANT, place, kind, written.c.row_version, before, written.c.image)
+    return ctes, [sa.select(merged).select_from(written).scalar_subquery().label("outbox_id")]
 
 
-def parameters(ctx: Context, resource: Resource, action: str, events: tuple[str, ...]) -> dict[str, Any]:
-    """Values for `entries`; `events` are past tenses, the generic one first."""
-    ids = [new_id() for _ in events]
+def parameters(ctx: Context, resource: Resource, action: str, emission: Emission) -> dict[str, Any]:
+    """Values for `entries`."""
+    ids = [new_id() for _ in emission.events] or [new_id()]
     origin = {"request_id": ctx.request_id, "credential_id": ctx.principal.credential_id, "via": ctx.via}
     return {
         "audit_id": ids[0],
@@ -119,7 +136,8 @@ def parameters(ctx: Context, resource: Resource, action: str, events: tuple[str,
         "request_id": ctx.request_id,
         "action": action,
         "transaction_id": ctx.transaction_id,
-        "e_ids": ids,
-        "e_types": [f"{resource.singular}.{event}" for event in events],
+        "e_ids": ids[: len(emission.events)],
+        "e_types": [f"{resource.singular}.{event}" for event in emission.events],
         "origin": origin,
+        **emission.values,
     }

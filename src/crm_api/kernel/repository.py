@@ -7,6 +7,7 @@ from uuid import UUID
 import sqlalchemy as sa
 
 from crm_api.kernel import writing
+from crm_api.kernel.coalescing import Emission, emission
 from crm_api.kernel.context import Context
 from crm_api.kernel.database import TENANT, Row, Statement
 from crm_api.kernel.ledger import parameters
@@ -116,14 +117,15 @@ async def create(
     for check in resource.touched(values):
         await check.run(ctx, resource, row, None)
 
-    form = writing.New.of(ctx, resource, row)
+    form, keyed = writing.New.of(ctx, resource, row), ctx.idempotency is not None
+    emitted = emission(ctx, resource, row["id"], events)
 
     async def run() -> tuple[Plan, list[Row]]:
-        key = ("create", resource.plural, ctx.access.shape, ctx.idempotency is not None, form)
-        plan = ctx.kernel.statement(key, lambda: writing.compile_create(ctx, resource, form))
+        key = ("create", resource.plural, ctx.access.shape, keyed, form, emitted.mode)
+        plan = ctx.kernel.statement(key, lambda: writing.compile_create(ctx, resource, form, emitted.mode))
         parameters_ = {
             **ctx.access.values,
-            **parameters(ctx, resource, "create", events),
+            **parameters(ctx, resource, "create", emitted),
             **writing.row_parameters(resource, row),
         }
         if ctx.idempotency is not None:
@@ -132,6 +134,7 @@ async def create(
 
     plan, rows = await settled(ctx, run)
     if plan.present(rows[0]):
+        emitted.done(rows[0])
         return dict(plan.item(rows[0]))
     await _explain_create(ctx, resource, row)
     if ctx.idempotency is not None:
@@ -206,18 +209,18 @@ async def update(
         for check in checks:
             await check.run(ctx, resource, changed, dict(before))
     references = frozenset(name for name in resource.references if values.get(name) is not None)
+    names, match = frozenset(changed), if_match is not None
+    emitted = emission(ctx, resource, id_, events)
 
     async def run() -> tuple[Plan, list[Row]]:
-        key = ("update", resource.plural, ctx.access.shape, frozenset(changed), references, actions, if_match is None)
+        key = ("update", resource.plural, ctx.access.shape, names, references, actions, match, emitted.mode)
         plan = ctx.kernel.statement(
             key,
-            lambda: writing.compile_update(
-                ctx, resource, frozenset(changed), references, actions, match=if_match is not None
-            ),
+            lambda: writing.compile_update(ctx, resource, names, references, actions, match=match, mode=emitted.mode),
         )
         parameters_ = {
             **ctx.access.values,
-            **parameters(ctx, resource, action, events),
+            **parameters(ctx, resource, action, emitted),
             **writing.row_parameters(resource, changed),
             "id": id_,
         }
@@ -229,6 +232,7 @@ async def update(
     for _ in range(_TRIES):
         plan, rows = await settled(ctx, run)
         if plan.present(rows[0]):
+            emitted.done(rows[0])
             return dict(plan.item(rows[0]))
         item = await _explain_update(ctx, resource, id_, values, if_match, actions)
         if item["version"] == seen:
@@ -303,7 +307,12 @@ async def record(
     statement = ctx.kernel.statement(key, lambda: writing.compile_record(resource))
     await ctx.fetch(
         statement,
-        {**parameters(ctx, resource, action, (event,)), "id": id_, "before": before or {}, "after": after or {}},
+        {
+            **parameters(ctx, resource, action, Emission("apart", (event,))),
+            "id": id_,
+            "before": before or {},
+            "after": after or {},
+        },
     )
 
 
@@ -320,16 +329,17 @@ async def restore(ctx: Context, resource: Resource, id_: str | UUID) -> dict[str
 async def _mark(
     ctx: Context, resource: Resource, id_: str | UUID, if_match: int | None, *, deleted: bool
 ) -> dict[str, Any]:
-    event = "deleted" if deleted else "restored"
+    match = if_match is not None
+    emitted = emission(ctx, resource, id_, ("deleted" if deleted else "restored",))
 
     async def run() -> tuple[Plan, list[Row]]:
-        key = ("mark", resource.plural, ctx.access.shape, deleted, if_match is None)
+        key = ("mark", resource.plural, ctx.access.shape, deleted, match, emitted.mode)
         plan = ctx.kernel.statement(
-            key, lambda: writing.compile_mark(ctx, resource, deleted=deleted, match=if_match is not None)
+            key, lambda: writing.compile_mark(ctx, resource, deleted=deleted, match=match, mode=emitted.mode)
         )
         parameters_ = {
             **ctx.access.values,
-            **parameters(ctx, resource, "delete" if deleted else "restore", (event,)),
+            **parameters(ctx, resource, "delete" if deleted else "restore", emitted),
             "id": id_,
         }
         if if_match is not None:
@@ -338,6 +348,7 @@ async def _mark(
 
     plan, rows = await settled(ctx, run)
     if plan.present(rows[0]):
+        emitted.done(rows[0])
         return dict(plan.item(rows[0]))
     if not deleted:
         raise not_found(resource.singular)

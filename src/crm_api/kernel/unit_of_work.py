@@ -53,7 +53,7 @@ async def transact(ctx: Context, work: Callable[[Context], Awaitable[Any]]) -> A
     for attempt in range(1, _TRIES + 1):
         try:
             async with ctx.kernel.database.transaction(ctx.principal.tenant_id, keep=not ctx.dry_run) as link:
-                ctx.link = link
+                ctx.link, ctx.nets = link, {}
                 return await work(ctx)
         except (asyncpg.SerializationError, asyncpg.DeadlockDetectedError):
             if attempt == _TRIES:

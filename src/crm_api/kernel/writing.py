@@ -8,6 +8,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.dialects.postgresql import insert as upsert
 
+from crm_api.kernel.coalescing import Mode
 from crm_api.kernel.context import Context, new_id
 from crm_api.kernel.database import TENANT, Statement
 from crm_api.kernel.ledger import ACTOR, NOW, entries, image
@@ -136,7 +137,7 @@ class New:
 _OF_SELF = ("own", "subordinates")
 
 
-def compile_create(ctx: Context, resource: Resource, form: New) -> Plan:
+def compile_create(ctx: Context, resource: Resource, form: New, mode: Mode) -> Plan:
     """Guard, key, row, index values, audit, outbox and reply in one statement."""
     columns = form.columns
     new = source(resource, columns)
@@ -167,12 +168,13 @@ def compile_create(ctx: Context, resource: Resource, form: New) -> Plan:
     written = insert.returning(*projection.select(resource.table), *_facts(resource)).cte("written")
     if form.valued:
         ctes.append(_index(written))
-    ctes += entries(written, resource, after=written.c.image)
+    recorded, place = entries(written, resource, after=written.c.image, mode=mode)
+    ctes += recorded
     if resource.access_fields:
         ctes.append(_moved(written))
     if ctx.idempotency is not None:
         ctes.append(_reply(resource, written))
-    return _plan(projection, written, ctes)
+    return _plan(projection, written, ctes, place)
 
 
 def _facts(resource: Resource) -> list[Any]:
@@ -253,6 +255,7 @@ def compile_update(
     actions: tuple[str, ...],
     *,
     match: bool,
+    mode: Mode,
 ) -> Plan:
     """A merge with its ledger in one statement; no row comes back when nothing is permitted, or nothing differs."""
     table = resource.table
@@ -273,10 +276,11 @@ def compile_update(
     projection, written = _update(ctx, resource, gate, assignments, match=match, public=public)
     if indexed := columns.intersection(resource.values):
         ctes += [*(_unindex(resource, name, written) for name in sorted(indexed)), _index(written)]
-    ctes += entries(written, resource, before=written.c.before, after=written.c.after)
+    recorded, place = entries(written, resource, written.c.before, written.c.after, mode)
+    ctes += recorded
     if resource.access_fields & columns:
         ctes.append(_moved(written))
-    return _plan(projection, written, ctes)
+    return _plan(projection, written, ctes, place)
 
 
 def _search_text(resource: Resource, columns: frozenset[str]) -> Any:
@@ -325,15 +329,15 @@ def _delta(columns: list[str], side: str) -> Any:
     return found
 
 
-def compile_mark(ctx: Context, resource: Resource, *, deleted: bool, match: bool) -> Plan:
+def compile_mark(ctx: Context, resource: Resource, *, deleted: bool, match: bool, mode: Mode) -> Plan:
     """Deletion or restoration with its ledger."""
     gate = ctx.kernel.policy.gate(ctx.access, resource, "delete", resource.table, deleted=not deleted)
     stamp = NOW if deleted else sa.null()
     projection, written = _update(ctx, resource, gate, {"deleted_at": stamp}, match=match, public=[])
     before = written.c.image if deleted else sa.literal_column("'{}'::jsonb", JSONB())
     after = sa.literal_column("'{}'::jsonb", JSONB()) if deleted else written.c.image
-    ctes = entries(written, resource, before=before, after=after)
-    return _plan(projection, written, [*ctes, _moved(written)] if resource.access_fields else ctes)
+    ctes, place = entries(written, resource, before, after, mode)
+    return _plan(projection, written, [*ctes, _moved(written)] if resource.access_fields else ctes, place)
 
 
 def _moved(written: Any) -> Any:
@@ -347,9 +351,9 @@ def _moved(written: Any) -> Any:
     )
 
 
-def _plan(projection: Projection, written: Any, ctes: list[Any]) -> Plan:
+def _plan(projection: Projection, written: Any, ctes: list[Any], place: list[Any]) -> Plan:
     outer = frame()
-    columns = [outer.c.access_version, *(written.c[name] for name in projection.columns)]
+    columns = [outer.c.access_version, *(written.c[name] for name in projection.columns), *place]
     statement = sa.select(*columns).select_from(outer.outerjoin(written, sa.true())).add_cte(*ctes)
     return Plan(Statement(statement), projection, 1, 0, [])
 
@@ -363,5 +367,5 @@ def compile_record(resource: Resource) -> Statement:
         image(resource, str(table.name)).label("image"),
     ]
     found = sa.select(*columns).where(table.c.tenant_id == TENANT, table.c.id == _ID).cte("written")
-    ctes = entries(found, resource, sa.bindparam("before", type_=JSONB()), sa.bindparam("after", type_=JSONB()))
+    ctes, _ = entries(found, resource, sa.bindparam("before", type_=JSONB()), sa.bindparam("after", type_=JSONB()))
     return Statement(sa.select(found.c.row_id).add_cte(*ctes))
