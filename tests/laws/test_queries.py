@@ -337,7 +337,7 @@ def check_figures(world, resource, group, measures, expected, tree=None):
 
 @each("search")
 def test_sparse_rows_have_what_was_asked_for(world, rows, resource):
-    for name in resource.output.model_fields:
+    for name in resource.output.model_fields.keys() - {"last_used_at"}:  # the server writes that one by itself
         found = world.admin.post(f"/v1/{resource.plural}/search", json={"fields": [name], "limit": 3}).json()["data"]
         by_id = {row["id"]: row for row in rows(resource)}
         for row in found:
