@@ -105,6 +105,7 @@ def create_app(settings: Settings | None = None) -> Edge:
         app,
         Dispatch(found),
         access_log=access_log,
+        metrics_token=settings.metrics_token.get_secret_value() if settings.metrics_token else None,
         max_body=settings.max_body,
         origins=settings.cors_origins,
         proxies=settings.trusted_proxies,

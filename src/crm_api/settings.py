@@ -50,6 +50,9 @@ class Settings(BaseSettings):
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level that is logged.")
     log_format: Literal["json", "text"] = Field("json", description="`text` is for people at a terminal.")
+    metrics_token: SecretStr | None = Field(
+        None, description="When set, `/metrics` wants `Authorization: Bearer` with it; at least 16 characters."
+    )
     idempotency_days: int = Field(7, ge=1, le=90, description="Days the reply under an Idempotency-Key is kept.")
     shutdown_timeout: int = Field(20, ge=1, description="Seconds running requests get when the server stops.")
 
@@ -57,6 +60,13 @@ class Settings(BaseSettings):
     @classmethod
     def _split(cls, value: object) -> object:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+    @field_validator("metrics_token")
+    @classmethod
+    def _long_enough(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and len(value.get_secret_value()) < 16:
+            raise ValueError("CRM_METRICS_TOKEN must have at least 16 characters.")
+        return value
 
     def master_secret(self) -> bytes:
         """The secret that all processes share; generated into `data_dir` in development only."""

@@ -31,6 +31,14 @@ def begin(serving: Serving, key: str, body: bytes) -> socket.socket:
     return connection
 
 
+def test_metrics_want_their_token(where, tmp_path):
+    with Serving(tmp_path / "log", **where, metrics_token="scrape-me-if-you-can") as serving:
+        assert serving.get("/metrics").status_code == 401
+        assert serving.get("/metrics", "scrape-me-if-you-cannot").status_code == 401
+        assert serving.get("/metrics", "scrape-me-if-you-can").status_code == 200
+        assert serving.get("/healthz").status_code == 200
+
+
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_a_request_in_flight_is_finished(org, where, tmp_path, workers):
     body = orjson.dumps({"name": f"Last order {workers}"})

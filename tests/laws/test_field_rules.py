@@ -110,6 +110,7 @@ def test_a_hidden_field_is_shown_nowhere_and_answers_nothing(firm, resource, fie
         assert code(answer) == (403, "forbidden"), (answer.request.url, answer.request.content, answer.text)
     entries = person.get("/v1/audit_log", params={"object_type": resource.singular, "limit": 50}).json()["data"]
     assert all(field not in entry[side] for entry in entries for side in ("before", "after"))
+    assert all(field in entry["redacted"] for entry in entries)
 
 
 @pytest.mark.parametrize(("resource", "field"), [item for item in FIELDS if item.values[1] in item.values[0].search])

@@ -10,6 +10,7 @@ from typing import Any, Self, TypeVar
 import uvicorn
 
 from crm_api import settings as settings_module
+from crm_api.adapters.http import OneWrite
 from crm_api.app import create_app
 from crm_api.settings import Settings
 
@@ -33,6 +34,7 @@ class LiveServer:
             log_level="error",
             access_log=False,
             loop="asyncio",
+            http=OneWrite,
             proxy_headers=False,  # the edge reads X-Forwarded-For, from trusted proxies only
         )
         self._server = uvicorn.Server(config)

@@ -1,5 +1,6 @@
 """The ASGI edge: request ids, dispatch, errors to problems, CORS, security headers, access log, metrics."""
 
+import hmac
 import ipaddress
 import re
 import time
@@ -20,6 +21,7 @@ from crm_api.kernel.problems import (
     INVALID_HEADER,
     METHOD_NOT_ALLOWED,
     PROBLEM_JSON,
+    UNAUTHENTICATED,
     URI_TOO_LONG,
     AccessMoved,
     Problem,
@@ -106,6 +108,7 @@ class Edge:
         dispatch: Dispatch,
         *,
         access_log: Callable[[dict[str, Any]], None],
+        metrics_token: str | None,
         max_body: int,
         origins: tuple[str, ...],
         proxies: tuple[str, ...],
@@ -113,6 +116,7 @@ class Edge:
         self._app = app
         self._dispatch = dispatch
         self._access_log = access_log
+        self._metrics_token = None if metrics_token is None else f"Bearer {metrics_token}".encode()
         self._max_body = max_body
         self._origins = frozenset(origins)
         self._proxies = frozenset(proxies)
@@ -153,6 +157,8 @@ class Edge:
                 return "preflight", self._preflight()
             probe = _PROBES.get(path)
             if probe is not None:
+                if path == "/metrics":
+                    self._scraper(headers)
                 return path, _methods(method, ("GET",)) or await probe(self)
             if headers and max(map(len, headers.values())) > MAX_HEADER:
                 raise Problem(INVALID_HEADER, f"A header has at most {MAX_HEADER} bytes.")
@@ -173,6 +179,12 @@ class Edge:
             raise
         except Exception as error:  # noqa: BLE001 - the last resort: nothing internal may leave
             return "problem", problem_response(scope, self._problem(scope, error))
+
+    def _scraper(self, headers: dict[bytes, bytes]) -> None:
+        if self._metrics_token is None:
+            return
+        if not hmac.compare_digest(headers.get(b"authorization", b""), self._metrics_token):
+            raise Problem(UNAUTHENTICATED, "Send the token of the operator's scraper.")
 
     async def _handwritten(self, scope: Scope, receive: Receive, send: Send) -> None:
         for _ in range(_TRIES):

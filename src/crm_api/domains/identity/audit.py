@@ -26,15 +26,21 @@ class AuditEntryView(Wire):
     action: Annotated[str, Field(max_length=63)]
     before: Annotated[dict[str, Any], Field(description="Old values of what changed; amounts in ten-thousandths.")]
     after: Annotated[dict[str, Any], Field(description="New values of what changed; amounts in ten-thousandths.")]
-    redacted: Annotated[list[Annotated[str, Field(max_length=63)]], Field(max_length=200)]
+    redacted: Annotated[
+        list[Annotated[str, Field(max_length=63)]],
+        Field(
+            max_length=200,
+            description="What you may not see: null here, or absent from `before` and `after`, changed or not.",
+        ),
+    ]
 
 
 def _mask(access: Access, item: dict[str, Any]) -> None:
-    """Takes out the values of fields that the reader may not see on the changed record."""
-    hidden = access.hidden_types.get(item["object_type"])
-    for side in ("before", "after"):
-        if hidden:
+    """Takes out the fields that the reader may not see on the changed record, and names them all, changed or not."""
+    if hidden := access.hidden_types.get(item["object_type"]):
+        for side in ("before", "after"):
             item[side] = orjson.dumps({k: v for k, v in orjson.loads(item[side]).items() if k not in hidden})
+        item["redacted"] = sorted(hidden.union(item.get("redacted", ())))
 
 
 AUDIT_LOG = Resource(
