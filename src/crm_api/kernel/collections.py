@@ -14,7 +14,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from crm_api.kernel.context import Context
-from crm_api.kernel.database import Row
+from crm_api.kernel.database import Row, Statement
 from crm_api.kernel.filters import Filters, Group, Leaf, flat_parameters, from_parameters, like
 from crm_api.kernel.headers import parse, query, read_body, single
 from crm_api.kernel.paging import decode, encode, parse_sort
@@ -286,10 +286,19 @@ async def _narrow(ctx: Context, resource: Resource) -> bool:
         if ctx.kernel.policy.rows(ctx.access, resource, "read", resource.table, narrow=True) is None:
             breadth[resource.plural] = NARROW
         else:
-            key = ("breadth", resource.plural, ctx.access.shape)
-            statement = ctx.kernel.statement(key, lambda: compile_breadth(ctx.kernel, ctx.access, resource, NARROW))
-            breadth[resource.plural] = (await ctx.read(statement, dict(ctx.access.values)))[0][0]
+            found = await _breadth(ctx, resource, reached=True)
+            if found < NARROW:  # who reaches many must not gather all parents just to learn so
+                found = await _breadth(ctx, resource, reached=False)
+            breadth[resource.plural] = found
     return breadth[resource.plural] < NARROW
+
+
+async def _breadth(ctx: Context, resource: Resource, *, reached: bool) -> int:
+    def build() -> Statement:
+        return compile_breadth(ctx.kernel, ctx.access, resource, NARROW, reached=reached)
+
+    statement = ctx.kernel.statement(("breadth", resource.plural, ctx.access.shape, reached), build)
+    return int((await ctx.read(statement, dict(ctx.access.values)))[0][0])
 
 
 def _binding(ctx: Context, resource: Resource, listing: Listing) -> bytes:

@@ -347,9 +347,9 @@ def compile_aggregate(
     return Statement(sa.select(outer.c.access_version, *rows.c).select_from(outer.outerjoin(rows, sa.true())))
 
 
-def compile_breadth(kernel: Kernel, access: Access, resource: Resource, most: int) -> Statement:
-    """How many rows are open to the caller, counted up to `most`."""
+def compile_breadth(kernel: Kernel, access: Access, resource: Resource, most: int, *, reached: bool) -> Statement:
+    """How many rows are open to the caller, up to `most`; with `reached`, not through shares or other records."""
     table = resource.table
-    gate = kernel.policy.gate(access, resource, "read", table, narrow=True)
+    gate = kernel.policy.gate(access, resource, "read", table, narrow=True, reached=reached)
     some = sa.select(sa.literal(1)).select_from(table).where(*gate).limit(sa.literal_column(str(most))).subquery("some")
     return Statement(sa.select(sa.func.count()).select_from(some))
