@@ -281,7 +281,11 @@ async def verify(stage: Stage, most: int = 100) -> None:
                         stored["id"],
                         f"{plural}.{field}",
                     )
-                    if sorted(item["value"] for item in found) != bound[f"x_{field}"]:
+                    if sorted(item["value"] for item in found) != [
+                        value
+                        for name, value in zip(bound["x_fields"], bound["x_values"], strict=True)
+                        if name == f"{plural}.{field}"
+                    ]:
                         raise SystemExit(f"field_values of {plural}.{field} of {stored['id']} differ")
     finally:
         await connection.close()

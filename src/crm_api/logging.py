@@ -6,7 +6,7 @@ import re
 import sys
 from collections.abc import MutableMapping
 from datetime import UTC, datetime
-from typing import Any, BinaryIO
+from typing import Any
 
 import orjson
 import structlog
@@ -18,9 +18,13 @@ def scrub(logger: Any, method: str, event: MutableMapping[str, Any]) -> MutableM
     """Takes keys, tokens and passwords out of every text that is logged."""
     del logger, method
     for name, value in event.items():
-        if isinstance(value, str) and ("crm_" in value or "earer" in value or "://" in value):
-            event[name] = _SECRET.sub("[secret]", value)
+        if isinstance(value, str):
+            event[name] = _scrubbed(value)
     return event
+
+
+def _scrubbed(text: str) -> str:
+    return _SECRET.sub("[secret]", text) if "crm_" in text or "earer" in text or "://" in text else text
 
 
 class AccessLog:
@@ -33,10 +37,9 @@ class AccessLog:
     _PIECE = 3_500
     _SECONDS = 0.1
 
-    def __init__(self, level: str, form: str, output: BinaryIO | None = None) -> None:
+    def __init__(self, level: str, form: str) -> None:
         self._wanted = getattr(logging, level.upper()) <= logging.INFO
         self._json = form == "json"
-        self._output = output or sys.stdout.buffer
         self._lines: list[bytes] = []
         self._size = 0
         self._timer: asyncio.TimerHandle | None = None
@@ -45,12 +48,10 @@ class AccessLog:
         """Notes a request; `fields` are those of the line."""
         if not self._wanted:
             return
-        path = fields["path"]
-        if "crm_" in path or "earer" in path or "://" in path:
-            fields["path"] = _SECRET.sub("[secret]", path)
         if not self._json:
             structlog.get_logger("crm_api.http").info(**fields)
             return
+        fields["path"] = _scrubbed(fields["path"])
         fields["level"] = "info"
         fields["timestamp"] = datetime.now(UTC)
         line = orjson.dumps(fields, default=str, option=orjson.OPT_UTC_Z | orjson.OPT_APPEND_NEWLINE)
@@ -68,8 +69,8 @@ class AccessLog:
             self._timer = None
         lines, self._lines, self._size = self._lines, [], 0
         if lines:
-            self._output.write(b"".join(lines))
-            self._output.flush()
+            sys.stdout.buffer.write(b"".join(lines))
+            sys.stdout.buffer.flush()
 
 
 def configure(level: str, form: str) -> None:

@@ -27,7 +27,7 @@ def granting(permission, reach, *hidden):
 
 def refused(answer, permission):
     assert answer.status_code == 403, answer.text
-    assert permission in answer.text
+    assert permission in answer.json()["permission"]
 
 
 def assigned(org, person):

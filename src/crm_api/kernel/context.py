@@ -3,7 +3,6 @@
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 from uuid import UUID
 
@@ -95,7 +94,7 @@ class Context:
     principal: Principal
     access: "Access"
     request_id: str
-    now: datetime = field(default_factory=partial(datetime.now, UTC))
+    now: datetime = field(default_factory=lambda: datetime.now(UTC))
     transaction_id: UUID = field(default_factory=new_id)
     link: Link | None = None
     dry_run: bool = False

@@ -53,7 +53,7 @@ class Statement:
         binds = compiled.binds  # type: ignore[attr-defined]
         required = {bind.key: bind.required for bind in binds.values()}
         for position, name in enumerate(compiled.positiontup or ()):  # type: ignore[attr-defined]
-            process = None if isinstance(binds[name].type, ARRAY) else processors.get(name)
+            process = None if _plain(binds[name].type) else processors.get(name)
             if required.get(name, False):
                 self._template.append(_MISSING)
                 self._slots.append((position, name, process))
@@ -68,6 +68,13 @@ class Statement:
             value = values[name]
             arguments[position] = value if process is None else process(value)
         return arguments
+
+
+def _plain(type_: Any) -> bool:
+    """Whether values go to the driver as they are: SQLAlchemy copies each array, item by item, even for nothing."""
+    if not isinstance(type_, ARRAY):
+        return False
+    return type_.item_type.dialect_impl(_DIALECT).bind_processor(_DIALECT) is None
 
 
 def check_tenant_bound(clause: sa.ClauseElement, unbound: frozenset[str]) -> None:

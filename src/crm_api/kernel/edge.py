@@ -116,7 +116,7 @@ class Edge:
         self._app = app
         self._dispatch = dispatch
         self._access_log = access_log
-        self._metrics_token = None if metrics_token is None else f"Bearer {metrics_token}".encode()
+        self.metrics_token = None if metrics_token is None else f"Bearer {metrics_token}".encode()
         self._max_body = max_body
         self._origins = frozenset(origins)
         self._proxies = frozenset(proxies)
@@ -157,9 +157,7 @@ class Edge:
                 return "preflight", self._preflight()
             probe = _PROBES.get(path)
             if probe is not None:
-                if path == "/metrics":
-                    self._scraper(headers)
-                return path, _methods(method, ("GET",)) or await probe(self)
+                return path, _methods(method, ("GET",)) or await probe(self, headers)
             if headers and max(map(len, headers.values())) > MAX_HEADER:
                 raise Problem(INVALID_HEADER, f"A header has at most {MAX_HEADER} bytes.")
             methods, id_, ours = self._dispatch.find(path)
@@ -179,12 +177,6 @@ class Edge:
             raise
         except Exception as error:  # noqa: BLE001 - the last resort: nothing internal may leave
             return "problem", problem_response(scope, self._problem(scope, error))
-
-    def _scraper(self, headers: dict[bytes, bytes]) -> None:
-        if self._metrics_token is None:
-            return
-        if not hmac.compare_digest(headers.get(b"authorization", b""), self._metrics_token):
-            raise Problem(UNAUTHENTICATED, "Send the token of the operator's scraper.")
 
     async def _handwritten(self, scope: Scope, receive: Receive, send: Send) -> None:
         for _ in range(_TRIES):
@@ -284,12 +276,13 @@ class Edge:
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
 
-async def _healthz(edge: Edge) -> Response:
-    del edge
+async def _healthz(edge: Edge, headers: dict[bytes, bytes]) -> Response:
+    del edge, headers
     return Response(b'{"status":"ok"}', media_type="application/json")
 
 
-async def _readyz(edge: Edge) -> Response:
+async def _readyz(edge: Edge, headers: dict[bytes, bytes]) -> Response:
+    del headers
     try:
         assert edge.kernel is not None  # noqa: S101 - set by the lifespan before requests are taken
         await edge.kernel.database.ping()
@@ -299,8 +292,10 @@ async def _readyz(edge: Edge) -> Response:
     return Response(b'{"status":"ok"}', media_type="application/json")
 
 
-async def _metrics(edge: Edge) -> Response:
-    del edge
+async def _metrics(edge: Edge, headers: dict[bytes, bytes]) -> Response:
+    wanted = edge.metrics_token
+    if wanted is not None and not hmac.compare_digest(headers.get(b"authorization", b""), wanted):
+        raise Problem(UNAUTHENTICATED, "Send the token of the operator's scraper.")
     return Response(metrics.exposition(), media_type=CONTENT_TYPE_LATEST)
 
 

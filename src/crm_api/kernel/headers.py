@@ -137,21 +137,23 @@ def boolean(pairs: dict[str, list[str]], name: str) -> bool:
     return value == "true"
 
 
+def values(request: Request, name: bytes) -> list[str]:
+    """Each value of a header; `name` in lower case, as the server gives it."""
+    return [value.decode("latin-1") for known, value in request.scope["headers"] if known == name]
+
+
 def header(request: Request, name: bytes) -> str | None:
-    """The first value of a header; `name` in lower case, as the server gives it."""
-    for known, value in request.scope["headers"]:
-        if known == name:
-            return str(value, "latin-1")
-    return None
+    """The first value of a header."""
+    found = values(request, name)
+    return found[0] if found else None
 
 
 def only(request: Request, name: str) -> str | None:
     """The value of a header that may be given once."""
-    wanted = name.lower().encode()
-    values = [value.decode("latin-1") for known, value in request.scope["headers"] if known == wanted]
-    if len(values) > 1:
+    found = values(request, name.lower().encode())
+    if len(found) > 1:
         raise _wrong(name, "This header is given once.")
-    return values[0] if values else None
+    return found[0] if found else None
 
 
 def if_match(request: Request) -> int | None:

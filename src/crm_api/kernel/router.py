@@ -13,6 +13,7 @@ from crm_api.kernel import collections, repository
 from crm_api.kernel.actions import action_endpoint, edge_endpoint, transitions_endpoint
 from crm_api.kernel.headers import (
     boolean,
+    header,
     idempotency_key,
     if_match,
     if_none_match,
@@ -279,6 +280,6 @@ def _restore(resource: Resource) -> Endpoint:
 def precondition(request: Request, resource: Resource) -> int | None:
     """If-Match, where the resource insists on it 428 without."""
     expected = if_match(request)
-    if expected is None and resource.require_match and "if-match" not in request.headers:
+    if expected is None and resource.require_match and header(request, b"if-match") is None:
         raise Problem(PRECONDITION_REQUIRED, "Send If-Match with the ETag of the version you read.")
     return expected

@@ -12,6 +12,7 @@ from starlette.requests import Request
 
 from crm_api.kernel import idempotency
 from crm_api.kernel.context import Context, Kernel, Principal
+from crm_api.kernel.headers import values
 from crm_api.kernel.policy import Access
 from crm_api.kernel.problems import Problem
 
@@ -34,8 +35,8 @@ async def open_context(request: Request) -> Context:
     """Authenticates a request and gives its context; raises 401."""
     scope = request.scope
     kernel: Kernel = scope["crm.kernel"]
-    given = [value for name, value in scope["headers"] if name == b"authorization"]
-    token = given[0].decode("latin-1") if len(given) == 1 else None
+    given = values(request, b"authorization")
+    token = given[0] if len(given) == 1 else None
     scope["crm.principal"] = principal = await kernel.authenticator.authenticate(token, scope["crm.address"])
     scope["crm.access"] = access = await kernel.authenticator.access(principal)
     return Context(kernel, principal, access, scope["crm.request_id"])

@@ -73,12 +73,15 @@ def row_parameters(resource: Resource, row: Mapping[str, Any]) -> dict[str, Any]
     for i, name in enumerate(resource.search):
         if name in row:
             found[f"s_{i}"] = piece(row[name])
-    pairs: list[tuple[str, str]] = []
-    for name, function in resource.values.items():
-        if name in row:
-            found[f"x_{name}"] = values = sorted({fold(value) for value in function(row[name] or [])})
-            pairs += [(f"{resource.plural}.{name}", value) for value in values]
-    found["x_fields"], found["x_values"] = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
+    pairs = sorted(
+        {
+            (f"{resource.plural}.{name}", fold(value))
+            for name, function in resource.values.items()
+            if name in row
+            for value in function(row[name] or [])
+        }
+    )
+    found["x_fields"], found["x_values"] = [field for field, _ in pairs], [value for _, value in pairs]
     return found
 
 
@@ -117,19 +120,21 @@ class New:
     own: bool
     """It is to belong to the principal, as reach over own rows allows without looking further."""
     reached: bool
+    """It is to belong to somebody else."""
     valued: bool
     """It has values to index."""
 
     @classmethod
     def of(cls, ctx: Context, resource: Resource, row: Mapping[str, Any]) -> "New":
         """The form of a row."""
-        mine = resource.owned and row.get("owner_id") == ctx.principal.id is not None
+        another = for_another(ctx, resource, row)
+        mine = resource.owned and row.get("owner_id") is not None and not another
         leading = {name for name in resource.references if row.get(name) is not None}
         return cls(
             frozenset(row),
             frozenset(leading - {"owner_id"} if mine else leading),
             mine and not ctx.access.reach.get((resource.plural, "create"), frozenset()).isdisjoint(_OF_SELF),
-            for_another(ctx, resource, row),
+            another,
             any(row.get(name) for name in resource.values),
         )
 
@@ -211,10 +216,14 @@ def _reply(resource: Resource, written: Any) -> Any:
     )
 
 
-def _index(written: Any) -> Any:
+def _pairs() -> Any:
     fields, values = (sa.bindparam(name, type_=ARRAY(sa.Text())) for name in ("x_fields", "x_values"))
     columns = (sa.column("field", sa.Text()), sa.column("value", sa.Text()))
-    pairs = sa.func.unnest(fields, values).table_valued(*columns, name="pairs").render_derived()
+    return sa.func.unnest(fields, values).table_valued(*columns, name="pairs").render_derived()
+
+
+def _index(written: Any) -> Any:
+    pairs = _pairs()
     rows = sa.select(TENANT, pairs.c.field, pairs.c.value, written.c.row_id)
     insert = upsert(table_of(FieldValue)).from_select(
         ["tenant_id", "field", "value", "object_id"],
@@ -223,18 +232,25 @@ def _index(written: Any) -> Any:
     return insert.on_conflict_do_nothing().returning(sa.literal_column("1")).cte("indexed")
 
 
-def _unindex(resource: Resource, name: str, written: Any) -> Any:
-    table = table_of(FieldValue)
+def _unindex(resource: Resource, names: frozenset[str], written: Any) -> Any:
+    table, pairs = table_of(FieldValue), _pairs()
+    fields = sa.literal([f"{resource.plural}.{name}" for name in sorted(names)], ARRAY(sa.Text()))
+    kept = sa.exists(
+        sa.select(sa.literal_column("1"))
+        .select_from(pairs)
+        .where(pairs.c.field == table.c.field, pairs.c.value == table.c.value)
+        .correlate(table)
+    )
     return (
         sa.delete(table)
         .where(
             table.c.tenant_id == TENANT,
-            table.c.field == sa.literal(f"{resource.plural}.{name}", sa.Text()),
             table.c.object_id == sa.select(written.c.row_id).scalar_subquery(),
-            table.c.value != sa.all_(sa.bindparam(f"x_{name}", type_=ARRAY(sa.Text()))),
+            sa.cast(table.c.field == sa.any_(fields), sa.Boolean),
+            ~kept,
         )
         .returning(sa.literal_column("1"))
-        .cte(f"unindexed_{name}")
+        .cte("unindexed")
     )
 
 
@@ -275,7 +291,7 @@ def compile_update(
     ctes: list[Any] = []
     projection, written = _update(ctx, resource, gate, assignments, match=match, public=public)
     if indexed := columns.intersection(resource.values):
-        ctes += [*(_unindex(resource, name, written) for name in sorted(indexed)), _index(written)]
+        ctes += [_unindex(resource, indexed, written), _index(written)]
     recorded, place = entries(written, resource, written.c.before, written.c.after, mode)
     ctes += recorded
     if resource.access_fields & columns:

@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import orjson
-import sqlalchemy as sa
 
 from crm_api.domains.identity.grants import expand, ruled
 from crm_api.kernel.context import Context
@@ -32,10 +31,10 @@ def pass_on(ctx: Context, permissions: Sequence[Mapping[str, Any]], rules: Seque
         _open(ctx.access, resource, hidden.get(resource, frozenset()), closed.get(resource, frozenset()))
 
 
-async def pass_on_role(ctx: Context, roles: sa.Select[Any], values: Mapping[str, Any]) -> None:
+async def pass_on_role(ctx: Context, roles: Statement, values: Mapping[str, Any]) -> None:
     """The same for each role of a query for permissions and field rules; what is not there is for others to refuse."""
     if not ctx.access.unrestricted:
-        for row in await ctx.fetch(Statement(roles), dict(values)):
+        for row in await ctx.fetch(roles, dict(values)):
             pass_on(ctx, parsed(row["permissions"]), parsed(row["field_rules"]))
 
 

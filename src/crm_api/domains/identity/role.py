@@ -10,7 +10,7 @@ from sqlalchemy.orm import Mapped
 
 from crm_api.domains.identity.delegation import open_to_all, parsed, pass_on, pass_on_role
 from crm_api.kernel.context import Context
-from crm_api.kernel.database import TENANT
+from crm_api.kernel.database import TENANT, Statement
 from crm_api.kernel.problems import invalid
 from crm_api.kernel.record import Entity, one_of, reference, sortable, table_of
 from crm_api.kernel.resource import Check, Resource
@@ -190,25 +190,30 @@ async def _assignable(
 ) -> None:
     """403 for a role that gives more than the caller holds."""
     del resource, before
-    await pass_on_role(ctx, _GIVEN.where(_ROLES.c.id == sa.bindparam("id", type_=sa.Uuid())), {"id": values["role_id"]})
+    await pass_on_role(ctx, _ROLE, {"id": values["role_id"]})
 
 
 async def act_as(ctx: Context, principal_id: UUID) -> None:
     """403 for a credential of another principal whose roles give more than the caller holds."""
-    if principal_id == ctx.principal.id:
-        return
-    holds = table_of(RoleAssignment)
-    held = sa.select(holds.c.role_id).where(
-        holds.c.tenant_id == TENANT,
-        holds.c.principal_id == sa.bindparam("principal", type_=sa.Uuid()),
-        holds.c.deleted_at.is_(None),
-    )
-    await pass_on_role(ctx, _GIVEN.where(_ROLES.c.id.in_(held)), {"principal": principal_id})
+    if principal_id != ctx.principal.id:
+        await pass_on_role(ctx, _ROLES_OF, {"principal": principal_id})
 
 
-_ROLES = table_of(Role)
+_ROLES, _HOLDS = table_of(Role), table_of(RoleAssignment)
 _GIVEN = sa.select(_ROLES.c.permissions, _ROLES.c.field_rules).where(
     _ROLES.c.tenant_id == TENANT, _ROLES.c.deleted_at.is_(None)
+)
+_ROLE = Statement(_GIVEN.where(_ROLES.c.id == sa.bindparam("id", type_=sa.Uuid())))
+_ROLES_OF = Statement(
+    _GIVEN.where(
+        _ROLES.c.id.in_(
+            sa.select(_HOLDS.c.role_id).where(
+                _HOLDS.c.tenant_id == TENANT,
+                _HOLDS.c.principal_id == sa.bindparam("principal", type_=sa.Uuid()),
+                _HOLDS.c.deleted_at.is_(None),
+            )
+        )
+    )
 )
 
 
