@@ -9,7 +9,7 @@ import pytest
 from crm_api.kernel import idempotency
 from crm_api.kernel.database import Link
 from tests.support.asking import code, each, fault
-from tests.support.examples import unique_columns
+from tests.support.examples import claims
 from tests.support.org import Org
 
 _numbers = itertools.count(1)
@@ -30,13 +30,7 @@ def same(first, again) -> None:
     assert again.headers["content-type"] == "application/problem+json"
 
 
-@each(
-    "create",
-    "delete",
-    where=lambda item: (
-        any(index.unique for index in item.table.indexes) and unique_columns(item) & set(item.create.model_fields)
-    ),
-)
+@each("create", "delete", where=claims)
 def test_a_taken_value_stays_refused_when_it_is_free_again(lab, resource, unchanged):
     body, another = lab.examples.body(resource, 1), lab.examples.body(resource, 2)
     path = f"/v1/{resource.plural}"

@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from crm_api.kernel.resource import ALL
 from tests.support.asking import code, each, fault
-from tests.support.examples import unique_columns
+from tests.support.examples import claims
 
 _numbers = itertools.count(1)
 
@@ -250,13 +250,7 @@ def test_a_deleted_row_is_gone_everywhere(lab, resource, unchanged):
         assert code(lab.admin.post(f"{path}/restore")) == (404, "not_found")
 
 
-@each(
-    "create",
-    "delete",
-    where=lambda item: (
-        any(index.unique for index in item.table.indexes) and unique_columns(item) & set(item.create.model_fields)
-    ),
-)
+@each("create", "delete", where=claims)
 def test_a_deletion_frees_unique_values_and_a_taken_one_blocks_the_restore(lab, resource, unchanged):
     body = lab.examples.body(resource, 1)
     row = lab.admin.make(resource.plural, **body)

@@ -55,6 +55,13 @@ def schema_of(resource: Resource) -> dict[str, Any]:
     return resource.create.model_json_schema()
 
 
+def claims(resource: Resource) -> bool:
+    """Whether a client can send a value that no other live row may have."""
+    if not any(index.unique for index in resource.table.indexes):
+        return False
+    return bool(unique_columns(resource) & set(resource.create.model_fields))
+
+
 def unique_columns(resource: Resource, *, every: bool = False) -> set[str]:
     """Wire fields of which a live row must have its own value; of several columns one is enough."""
     found = set()
