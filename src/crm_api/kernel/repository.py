@@ -120,7 +120,7 @@ async def create(
     form, keyed = writing.New.of(ctx, resource, row), ctx.idempotency is not None
     emitted = emission(ctx, resource, row["id"], events)
 
-    async def run() -> tuple[Plan, list[Row]]:
+    async def run() -> tuple[writing.Writing, list[Row]]:
         key = ("create", resource.plural, ctx.access.shape, keyed, form, emitted.mode)
         plan = ctx.kernel.statement(key, lambda: writing.compile_create(ctx, resource, form, emitted.mode))
         parameters_ = {
@@ -133,9 +133,9 @@ async def create(
         return plan, await ctx.fetch(plan.statement, parameters_)
 
     plan, rows = await settled(ctx, run)
-    if plan.present(rows[0]):
+    if (item := plan.item(rows[0])) is not None:
         emitted.done(rows[0])
-        return dict(plan.item(rows[0]))
+        return dict(item)
     await _explain_create(ctx, resource, row)
     if ctx.idempotency is not None:
         return None
@@ -212,7 +212,7 @@ async def update(
     names, match = frozenset(changed), if_match is not None
     emitted = emission(ctx, resource, id_, events)
 
-    async def run() -> tuple[Plan, list[Row]]:
+    async def run() -> tuple[writing.Writing, list[Row]]:
         key = ("update", resource.plural, ctx.access.shape, names, references, actions, match, emitted.mode)
         plan = ctx.kernel.statement(
             key,
@@ -231,9 +231,9 @@ async def update(
     seen = None
     for _ in range(_TRIES):
         plan, rows = await settled(ctx, run)
-        if plan.present(rows[0]):
+        if (written := plan.item(rows[0])) is not None:
             emitted.done(rows[0])
-            return dict(plan.item(rows[0]))
+            return dict(written)
         item = await _explain_update(ctx, resource, id_, values, if_match, actions)
         if item["version"] == seen:
             return item  # tried again at a version that was seen before and after: nothing differs
@@ -332,7 +332,7 @@ async def _mark(
     match = if_match is not None
     emitted = emission(ctx, resource, id_, ("deleted" if deleted else "restored",))
 
-    async def run() -> tuple[Plan, list[Row]]:
+    async def run() -> tuple[writing.Writing, list[Row]]:
         key = ("mark", resource.plural, ctx.access.shape, deleted, match, emitted.mode)
         plan = ctx.kernel.statement(
             key, lambda: writing.compile_mark(ctx, resource, deleted=deleted, match=match, mode=emitted.mode)
@@ -347,9 +347,9 @@ async def _mark(
         return plan, await ctx.fetch(plan.statement, parameters_)
 
     plan, rows = await settled(ctx, run)
-    if plan.present(rows[0]):
+    if (item := plan.item(rows[0])) is not None:
         emitted.done(rows[0])
-        return dict(plan.item(rows[0]))
+        return dict(item)
     if not deleted:
         raise not_found(resource.singular)
     item = await get(ctx, resource, id_)

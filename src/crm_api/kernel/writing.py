@@ -4,23 +4,37 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import orjson
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from crm_api.kernel.coalescing import Mode
 from crm_api.kernel.context import Context, new_id
-from crm_api.kernel.database import TENANT, Statement
+from crm_api.kernel.database import TENANT, Row, Statement
 from crm_api.kernel.ledger import ACTOR, NOW, entries, image
 from crm_api.kernel.policy import access_version
 from crm_api.kernel.projection import Projection
-from crm_api.kernel.query import Plan, frame
+from crm_api.kernel.query import frame
 from crm_api.kernel.record import FieldValue, IdempotencyKey, IdempotencyReply, Tenant, table_of
 from crm_api.kernel.resource import Resource
 from crm_api.kernel.schema import fold
 
 _ID = sa.bindparam("id", type_=sa.Uuid())
 _SEPARATOR = "\x1f"
+
+
+@dataclass(frozen=True, slots=True)
+class Writing:
+    """A compiled write; it gives the access version, and the row's image when it wrote."""
+
+    statement: Statement
+    projection: Projection
+
+    def item(self, row: Row) -> dict[str, Any] | None:
+        """The wire object of the row as it is now; None when nothing was written."""
+        image = row["image"]
+        return None if image is None else self.projection.from_image(orjson.loads(image))
 
 
 def derived(resource: Resource, values: Mapping[str, Any]) -> dict[str, Any]:
@@ -142,7 +156,7 @@ class New:
 _OF_SELF = ("own", "subordinates")
 
 
-def compile_create(ctx: Context, resource: Resource, form: New, mode: Mode) -> Plan:
+def compile_create(ctx: Context, resource: Resource, form: New, mode: Mode) -> Writing:
     """Guard, key, row, index values, audit, outbox and reply in one statement."""
     columns = form.columns
     new = source(resource, columns)
@@ -168,9 +182,8 @@ def compile_create(ctx: Context, resource: Resource, form: New, mode: Mode) -> P
             for i, name in enumerate(resource.search)
         ]
         chosen.append(sa.func.concat_ws(sa.literal(_SEPARATOR, sa.Text()), *pieces))
-    projection = Projection(resource, ctx.access)
     insert = sa.insert(resource.table).from_select(names, sa.select(*chosen).select_from(feed))
-    written = insert.returning(*projection.select(resource.table), *_facts(resource)).cte("written")
+    written = insert.returning(*_facts(resource)).cte("written")
     if form.valued:
         ctes.append(_index(written))
     recorded, place = entries(written, resource, after=written.c.image, mode=mode)
@@ -179,7 +192,7 @@ def compile_create(ctx: Context, resource: Resource, form: New, mode: Mode) -> P
         ctes.append(_moved(written))
     if ctx.idempotency is not None:
         ctes.append(_reply(resource, written))
-    return _plan(projection, written, ctes, place)
+    return _writing(ctx, resource, written, ctes, place)
 
 
 def _facts(resource: Resource) -> list[Any]:
@@ -272,7 +285,7 @@ def compile_update(
     *,
     match: bool,
     mode: Mode,
-) -> Plan:
+) -> Writing:
     """A merge with its ledger in one statement; no row comes back when nothing is permitted, or nothing differs."""
     table = resource.table
     ordered = sorted(columns)
@@ -289,14 +302,14 @@ def compile_update(
         assignments["search_text"] = _search_text(resource, columns)
     public = [name for name in ordered if name in resource.columns]
     ctes: list[Any] = []
-    projection, written = _update(ctx, resource, gate, assignments, match=match, public=public)
+    written = _update(resource, gate, assignments, match=match, public=public)
     if indexed := columns.intersection(resource.values):
         ctes += [_unindex(resource, indexed, written), _index(written)]
     recorded, place = entries(written, resource, written.c.before, written.c.after, mode)
     ctes += recorded
     if resource.access_fields & columns:
         ctes.append(_moved(written))
-    return _plan(projection, written, ctes, place)
+    return _writing(ctx, resource, written, ctes, place)
 
 
 def _search_text(resource: Resource, columns: frozenset[str]) -> Any:
@@ -312,22 +325,15 @@ def _search_text(resource: Resource, columns: frozenset[str]) -> Any:
 
 
 def _update(
-    ctx: Context, resource: Resource, gate: list[Any], assignments: Mapping[str, Any], *, match: bool, public: list[str]
-) -> tuple[Projection, Any]:
+    resource: Resource, gate: list[Any], assignments: Mapping[str, Any], *, match: bool, public: list[str]
+) -> Any:
     table = resource.table
     conditions = [table.c.id == _ID, *gate, access_version()]
     if match:
         conditions.append(table.c.version == sa.bindparam("if_match", type_=sa.BigInteger()))
-    projection = Projection(resource, ctx.access)
     stamp = {"version": table.c.version + sa.literal_column("1"), "updated_at": NOW, "updated_by": ACTOR}
-    returning = [
-        *projection.select(table),
-        *_facts(resource),
-        _delta(public, "old").label("before"),
-        _delta(public, "new").label("after"),
-    ]
-    written = sa.update(table).where(*conditions).values(**assignments, **stamp).returning(*returning).cte("written")
-    return projection, written
+    returning = [*_facts(resource), _delta(public, "old").label("before"), _delta(public, "new").label("after")]
+    return sa.update(table).where(*conditions).values(**assignments, **stamp).returning(*returning).cte("written")
 
 
 def _delta(columns: list[str], side: str) -> Any:
@@ -345,15 +351,15 @@ def _delta(columns: list[str], side: str) -> Any:
     return found
 
 
-def compile_mark(ctx: Context, resource: Resource, *, deleted: bool, match: bool, mode: Mode) -> Plan:
+def compile_mark(ctx: Context, resource: Resource, *, deleted: bool, match: bool, mode: Mode) -> Writing:
     """Deletion or restoration with its ledger."""
     gate = ctx.kernel.policy.gate(ctx.access, resource, "delete", resource.table, deleted=not deleted)
     stamp = NOW if deleted else sa.null()
-    projection, written = _update(ctx, resource, gate, {"deleted_at": stamp}, match=match, public=[])
+    written = _update(resource, gate, {"deleted_at": stamp}, match=match, public=[])
     before = written.c.image if deleted else sa.literal_column("'{}'::jsonb", JSONB())
     after = sa.literal_column("'{}'::jsonb", JSONB()) if deleted else written.c.image
     ctes, place = entries(written, resource, before, after, mode)
-    return _plan(projection, written, [*ctes, _moved(written)] if resource.access_fields else ctes, place)
+    return _writing(ctx, resource, written, [*ctes, _moved(written)] if resource.access_fields else ctes, place)
 
 
 def _moved(written: Any) -> Any:
@@ -367,11 +373,11 @@ def _moved(written: Any) -> Any:
     )
 
 
-def _plan(projection: Projection, written: Any, ctes: list[Any], place: list[Any]) -> Plan:
+def _writing(ctx: Context, resource: Resource, written: Any, ctes: list[Any], place: list[Any]) -> Writing:
     outer = frame()
-    columns = [outer.c.access_version, *(written.c[name] for name in projection.columns), *place]
-    statement = sa.select(*columns).select_from(outer.outerjoin(written, sa.true())).add_cte(*ctes)
-    return Plan(Statement(statement), projection, 1, 0, [])
+    statement = sa.select(outer.c.access_version, written.c.image, *place)
+    joined = statement.select_from(outer.outerjoin(written, sa.true())).add_cte(*ctes)
+    return Writing(Statement(joined), Projection(resource, ctx.access))
 
 
 def compile_record(resource: Resource) -> Statement:
