@@ -236,7 +236,7 @@ class Resource:
 
 @dataclass(frozen=True)
 class Domain:
-    """A room of the house: its nouns, routers for what cannot be derived, and its part of a new tenant's roles.
+    """A room of the house: its nouns, routers for what cannot be derived, and its part of the default roles.
 
     `roles` maps a role's name to (permission, reach) pairs; domains add to the same role.
     """

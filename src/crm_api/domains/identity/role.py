@@ -31,6 +31,8 @@ class Role(Entity):
     description: Mapped[str | None]
     permissions: Mapped[list[Any]]
     field_rules: Mapped[list[Any]]
+    default_role: Mapped[str | None]
+    default_grants: Mapped[list[Any]] = sa.orm.mapped_column(server_default="[]")
 
 
 class Grant(Wire):
@@ -68,6 +70,9 @@ class RoleView(Output):
     description: Line | None
     permissions: Annotated[list[Grant], Field(max_length=1000)]
     field_rules: Annotated[list[FieldRule], Field(max_length=1000)]
+    default_role: Annotated[
+        Name | None, Field(description="The default role it was made from, and gets what new versions add to that.")
+    ]
 
 
 async def _known(ctx: Context, resource: Resource, values: Mapping[str, Any], before: Mapping[str, Any] | None) -> None:
