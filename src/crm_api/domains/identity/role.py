@@ -6,11 +6,12 @@ from uuid import UUID
 
 import sqlalchemy as sa
 from pydantic import Field
+from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Mapped
 
 from crm_api.domains.identity.delegation import open_to_all, parsed, pass_on, pass_on_role
 from crm_api.kernel.context import Context
-from crm_api.kernel.database import TENANT, Statement
+from crm_api.kernel.database import TENANT, Statement, bound
 from crm_api.kernel.problems import invalid
 from crm_api.kernel.record import Entity, one_of, reference, sortable, table_of
 from crm_api.kernel.resource import Check, Resource
@@ -201,7 +202,7 @@ async def _assignable(
 async def act_as(ctx: Context, principal_id: UUID) -> None:
     """403 for a credential of another principal whose roles give more than the caller holds."""
     if principal_id != ctx.principal.id:
-        await pass_on_role(ctx, _ROLES_OF, {"principal": principal_id})
+        await pass_on_role(ctx, ROLES_OF, {"principals": bound([principal_id])})
 
 
 _ROLES, _HOLDS = table_of(Role), table_of(RoleAssignment)
@@ -209,17 +210,17 @@ _GIVEN = sa.select(_ROLES.c.permissions, _ROLES.c.field_rules).where(
     _ROLES.c.tenant_id == TENANT, _ROLES.c.deleted_at.is_(None)
 )
 _ROLE = Statement(_GIVEN.where(_ROLES.c.id == sa.bindparam("id", type_=sa.Uuid())))
-_ROLES_OF = Statement(
-    _GIVEN.where(
-        _ROLES.c.id.in_(
-            sa.select(_HOLDS.c.role_id).where(
-                _HOLDS.c.tenant_id == TENANT,
-                _HOLDS.c.principal_id == sa.bindparam("principal", type_=sa.Uuid()),
-                _HOLDS.c.deleted_at.is_(None),
-            )
-        )
+
+
+def roles_of(principals: sa.Select[Any]) -> Statement:
+    """Permissions and field rules of each role that any of these principals holds."""
+    held = sa.select(_HOLDS.c.role_id).where(
+        _HOLDS.c.tenant_id == TENANT, _HOLDS.c.principal_id.in_(principals), _HOLDS.c.deleted_at.is_(None)
     )
-)
+    return Statement(_GIVEN.where(_ROLES.c.id.in_(held)))
+
+
+ROLES_OF = roles_of(sa.select(sa.func.unnest(sa.bindparam("principals", type_=ARRAY(sa.Uuid())))))
 
 
 async def _for_all(
