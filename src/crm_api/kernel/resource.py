@@ -53,7 +53,10 @@ class RowRule:
 
 @dataclass(frozen=True)
 class Check:
-    """A rule over the whole row, asked before a write that touches one of `fields`."""
+    """A rule over the whole row, asked before a write that touches one of `fields`.
+
+    A restore touches all fields that have a value, `deleted_at` too; the row is as it is stored then.
+    """
 
     fields: frozenset[str]
     run: CheckFunction

@@ -10,7 +10,7 @@ from sqlalchemy.orm import Mapped
 
 from crm_api.domains.identity.delegation import open_rows
 from crm_api.domains.identity.issue_key import ISSUE_KEY
-from crm_api.domains.identity.role import ROLES_OF
+from crm_api.domains.identity.role import ROLES_OF, act_as
 from crm_api.domains.identity.team import MEMBERS_ROLES
 from crm_api.kernel.context import Context
 from crm_api.kernel.database import bound
@@ -142,6 +142,13 @@ def _shown_by(ctx: Context, id_: Any) -> str:
     return "subordinates" if id_ is not None and UUID(str(id_)) in ctx.access.subordinates else "all"
 
 
+async def _back(ctx: Context, resource: Resource, values: Mapping[str, Any], before: Mapping[str, Any] | None) -> None:
+    """403 for bringing back, from deletion or inactivity, a principal whose roles give more than the caller holds."""
+    del resource
+    if values.get("deleted_at") is not None or (before and values.get("is_active") and not before["is_active"]):
+        await act_as(ctx, UUID(str((before or values)["id"])))
+
+
 PRINCIPALS = Resource(
     singular="principal",
     plural="principals",
@@ -164,6 +171,7 @@ _SHARED: dict[str, Any] = {
         Check(frozenset({"manager_id"}), acyclic("manager_id")),
         Check(frozenset({"manager_id"}), _managed),
         Check(frozenset({"team_id"}), _teamed),
+        Check(frozenset({"is_active", "deleted_at"}), _back),
     ),
     "access_fields": frozenset({"manager_id", "team_id", "is_active"}),
     "actions": (ISSUE_KEY,),

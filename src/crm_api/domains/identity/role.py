@@ -80,7 +80,7 @@ async def _known(ctx: Context, resource: Resource, values: Mapping[str, Any], be
     """422 for a permission or field that does not exist: a typing error must not pass as a rule."""
     del resource, before
     catalog = ctx.kernel.catalog
-    for i, grant in enumerate(values.get("permissions") or ()):
+    for i, grant in enumerate(parsed(values.get("permissions"))):
         name, _, action = grant["permission"].partition(":")
         if (name != "*" and name not in catalog.resources) or (
             action != "*"
@@ -91,7 +91,7 @@ async def _known(ctx: Context, resource: Resource, values: Mapping[str, Any], be
             )
         ):
             raise invalid(f"/permissions/{i}/permission", "unknown_permission", "There is no such permission.")
-    for i, rule in enumerate(values.get("field_rules") or ()):
+    for i, rule in enumerate(parsed(values.get("field_rules"))):
         target = catalog.resources.get(rule["resource"])
         if target is None:
             raise invalid(f"/field_rules/{i}/resource", "unknown_resource", "There is no such resource.")

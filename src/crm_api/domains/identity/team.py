@@ -112,6 +112,14 @@ async def _joined(
     await _opened(ctx, values["team_id"], await ctx.fetch(ROLES_OF, {"principals": principals}))
 
 
+async def _reopened(
+    ctx: Context, resource: Resource, values: Mapping[str, Any], before: Mapping[str, Any] | None
+) -> None:
+    """The same for all members of a team that is restored."""
+    del resource, before
+    await _opened(ctx, values["id"], await ctx.fetch(MEMBERS_ROLES, {"team": values["id"]}))
+
+
 async def _opened(ctx: Context, team_id: Any, roles: list[Row]) -> None:
     types = ctx.kernel.catalog.by_type
     shared = {
@@ -135,6 +143,7 @@ TEAMS = Resource(
     filters=(Team.name,),
     sorts=(Team.name, Team.created_at),
     default_access="read",
+    checks=(Check(frozenset({"deleted_at"}), _reopened),),
     access_fields=frozenset({"deleted_at"}),
 )
 TEAM_MEMBERS = Resource(
