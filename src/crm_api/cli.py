@@ -66,14 +66,20 @@ def migrate(
     to: Annotated[str, typer.Option(help="Revision to go to.")] = "head",
     down: Annotated[bool, typer.Option("--down", help="Go back to --to; this may drop data.")] = False,
 ) -> None:
-    """Bring the database to a revision, as the role in CRM_MIGRATE_URL."""
+    """Bring the database to a revision, as the role in CRM_MIGRATE_URL.
+
+    At the newest revision, the default roles of every tenant then get what this version adds to them, which is written
+    as the role in CRM_DATABASE_URL.
+    """
     from crm_api.commands.migrate import migrate as run
 
-    before, after = run(to, down=down)
+    before, after, lines = run(to, down=down)
     print(
         f"The database is at {after or 'nothing'}"
         + (f", it was at {before or 'nothing'}." if after != before else " already.")
     )
+    for line in lines:
+        print(line)
 
 
 @app.command()

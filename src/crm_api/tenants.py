@@ -7,6 +7,7 @@ from uuid import UUID
 import asyncpg
 
 from crm_api.domains.identity.default_roles import ADMINISTRATOR
+from crm_api.domains.identity.give_defaults import give_defaults
 from crm_api.domains.identity.issue_key import IssueKey, issue_key
 from crm_api.kernel.context import Context, Kernel, new_id
 from crm_api.kernel.repository import create, load
@@ -37,30 +38,9 @@ async def create_tenant(
     finally:
         await connection.close()
     ctx = system(kernel, tenant_id, "cli")
-    roles = {role: await add_role(ctx, role, grants) for role, grants in default_roles(kernel).items()}
+    roles = (await give_defaults(ctx)).roles
     administrator = await add_user(ctx, {"name": "Administrator", "email": email}, roles[ADMINISTRATOR])
     return NewTenant(tenant_id, administrator, await add_key(ctx, administrator, "first key"), roles)
-
-
-def default_roles(kernel: Kernel) -> dict[str, list[dict[str, str]]]:
-    """Role name to its permissions, from all domains; wildcards of actions that a resource lacks are left out."""
-    found: dict[str, list[dict[str, str]]] = {}
-    known = set(kernel.catalog.permissions)
-    for domain in kernel.catalog.domains:
-        for role, grants in domain.roles.items():
-            kept = [{"permission": name, "reach": reach} for name, reach in grants if "*" in name or name in known]
-            found.setdefault(role, []).extend(kept)
-    return found
-
-
-async def add_role(ctx: Context, name: str, permissions: list[dict[str, str]]) -> str:
-    """A role's id."""
-    item = await create(
-        ctx,
-        ctx.kernel.catalog.resources["roles"],
-        {"name": name, "description": None, "permissions": permissions, "field_rules": []},
-    )
-    return str((item or {})["id"])
 
 
 async def add_user(ctx: Context, values: dict[str, object], role: str) -> str:

@@ -1,5 +1,7 @@
 """Nobody passes on more than he has, by whatever route."""
 
+from unittest.mock import ANY
+
 import pytest
 
 
@@ -78,6 +80,80 @@ def test_ones_own_role_is_not_widened(org, clerk):
     (role,) = assigned(org, clerk)
     refused(clerk.patch(f"/v1/roles/{role}", json=granting("accounts:delete", "own")), "accounts:delete")
     assert clerk.patch(f"/v1/roles/{role}", json={"description": "Hands out roles"}).status_code == 200
+
+
+def test_a_role_wider_than_ones_own_is_not_restored(org, clerk):
+    wide = org.admin.make("roles", name="Wide", **granting("accounts:read", "all", "credit_limit"))
+    narrow = clerk.make("roles", name="Narrow", **granting("accounts:read", "own", "credit_limit"))
+    org.admin.make("role_assignments", role_id=wide["id"], principal_id=org.reader.id)
+    for role in (wide, narrow):
+        assert clerk.delete(f"/v1/roles/{role['id']}").status_code == 204
+    refused(clerk.post(f"/v1/roles/{wide['id']}/restore"), "accounts:read")
+    refused(clerk.post(f"/v1/roles/{wide['id']}/restore", headers={"Idempotency-Key": "restore-it"}), "accounts:read")
+    assert org.admin.get(f"/v1/roles/{wide['id']}").status_code == 404
+    assert clerk.post(f"/v1/roles/{narrow['id']}/restore").json() == {
+        **narrow,
+        "version": 3,
+        "updated_at": ANY,
+        "updated_by": clerk.id,
+    }
+    assert org.admin.post(f"/v1/roles/{wide['id']}/restore").status_code == 200
+
+
+def test_only_roles_are_restored_of_what_passes_on_rights(clerk):
+    """Assignments and defaults are made anew, which is checked."""
+    for plural, body in (
+        ("role_assignments", None),
+        ("access_defaults", {"resource": "accounts", "level": "private"}),
+    ):
+        made = clerk.make(plural, **body) if body else clerk.all(f"/v1/{plural}")[0]
+        assert clerk.post(f"/v1/{plural}/{made['id']}/restore").status_code == 404
+
+
+@pytest.mark.parametrize("gone", ["deleted", "inactive"])
+def test_nobody_brings_back_who_may_do_more(org, gone):
+    clerk = org.person("clerk", org.role("Clerk", ("users:*", "all")))
+    second = org.person("second", "Administrator")
+    path = f"/v1/users/{second.id}"
+    if gone == "deleted":
+        assert clerk.delete(path).status_code == 204
+        back = ("POST", f"{path}/restore", None)
+    else:
+        assert clerk.patch(path, json={"is_active": False}).status_code == 200
+        back = ("PATCH", path, {"is_active": True})
+    refused(clerk.request(back[0], back[1], json=back[2]), ":")
+    assert second.get("/v1/me").status_code == 401
+    assert org.admin.request(back[0], back[1], json=back[2]).status_code == 200
+    assert second.get("/v1/me").status_code == 200
+    assert clerk.patch(path, json={"is_active": True, "title": "Deputy"}).status_code == 200, "nothing comes back"
+
+
+def test_a_team_is_not_restored_to_show_its_rows(org):
+    seer = org.person("seer", org.role("Seer", ("accounts:read", "team"), ("teams:*", "all")))
+    team, empty = (org.admin.make("teams", name=name) for name in ("Vault", "Empty"))
+    account = org.admin.make("accounts", name="Vaulted", team_id=team["id"])
+    org.admin.make("team_members", team_id=team["id"], principal_id=seer.id)
+    for one in (team, empty):
+        assert seer.delete(f"/v1/teams/{one['id']}").status_code == 204
+    refused(seer.post(f"/v1/teams/{team['id']}/restore"), "accounts:read")
+    assert seer.get(f"/v1/accounts/{account['id']}").status_code == 404
+    assert seer.post(f"/v1/teams/{empty['id']}/restore").status_code == 200
+    assert org.admin.post(f"/v1/teams/{team['id']}/restore").status_code == 200
+    assert seer.get(f"/v1/accounts/{account['id']}").status_code == 200
+
+
+def test_a_link_that_opens_a_contact_is_not_restored_by_who_may_not_change_it(org):
+    """A deleted link to an account of one's own would open somebody else's contact again."""
+    contact = org.outsider.make("contacts", last_name="Theirs")
+    mine = org.rep.make("accounts", name="Mine")
+    link = org.admin.make("account_contacts", account_id=mine["id"], contact_id=contact["id"])
+    path = f"/v1/account_contacts/{link['id']}"
+    assert org.rep.get(f"/v1/contacts/{contact['id']}").status_code == 200
+    assert org.admin.delete(path).status_code == 204
+    assert org.rep.get(f"/v1/contacts/{contact['id']}").status_code == 404
+    assert org.rep.post(f"{path}/restore").status_code == 422
+    assert org.rep.get(f"/v1/contacts/{contact['id']}").status_code == 404
+    assert org.admin.post(f"{path}/restore").status_code == 200
 
 
 def test_a_default_opens_no_more_than_ones_own(org, clerk):

@@ -55,6 +55,15 @@ class Product:
     base_url: str
     roles: dict[str, str]
     admin: Person
+    said: str = ""
+    """By the command that gave it to the tenants there were."""
+
+    @classmethod
+    def of(cls, base_url: str, new: str, said: str = "") -> "Product":
+        tenant = json.loads(new)
+        return cls(
+            base_url, tenant["roles"], Person(SimpleNamespace(base_url=base_url), tenant["id"], tenant["key"]), said
+        )
 
     def person(self, name: str, role: str, manager: Person | None = None) -> Person:
         user = self.admin.make(
@@ -123,7 +132,8 @@ def _run(code: str, environment: dict[str, str], folder: Path, *arguments: str) 
 
 
 @pytest.fixture(scope="module")
-def product(admin_url, worker_id, tmp_path_factory):
+def products(admin_url, worker_id, tmp_path_factory):
+    """As a tenant sees it that was there before the resource was, and as a new one does."""
     folder = tmp_path_factory.mktemp("product")
     _follow(folder)
     name = f"crm_resource_{worker_id}"
@@ -136,17 +146,22 @@ def product(admin_url, worker_id, tmp_path_factory):
         **{name: value for name, value in os.environ.items() if not name.startswith("CRM_")},
         "PYTHONPATH": str(folder / "src"),
         "CRM_DATABASE_URL": app,
+        "CRM_MIGRATE_URL": migrate,
         "CRM_SECRET": "a secret of thirty-two characters or more",
         "CRM_LOG_LEVEL": "error",
     }
+    earlier = {**environment, "PYTHONPATH": str(ROOT / "src")}
+    _run("from crm_api.cli import main; main()", earlier, ROOT, "migrate")
+    old = _run(TENANT, earlier, ROOT, app, migrate)
     _run(MIGRATE, environment, folder, migrate)
-    new = json.loads(_run(TENANT, environment, folder, app, migrate))
+    said = _run("from crm_api.cli import main; main()", environment, folder, "migrate")
+    new = _run(TENANT, environment, folder, app, migrate)
     command = ["-m", "uvicorn", "--factory", "crm_api.app:create_app", "--port", str(port), "--log-level", "error"]
     server = subprocess.Popen([sys.executable, *command], cwd=folder, env=environment)
     try:
         base_url = f"http://127.0.0.1:{port}"
         _wait(f"{base_url}/readyz", server)
-        yield Product(base_url, new["roles"], Person(SimpleNamespace(base_url=base_url), new["id"], new["key"]))
+        yield Product.of(base_url, old, said), Product.of(base_url, new)
     finally:
         server.terminate()
         server.wait(30)
@@ -162,6 +177,11 @@ def _wait(url: str, server: subprocess.Popen) -> None:
         except httpx2.TransportError:
             time.sleep(0.1)
     raise AssertionError("the server did not become ready")
+
+
+@pytest.fixture(scope="module")
+def product(products):
+    return products[1]
 
 
 @pytest.fixture(scope="module")
@@ -195,6 +215,21 @@ def test_it_is_created_read_changed_and_deleted(staff):
     assert staff.rep.delete(path).status_code == 204
     assert staff.rep.get(path).status_code == 404
     assert staff.rep.post(f"{path}/restore").json()["ends_on"] == "2030-01-31"
+
+
+def test_a_tenant_that_was_there_before_has_it_too(products):
+    before, new = products
+    assert "The default roles of 1 tenant got what this version adds." in before.said
+    permissions = [
+        {role["default_role"]: role["permissions"] for role in each.admin.all("/v1/roles")} for each in (before, new)
+    ]
+    assert permissions[0] == permissions[1]
+    manager = before.person("before_manager", MANAGER)
+    rep = before.person("before_rep", REPRESENTATIVE, manager)
+    account = rep.make("accounts", name="Loyal")
+    made = rep.make("warranties", name="Late, but there", account_id=account["id"])
+    assert manager.get(f"/v1/warranties/{made['id']}").json() == made
+    assert rep.post(f"/v1/warranties/{made['id']}/void").json()["permission"] == "warranties:void"
 
 
 def test_it_is_filtered_sorted_paged_searched_and_grouped(staff):

@@ -7,8 +7,10 @@ from typing import Any
 import httpx2
 
 from crm_api.domains.identity.default_roles import ADMINISTRATOR, MANAGER, READER, REPRESENTATIVE
+from crm_api.domains.identity.role import ROLES
+from crm_api.kernel.repository import create
 from crm_api.kernel.unit_of_work import system
-from crm_api.tenants import add_key, add_role, add_user, create_tenant
+from crm_api.tenants import add_key, add_user, create_tenant
 from tests.support.server import LiveServer
 
 _numbers = itertools.count(1)
@@ -81,7 +83,8 @@ class Org:
         grants = [{"permission": permission, "reach": reach} for permission, reach in permissions]
         if field_rules:
             return self.admin.make("roles", name=name, permissions=grants, field_rules=field_rules)["id"]
-        return self.server.run(add_role(self.context(), name, grants))
+        values = {"name": name, "description": None, "permissions": grants, "field_rules": []}
+        return str(self.server.run(create(self.context(), ROLES, values))["id"])
 
     def person(self, name: str, role: str, *, manager: str | None = None, team_id: str | None = None) -> Person:
         """A new user with a key; `role` is the name of a default role or a role's id."""

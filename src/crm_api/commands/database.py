@@ -78,9 +78,13 @@ def place(*, migrated: bool = True) -> Iterator[Place]:
         if asyncio.run(_missing(admin)):
             asyncio.run(bootstrap(admin, DATABASE))
         app, owner = (on_database(admin, DATABASE, role) for role in ("crm_app", "crm_migrate"))
+        found = Place(settings, app, owner, embedded=True)
         if migrated and asyncio.run(pending(app)):
+            from crm_api.commands.default_roles import give
+
             migrate.upgrade(owner)
-        yield Place(settings, app, owner, embedded=True)
+            asyncio.run(give(found))
+        yield found
     finally:
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.SIG_IGN)  # impatience must not interrupt the last step

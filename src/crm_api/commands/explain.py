@@ -9,6 +9,7 @@ from rich.syntax import Syntax
 from rich.table import Table
 
 from crm_api.catalog import CATALOG
+from crm_api.domains.identity.give_defaults import default_roles
 from crm_api.kernel.context import Kernel
 from crm_api.kernel.database import Database
 from crm_api.kernel.filters import OPERATORS, Group, choices, flat_parameters
@@ -18,7 +19,6 @@ from crm_api.kernel.problems import ConfigurationError
 from crm_api.kernel.query import Listing, compile_get, compile_list
 from crm_api.kernel.resource import Resource
 from crm_api.kernel.router import operations
-from crm_api.tenants import default_roles
 
 _SOMEONE = UUID(int=1)
 
@@ -63,7 +63,7 @@ def describe(name: str, role: str) -> dict[str, Any]:
 
 def _access(kernel: Kernel, role: str) -> Access:
     """The rights of someone who holds one default role."""
-    roles = default_roles(kernel)
+    roles = default_roles(kernel.catalog)
     if role not in roles:
         raise ConfigurationError(f"There is no default role {role!r}; one of {', '.join(roles)}.")
     reach: dict[tuple[str, str], set[str]] = {}

@@ -322,7 +322,11 @@ async def delete(ctx: Context, resource: Resource, id_: str | UUID, *, if_match:
 
 
 async def restore(ctx: Context, resource: Resource, id_: str | UUID) -> dict[str, Any]:
-    """Undoes a deletion; 409 when a live record took a unique value meanwhile."""
+    """Undoes a deletion, if all checks of the row pass; 409 when a live record took a unique value meanwhile."""
+    if resource.checks:
+        row = dict(await load(ctx, resource, id_, "delete", deleted=True))
+        for check in resource.touched(row):
+            await check.run(ctx, resource, row, None)
     return await _mark(ctx, resource, id_, None, deleted=False)
 
 

@@ -53,7 +53,10 @@ class RowRule:
 
 @dataclass(frozen=True)
 class Check:
-    """A rule over the whole row, asked before a write that touches one of `fields`."""
+    """A rule over the whole row, asked before a write that touches one of `fields`.
+
+    A restore touches all fields that have a value, `deleted_at` too; the row is as it is stored then.
+    """
 
     fields: frozenset[str]
     run: CheckFunction
@@ -236,7 +239,7 @@ class Resource:
 
 @dataclass(frozen=True)
 class Domain:
-    """A room of the house: its nouns, routers for what cannot be derived, and its part of a new tenant's roles.
+    """A room of the house: its nouns, routers for what cannot be derived, and its part of the default roles.
 
     `roles` maps a role's name to (permission, reach) pairs; domains add to the same role.
     """

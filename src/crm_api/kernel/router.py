@@ -270,7 +270,10 @@ def _restore(resource: Resource) -> Endpoint:
         if key := idempotency_key(request):
             ctx.idempotency = identify(ctx, key, "POST", request.scope["path"], b"")
         outcome = await write(
-            ctx, lambda inner: repository.restore(inner, resource, id_), 200, single=ctx.idempotency is None
+            ctx,
+            lambda inner: repository.restore(inner, resource, id_),
+            200,
+            single=ctx.idempotency is None and not resource.checks,
         )
         return reply(request, resource, outcome)
 

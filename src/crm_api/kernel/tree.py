@@ -7,23 +7,15 @@ import sqlalchemy as sa
 
 from crm_api.kernel.context import Context
 from crm_api.kernel.database import TENANT, Statement
+from crm_api.kernel.locking import one_at_a_time
 from crm_api.kernel.problems import CYCLE, Fault, Problem
 from crm_api.kernel.resource import CheckFunction, Resource
 
 MAX_DEPTH = 64
-_LOCK = Statement(
-    sa.select(
-        sa.func.pg_advisory_xact_lock(
-            sa.func.hashtextextended(sa.bindparam("lock", type_=sa.Text()), sa.literal_column("0"))
-        )
-    )
-)
-"""One writer at a time changes the shape of a tree. A statement of its own: a statement that waits for the lock still
-reads as of when it began to wait."""
 
 
 def acyclic(column: str) -> CheckFunction:
-    """A check for a column that points to the same table."""
+    """A check for a column that points to the same table; one writer at a time changes the shape of a tree."""
 
     async def check(
         ctx: Context, resource: Resource, values: Mapping[str, Any], before: Mapping[str, Any] | None
@@ -32,12 +24,8 @@ def acyclic(column: str) -> CheckFunction:
         if parent is None:
             return
         row_id = str(before["id"] if before is not None else values["id"])
-        statement = ctx.kernel.statement(
-            ("ancestors", resource.table.name, column), lambda: _ancestors(resource, column)
-        )
-        await ctx.fetch(_LOCK, {"lock": f"{ctx.principal.tenant_id}:{resource.table.name}.{column}"})
-        rows = await ctx.fetch(statement, {"parent": parent})
-        chain = [row["id"] for row in rows]
+        await one_at_a_time(ctx, f"{resource.table.name}.{column}")
+        chain = await ancestors(ctx, resource, column, parent)
         if row_id.lower() in chain or len(chain) > MAX_DEPTH:
             detail = (
                 "The record would become its own ancestor."
@@ -47,6 +35,12 @@ def acyclic(column: str) -> CheckFunction:
             raise Problem(CYCLE, detail, [Fault("cycle", detail, pointer=f"/{column}")])
 
     return check
+
+
+async def ancestors(ctx: Context, resource: Resource, column: str, id_: Any) -> list[str]:
+    """A record and all above it, nearest first; none when there is no such record."""
+    statement = ctx.kernel.statement(("ancestors", resource.table.name, column), lambda: _ancestors(resource, column))
+    return [row["id"] for row in await ctx.fetch(statement, {"parent": id_})]
 
 
 def _ancestors(resource: Resource, column: str) -> Statement:

@@ -15,6 +15,7 @@ from sqlalchemy.dialects.postgresql import ARRAY
 
 from crm_api.domains.identity.api_key import ApiKey
 from crm_api.domains.identity.credentials import hash_secret, parse_key
+from crm_api.domains.identity.delegation import LEVELS
 from crm_api.domains.identity.grants import expand, ruled
 from crm_api.domains.identity.principal import Principal as PrincipalRow
 from crm_api.domains.identity.role import AccessDefault, Role, RoleAssignment
@@ -234,7 +235,7 @@ def _compile(catalog: Catalog, principal: Principal, row: Any) -> Access:
                 reach.setdefault((resource, action), set()).add(grant["reach"])
     for name, declared in catalog.resources.items():
         level = defaults.get(name, declared.default_access)
-        for action in {"read": ("read",), "write": ("read", "update")}.get(level or "", ()):
+        for action in LEVELS.get(level or "", ()):
             reach.setdefault((name, action), set())
     hidden = ruled(catalog, roles, ("hidden",))
     scopes = principal.scopes

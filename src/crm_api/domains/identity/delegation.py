@@ -1,6 +1,6 @@
-"""Nobody passes on more than he has: who gives a role, a default or a key holds all that it opens."""
+"""Nobody passes on more than he has: who gives a role, a default or a key, or moves people, holds all that it opens."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import orjson
@@ -10,9 +10,12 @@ from crm_api.kernel.context import Context
 from crm_api.kernel.database import Statement
 from crm_api.kernel.policy import Access
 from crm_api.kernel.problems import forbidden
+from crm_api.kernel.resource import Resource
 
 _COVERS = {"own": {"own", "subordinates", "all"}, "subordinates": {"subordinates", "all"}}
 """Reach -> the reaches that hold at least as much; any other takes itself or `all`."""
+LEVELS = {"read": ("read",), "write": ("read", "update")}
+"""Level of a default or share -> the actions it opens."""
 
 
 def pass_on(ctx: Context, permissions: Sequence[Mapping[str, Any]], rules: Sequence[Mapping[str, Any]]) -> None:
@@ -42,9 +45,42 @@ def open_to_all(ctx: Context, resource: str, level: str) -> None:
     """Refuses a default that gives everyone what the caller does not hold for every row."""
     if not ctx.access.unrestricted:
         known = ctx.kernel.catalog.resources[resource].permitted_actions
-        for action in {"read": ("read",), "write": ("read", "update")}.get(level, ()):
+        for action in LEVELS.get(level, ()):
             if action in known:
                 _held(ctx.access, resource, action, "all")
+
+
+def open_rows(
+    ctx: Context, roles: Iterable[Any], reach: str, by: str, shared: frozenset[tuple[str, str]] = frozenset()
+) -> None:
+    """Refuses to bring rows within reach of those who hold some roles, unless the caller holds as much of these rows.
+
+    Args:
+        ctx: the request.
+        roles: permissions and field rules of those who get to see the rows.
+        reach: by which of their reaches they do.
+        by: the reach that shows the caller these rows; `all` does in any case.
+        shared: (resource, action) that they get whatever their reach.
+    """
+    if ctx.access.unrestricted:
+        return
+    catalog = ctx.kernel.catalog
+    for role in roles:
+        opened = [
+            {"permission": f"{plural}:{action}", "reach": by}
+            for grant in parsed(role["permissions"])
+            for plural, action in expand(catalog, grant["permission"])
+            if (plural, action) in shared
+            or (grant["reach"] == reach and _reaches(ctx.access, catalog.resources[plural], action, reach))
+        ]
+        pass_on(ctx, opened, parsed(role["field_rules"]))
+
+
+def _reaches(access: Access, resource: Resource, action: str, reach: str) -> bool:
+    """Whether a reach shows anybody rows of a resource that the organisation-wide default does not."""
+    default = access.defaults.get(resource.plural, resource.default_access)
+    belongs = resource.owned if reach == "team" else resource.owner is not None
+    return belongs and action not in LEVELS.get(default or "", ())
 
 
 def _held(access: Access, resource: str, action: str, reach: str) -> None:

@@ -1,5 +1,6 @@
 """Who can act: users in a manager tree, and service accounts. One table, two resources."""
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
@@ -7,11 +8,16 @@ import sqlalchemy as sa
 from pydantic import Field
 from sqlalchemy.orm import Mapped
 
+from crm_api.domains.identity.delegation import open_rows
 from crm_api.domains.identity.issue_key import ISSUE_KEY
+from crm_api.domains.identity.role import ROLES_OF, act_as
+from crm_api.domains.identity.team import MEMBERS_ROLES
+from crm_api.kernel.context import Context
+from crm_api.kernel.database import bound
 from crm_api.kernel.record import Entity, one_of, reference, sortable
 from crm_api.kernel.resource import READS, Check, Resource
 from crm_api.kernel.schema import Email, Id, Input, Language, Line, Name, Output
-from crm_api.kernel.tree import acyclic
+from crm_api.kernel.tree import acyclic, ancestors
 
 
 class Principal(Entity):
@@ -110,6 +116,39 @@ class PrincipalView(Output):
     is_active: bool
 
 
+async def _managed(
+    ctx: Context, resource: Resource, values: Mapping[str, Any], before: Mapping[str, Any] | None
+) -> None:
+    """403 unless the caller holds what the new manager and those above get to see of the principal's tree."""
+    above = set(await ancestors(ctx, resource, "manager_id", values["manager_id"]))
+    if before is not None and before["manager_id"] is not None:
+        above -= set(await ancestors(ctx, resource, "manager_id", before["manager_id"]))
+    roles = await ctx.fetch(ROLES_OF, {"principals": bound(UUID(id_) for id_ in above)})
+    open_rows(ctx, roles, "subordinates", _shown_by(ctx, values["manager_id"] if before is None else before["id"]))
+
+
+async def _teamed(
+    ctx: Context, resource: Resource, values: Mapping[str, Any], before: Mapping[str, Any] | None
+) -> None:
+    """403 unless the caller holds what the members of the team get to see of the principal's new records."""
+    del resource
+    if before is None or str(before["team_id"]) != str(values["team_id"]).lower():
+        roles = await ctx.fetch(MEMBERS_ROLES, {"team": values["team_id"]})
+        open_rows(ctx, roles, "team", _shown_by(ctx, values.get("manager_id") if before is None else before["id"]))
+
+
+def _shown_by(ctx: Context, id_: Any) -> str:
+    """The reach that shows the caller what belongs to a principal, or to who is put below one."""
+    return "subordinates" if id_ is not None and UUID(str(id_)) in ctx.access.subordinates else "all"
+
+
+async def _back(ctx: Context, resource: Resource, values: Mapping[str, Any], before: Mapping[str, Any] | None) -> None:
+    """403 for bringing back, from deletion or inactivity, a principal whose roles give more than the caller holds."""
+    del resource
+    if values.get("deleted_at") is not None or (before and values.get("is_active") and not before["is_active"]):
+        await act_as(ctx, UUID(str((before or values)["id"])))
+
+
 PRINCIPALS = Resource(
     singular="principal",
     plural="principals",
@@ -128,7 +167,12 @@ _SHARED: dict[str, Any] = {
     "model": Principal,
     "keys": {"name": Principal.name_key},
     "owner": Principal.id,
-    "checks": (Check(frozenset({"manager_id"}), acyclic("manager_id")),),
+    "checks": (
+        Check(frozenset({"manager_id"}), acyclic("manager_id")),
+        Check(frozenset({"manager_id"}), _managed),
+        Check(frozenset({"team_id"}), _teamed),
+        Check(frozenset({"is_active", "deleted_at"}), _back),
+    ),
     "access_fields": frozenset({"manager_id", "team_id", "is_active"}),
     "actions": (ISSUE_KEY,),
 }

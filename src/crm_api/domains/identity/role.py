@@ -6,11 +6,12 @@ from uuid import UUID
 
 import sqlalchemy as sa
 from pydantic import Field
+from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Mapped
 
 from crm_api.domains.identity.delegation import open_to_all, parsed, pass_on, pass_on_role
 from crm_api.kernel.context import Context
-from crm_api.kernel.database import TENANT, Statement
+from crm_api.kernel.database import TENANT, Statement, bound
 from crm_api.kernel.problems import invalid
 from crm_api.kernel.record import Entity, one_of, reference, sortable, table_of
 from crm_api.kernel.resource import Check, Resource
@@ -31,6 +32,8 @@ class Role(Entity):
     description: Mapped[str | None]
     permissions: Mapped[list[Any]]
     field_rules: Mapped[list[Any]]
+    default_role: Mapped[str | None]
+    default_grants: Mapped[list[Any]] = sa.orm.mapped_column(server_default="[]")
 
 
 class Grant(Wire):
@@ -68,13 +71,16 @@ class RoleView(Output):
     description: Line | None
     permissions: Annotated[list[Grant], Field(max_length=1000)]
     field_rules: Annotated[list[FieldRule], Field(max_length=1000)]
+    default_role: Annotated[
+        Name | None, Field(description="The default role it was made from, and gets what new versions add to that.")
+    ]
 
 
 async def _known(ctx: Context, resource: Resource, values: Mapping[str, Any], before: Mapping[str, Any] | None) -> None:
     """422 for a permission or field that does not exist: a typing error must not pass as a rule."""
     del resource, before
     catalog = ctx.kernel.catalog
-    for i, grant in enumerate(values.get("permissions") or ()):
+    for i, grant in enumerate(parsed(values.get("permissions"))):
         name, _, action = grant["permission"].partition(":")
         if (name != "*" and name not in catalog.resources) or (
             action != "*"
@@ -85,7 +91,7 @@ async def _known(ctx: Context, resource: Resource, values: Mapping[str, Any], be
             )
         ):
             raise invalid(f"/permissions/{i}/permission", "unknown_permission", "There is no such permission.")
-    for i, rule in enumerate(values.get("field_rules") or ()):
+    for i, rule in enumerate(parsed(values.get("field_rules"))):
         target = catalog.resources.get(rule["resource"])
         if target is None:
             raise invalid(f"/field_rules/{i}/resource", "unknown_resource", "There is no such resource.")
@@ -196,7 +202,7 @@ async def _assignable(
 async def act_as(ctx: Context, principal_id: UUID) -> None:
     """403 for a credential of another principal whose roles give more than the caller holds."""
     if principal_id != ctx.principal.id:
-        await pass_on_role(ctx, _ROLES_OF, {"principal": principal_id})
+        await pass_on_role(ctx, ROLES_OF, {"principals": bound([principal_id])})
 
 
 _ROLES, _HOLDS = table_of(Role), table_of(RoleAssignment)
@@ -204,17 +210,17 @@ _GIVEN = sa.select(_ROLES.c.permissions, _ROLES.c.field_rules).where(
     _ROLES.c.tenant_id == TENANT, _ROLES.c.deleted_at.is_(None)
 )
 _ROLE = Statement(_GIVEN.where(_ROLES.c.id == sa.bindparam("id", type_=sa.Uuid())))
-_ROLES_OF = Statement(
-    _GIVEN.where(
-        _ROLES.c.id.in_(
-            sa.select(_HOLDS.c.role_id).where(
-                _HOLDS.c.tenant_id == TENANT,
-                _HOLDS.c.principal_id == sa.bindparam("principal", type_=sa.Uuid()),
-                _HOLDS.c.deleted_at.is_(None),
-            )
-        )
+
+
+def roles_of(principals: sa.Select[Any]) -> Statement:
+    """Permissions and field rules of each role that any of these principals holds."""
+    held = sa.select(_HOLDS.c.role_id).where(
+        _HOLDS.c.tenant_id == TENANT, _HOLDS.c.principal_id.in_(principals), _HOLDS.c.deleted_at.is_(None)
     )
-)
+    return Statement(_GIVEN.where(_ROLES.c.id.in_(held)))
+
+
+ROLES_OF = roles_of(sa.select(sa.func.unnest(sa.bindparam("principals", type_=ARRAY(sa.Uuid())))))
 
 
 async def _for_all(

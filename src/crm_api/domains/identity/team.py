@@ -1,13 +1,18 @@
 """Teams and who is in them."""
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, Literal
 from uuid import UUID
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Mapped
 
-from crm_api.kernel.record import Entity, reference, sortable
-from crm_api.kernel.resource import Resource
+from crm_api.domains.identity.delegation import LEVELS, open_rows
+from crm_api.domains.identity.role import ROLES_OF, roles_of
+from crm_api.kernel.context import Context
+from crm_api.kernel.database import TENANT, Row, Statement, bound
+from crm_api.kernel.record import Entity, Share, reference, sortable, table_of
+from crm_api.kernel.resource import Check, Resource
 from crm_api.kernel.schema import Id, Input, Line, Name, Output
 
 
@@ -79,6 +84,55 @@ class TeamMemberView(Output):
     principal_id: Id
 
 
+_TEAM = sa.bindparam("team", type_=sa.Uuid())
+_MEMBERS, _SHARES = table_of(TeamMember), table_of(Share)
+MEMBERS_ROLES = roles_of(
+    sa.select(_MEMBERS.c.principal_id).where(
+        _MEMBERS.c.tenant_id == TENANT, _MEMBERS.c.team_id == _TEAM, _MEMBERS.c.deleted_at.is_(None)
+    )
+)
+_SHARED = Statement(
+    sa.select(_SHARES.c.object_type, _SHARES.c.level)
+    .distinct()
+    .where(
+        _SHARES.c.tenant_id == TENANT,
+        _SHARES.c.grantee_id == _TEAM,
+        _SHARES.c.grantee_type == sa.literal("team", sa.Text()),
+        sa.or_(_SHARES.c.expires_at.is_(None), _SHARES.c.expires_at > sa.func.now()),
+    )
+)
+
+
+async def _joined(
+    ctx: Context, resource: Resource, values: Mapping[str, Any], before: Mapping[str, Any] | None
+) -> None:
+    """403 unless the caller holds what the new member gets to see: the team's rows, and what is shared with it."""
+    del resource, before
+    principals = bound([UUID(str(values["principal_id"]))])
+    await _opened(ctx, values["team_id"], await ctx.fetch(ROLES_OF, {"principals": principals}))
+
+
+async def _reopened(
+    ctx: Context, resource: Resource, values: Mapping[str, Any], before: Mapping[str, Any] | None
+) -> None:
+    """The same for all members of a team that is restored."""
+    del resource, before
+    await _opened(ctx, values["id"], await ctx.fetch(MEMBERS_ROLES, {"team": values["id"]}))
+
+
+async def _opened(ctx: Context, team_id: Any, roles: list[Row]) -> None:
+    types = ctx.kernel.catalog.by_type
+    shared = {
+        (types[row["object_type"]].plural, action)
+        for row in await ctx.fetch(_SHARED, {"team": team_id})
+        for action in LEVELS[row["level"]]
+    }
+    member = UUID(str(team_id)) in ctx.access.teams
+    if member:
+        shared = {pair for pair in shared if not ctx.access.may(*pair)}
+    open_rows(ctx, roles, "team", "team" if member else "all", frozenset(shared))
+
+
 TEAMS = Resource(
     singular="team",
     plural="teams",
@@ -89,6 +143,7 @@ TEAMS = Resource(
     filters=(Team.name,),
     sorts=(Team.name, Team.created_at),
     default_access="read",
+    checks=(Check(frozenset({"deleted_at"}), _reopened),),
     access_fields=frozenset({"deleted_at"}),
 )
 TEAM_MEMBERS = Resource(
@@ -100,6 +155,7 @@ TEAM_MEMBERS = Resource(
     title="id",
     filters=(TeamMember.team_id, TeamMember.principal_id),
     default_access="read",
+    checks=(Check(frozenset({"team_id"}), _joined),),
     operations=frozenset({"get", "list", "create", "delete"}),
     access_fields=frozenset({"team_id", "principal_id"}),
 )
