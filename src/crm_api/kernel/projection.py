@@ -22,9 +22,12 @@ def ratio_text(scaled: int) -> str:
 
 
 _FROM_ROW: dict[str, Callable[[Any], Any]] = {"money": money_text, "ratio": ratio_text, "json": orjson.Fragment}
+_ENDS = {"-infinity": "0001-01-01", "infinity": "9999-12-31"}
+"""How PostgreSQL writes the days that the driver sends as its infinities."""
 _FROM_IMAGE: dict[str, Callable[[Any], Any]] = {
     "money": money_text,
     "ratio": ratio_text,
+    "date": lambda text: _ENDS.get(text, text),
     "instant": lambda text: instant_text(datetime.fromisoformat(text)),
 }
 
