@@ -10,8 +10,8 @@ import asyncpg
 
 from benchmarks.stage import Stage, connect
 from crm_api.catalog import CATALOG
+from crm_api.kernel.row import derived, row_parameters
 from crm_api.kernel.schema import fold
-from crm_api.kernel.writing import derived, row_parameters
 
 BATCH = 100_000
 PICKS = 5_000

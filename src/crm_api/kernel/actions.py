@@ -53,7 +53,10 @@ def action_endpoint(resource: Resource, action: Action) -> Endpoint:
             return await repository.update(inner, resource, id_, result, action=permission, events=events, by_verb=True)
 
         outcome = await write(ctx, work, action.status, single=False)
-        return _answer(outcome, bodiless=action.reply is None and minimal(request))
+        closed = resource.plural in ctx.access.closed  # may write such records, but not read them
+        return _answer(
+            outcome, minimal=action.reply is None and minimal(request), closed=action.reply is None and closed
+        )
 
     return endpoint
 
@@ -116,13 +119,13 @@ async def transitions(ctx: Context, resource: Resource, id_: str, row: Any) -> l
     return found
 
 
-def _answer(outcome: Outcome, *, bodiless: bool) -> Response:
+def _answer(outcome: Outcome, *, minimal: bool, closed: bool) -> Response:
     headers = {"ETag": f'"{outcome.item["version"]}"'} if "version" in outcome.item else {}
     if outcome.replayed:
         headers["Idempotency-Replayed"] = "true"
-    if bodiless:
+    if minimal:
         headers["Preference-Applied"] = "return=minimal"
-    if bodiless or outcome.status == 204:
+    if minimal or closed or outcome.status == 204:
         return Response(status_code=204, headers=headers)
     return Json(outcome.item, outcome.status, headers)
 

@@ -111,7 +111,7 @@ class Scope:
         """Whether every row of the other resource is open to this principal."""
         resource = self.policy.catalog.resources[plural]
         rows = self.policy.rows(self.access, resource, action, resource.table, narrow=self.narrow, reached=reached)
-        return rows is None
+        return rows is None and (action == "read" or self.all_visible(plural, "read"))
 
     def exists(self, rows: sa.Select[Any]) -> sa.ColumnElement[bool]:
         """EXISTS, asked row by row unless every row is read.
@@ -165,7 +165,27 @@ class Policy:
             rows := self.rows(access, resource, action, table, narrow=narrow, whole=whole, reached=reached)
         ) is not None:
             conditions.append(rows)
+        if action not in ("read", "create"):
+            conditions += self._seen(access, resource, action, table, narrow=narrow)
         return conditions
+
+    def _seen(
+        self, access: Access, resource: Resource, action: str, table: Any, *, narrow: bool
+    ) -> list[sa.ColumnElement[bool]]:
+        """Who may not read a row may not act on it, or the answer would show it; nothing where acting implies it."""
+        acting, reading = (access.reach.get((resource.plural, name)) for name in (action, "read"))
+        if acting is not None and reading is not None and acting <= reading:
+            return []
+        rows = self.rows(access, resource, "read", table, narrow=narrow)
+        return [] if rows is None else [rows]
+
+    def opening(self, access: Access, resource: Resource, table: Any) -> sa.ColumnElement[bool] | None:
+        """Whose rows a caller may open to the circle of another record: reach, or the right to share; never a share."""
+        ways = [
+            self.rows(access, resource, "update", table, narrow=True, reached=True),
+            self.rows(access, resource, "share", table, narrow=True),
+        ]
+        return None if any(way is None for way in ways) else sa.or_(*ways)  # type: ignore[arg-type]
 
     def rows(
         self,

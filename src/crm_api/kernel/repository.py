@@ -24,8 +24,10 @@ from crm_api.kernel.problems import (
 from crm_api.kernel.query import Plan, compile_get, frame
 from crm_api.kernel.record import AuditEntry, table_of
 from crm_api.kernel.resource import Resource
+from crm_api.kernel.row import derived, new_row, row_parameters
 
 _TRIES = 4
+_ID = sa.bindparam("id", type_=sa.Uuid())
 
 
 async def settled(ctx: Context, run: Callable[[], Any]) -> tuple[Any, list[Row]]:
@@ -113,7 +115,7 @@ async def create(
         given: the fields that the client sent, which field rules apply to; None for all of `values`.
     """
     ctx.kernel.policy.writable(ctx.access, resource, values if given is None else dict.fromkeys(given))
-    row = writing.new_row(ctx, resource, values)
+    row = new_row(ctx, resource, values)
     for check in resource.touched(values):
         await check.run(ctx, resource, row, None)
 
@@ -126,7 +128,7 @@ async def create(
         parameters_ = {
             **ctx.access.values,
             **parameters(ctx, resource, "create", emitted),
-            **writing.row_parameters(resource, row),
+            **row_parameters(resource, row),
         }
         if ctx.idempotency is not None:
             parameters_ |= {"scope": ctx.idempotency.scope, "fingerprint": ctx.idempotency.fingerprint}
@@ -159,7 +161,7 @@ async def _permitted(ctx: Context, resource: Resource, row: Mapping[str, Any]) -
     if rule is None:
         return True
     statement = Statement(sa.select(sa.literal(1)).select_from(source).where(rule))
-    return bool(await ctx.read(statement, {**ctx.access.values, **writing.row_parameters(resource, row)}))
+    return bool(await ctx.read(statement, {**ctx.access.values, **row_parameters(resource, row)}))
 
 
 async def check_references(ctx: Context, resource: Resource, values: Mapping[str, Any]) -> None:
@@ -202,7 +204,7 @@ async def update(
     if not by_verb and resource.owned and {"owner_id", "team_id", "territory_id"} & set(values):
         ctx.kernel.policy.require(ctx.access, ctx.principal.scopes, resource, "transfer")
         actions = (action, "transfer")
-    changed = writing.derived(resource, values)
+    changed = derived(resource, values)
     checks = resource.touched(values)
     if checks:
         before = await load(ctx, resource, id_, action)
@@ -221,7 +223,7 @@ async def update(
         parameters_ = {
             **ctx.access.values,
             **parameters(ctx, resource, action, emitted),
-            **writing.row_parameters(resource, changed),
+            **row_parameters(resource, changed),
             "id": id_,
         }
         if if_match is not None:
@@ -256,13 +258,32 @@ async def _explain_update(
     if if_match is not None and item["version"] != if_match:
         raise await stale(ctx, resource, id_, if_match, item["version"])
     await check_references(ctx, resource, values)
-    changed = writing.derived(resource, values)
+    changed = derived(resource, values)
     new = writing.moved(ctx, resource, frozenset(changed), actions[0])
     if new is not None and not await ctx.read(
-        Statement(new), {**ctx.access.values, **writing.row_parameters(resource, changed)}
+        Statement(new), {**ctx.access.values, **row_parameters(resource, changed)}
     ):
         raise forbidden(f"{resource.plural}:{actions[0]}")
+    opening = writing.opened(ctx, resource, frozenset(changed), actions[0])
+    if opening is not None and not await _holds(ctx, resource, id_, opening, row_parameters(resource, changed)):
+        raise forbidden(f"{resource.plural}:share")
     return item
+
+
+async def _holds(
+    ctx: Context, resource: Resource, id_: str | UUID, condition: Any, values: Mapping[str, Any] | None = None
+) -> bool:
+    table = resource.table
+    statement = sa.select(sa.literal(1)).where(table.c.tenant_id == TENANT, table.c.id == _ID, condition)
+    return bool(await ctx.read(Statement(statement), {**ctx.access.values, **(values or {}), "id": id_}))
+
+
+async def may_open(ctx: Context, resource: Resource, id_: str | UUID) -> bool:
+    """Whether the caller may change a record and open it to the circle of another."""
+    if await find(ctx, resource, id_, action="update") is None:
+        return False
+    opening = ctx.kernel.policy.opening(ctx.access, resource, resource.table)
+    return opening is None or await _holds(ctx, resource, id_, opening)
 
 
 async def stale(ctx: Context, resource: Resource, id_: str | UUID, expected: int, current: int) -> Problem:
@@ -282,8 +303,8 @@ async def stale(ctx: Context, resource: Resource, id_: str | UUID, expected: int
         ),
     )
     rows = await ctx.read(statement, {"id": id_, "type": resource.singular, "version": expected})
-    hidden = ctx.access.hides(resource.plural)
-    changed = sorted(row["name"] for row in rows if row["name"] not in hidden)
+    shown = set(resource.columns) - ctx.access.hides(resource.plural)
+    changed = sorted(row["name"] for row in rows if row["name"] in shown)
     return Problem(
         VERSION_MISMATCH,
         f"The record is at version {current}, not {expected}.",
@@ -318,6 +339,8 @@ async def record(
 
 async def delete(ctx: Context, resource: Resource, id_: str | UUID, *, if_match: int | None = None) -> None:
     """Soft deletion; unique values are free again."""
+    if resource.deletable is not None:
+        await resource.deletable(ctx, resource, {}, dict(await load(ctx, resource, id_, "delete")))
     await _mark(ctx, resource, id_, if_match, deleted=True)
 
 

@@ -104,6 +104,7 @@ class Resource:
         search: fields whose folded text is found by `q`, in a fixed order.
         values: multi-valued fields, each with the function that gives the values to index.
         derive: field -> function of its value that gives further columns.
+        deletable: asked before a deletion, with no new values and the row.
         fixed: column values that make rows of a shared table this resource.
         owner: the column that says whose a row is; None when rows belong to nobody.
         rows: further row rules, united with owner, team, shares and default.
@@ -131,6 +132,7 @@ class Resource:
     default_access: str | None = None
     lifecycle: Lifecycle | None = None
     checks: tuple[Check, ...] = ()
+    deletable: CheckFunction | None = None
     actions: tuple[Action, ...] = ()
     many: Mapping[str, ToMany] = field(default_factory=dict)
     operations: frozenset[str] = ALL
@@ -175,6 +177,11 @@ class Resource:
     def parents(self) -> frozenset[str]:
         """References that alone say whose a row is; to change one is to move the row to another record."""
         return frozenset() if self.owner is not None else frozenset(rule.column for rule in self.rows if rule.column)
+
+    @cached_property
+    def circles(self) -> frozenset[str]:
+        """References of a row with an owner that open it to others as well; to change one is to share the row."""
+        return frozenset() if self.owner is None else frozenset(rule.column for rule in self.rows if rule.column)
 
     @cached_property
     def references(self) -> dict[str, str]:

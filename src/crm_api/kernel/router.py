@@ -11,6 +11,7 @@ from starlette.responses import Response
 
 from crm_api.kernel import collections, repository
 from crm_api.kernel.actions import action_endpoint, edge_endpoint, transitions_endpoint
+from crm_api.kernel.aggregate import aggregate_endpoint
 from crm_api.kernel.headers import (
     boolean,
     header,
@@ -62,7 +63,7 @@ def operations(resource: Resource) -> tuple[Operation, ...]:
             f"{base}/aggregate",
             f"aggregate_{many}",
             "aggregate",
-            collections.aggregate_endpoint(resource),
+            aggregate_endpoint(resource),
             "read",
         ),
         ("get", "GET", f"{base}/{{id}}", f"get_{one}", "get", _get(resource), "read"),
@@ -176,6 +177,7 @@ def reply(request: Request, resource: Resource, outcome: Outcome) -> Response:
         return Response(status_code=204, headers=headers)
     if minimal(request):
         headers["Preference-Applied"] = "return=minimal"
+    if minimal(request) or resource.plural in request.scope["crm.access"].closed:  # may write them, but not read them
         return Response(status_code=outcome.status if outcome.status == 201 else 204, headers=headers)
     return Json(outcome.item, outcome.status, headers)
 

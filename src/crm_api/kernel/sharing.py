@@ -11,7 +11,7 @@ from sqlalchemy.dialects.postgresql import insert as upsert
 from crm_api.kernel.context import Context, new_id
 from crm_api.kernel.database import TENANT, Statement
 from crm_api.kernel.ledger import NOW
-from crm_api.kernel.problems import CONFLICT, Problem, invalid, not_found
+from crm_api.kernel.problems import CONFLICT, Problem, forbidden, invalid, not_found
 from crm_api.kernel.record import Share, table_of
 from crm_api.kernel.repository import find, record
 from crm_api.kernel.resource import Action, Resource
@@ -89,6 +89,8 @@ async def _share(ctx: Context, resource: Resource, row: Any, body: ShareRequest)
     target = ctx.kernel.catalog.by_table["principals" if body.grantee_type == "user" else "teams"]
     if await find(ctx, target, body.grantee_id) is None:
         raise invalid("/grantee_id", "reference_not_found", f"There is no such {body.grantee_type}.")
+    if body.level == "write" and await find(ctx, resource, row["id"], action="update") is None:
+        raise forbidden(f"{resource.plural}:update")
     if isinstance(body.expires_at, datetime) and body.expires_at <= ctx.now:
         raise invalid("/expires_at", "in_the_past", "The end must be in the future.")
     values = {

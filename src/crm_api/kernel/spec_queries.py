@@ -2,7 +2,8 @@
 
 from pydantic import BaseModel
 
-from crm_api.kernel.collections import MAX_LIMIT, MAX_PATHS, AggregateRequest, SearchRequest
+from crm_api.kernel.aggregate import AggregateRequest
+from crm_api.kernel.collections import MAX_LIMIT, MAX_PATHS, SearchRequest
 from crm_api.kernel.filters import MAX_IN, MAX_LEAVES, OPERATORS
 from crm_api.kernel.paging import MAX_SORT_KEYS
 from crm_api.kernel.resource import Catalog, Resource

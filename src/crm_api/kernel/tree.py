@@ -9,6 +9,7 @@ from crm_api.kernel.context import Context
 from crm_api.kernel.database import TENANT, Statement
 from crm_api.kernel.locking import one_at_a_time
 from crm_api.kernel.problems import CYCLE, Fault, Problem
+from crm_api.kernel.repository import check_references
 from crm_api.kernel.resource import CheckFunction, Resource
 
 MAX_DEPTH = 64
@@ -23,6 +24,7 @@ def acyclic(column: str) -> CheckFunction:
         parent = values.get(column)
         if parent is None:
             return
+        await check_references(ctx, resource, {column: parent})  # first: a chain of hidden records is not told of
         row_id = str(before["id"] if before is not None else values["id"])
         await one_at_a_time(ctx, f"{resource.table.name}.{column}")
         chain = await ancestors(ctx, resource, column, parent)

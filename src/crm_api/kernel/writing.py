@@ -10,7 +10,7 @@ from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from crm_api.kernel.coalescing import Mode
-from crm_api.kernel.context import Context, new_id
+from crm_api.kernel.context import Context
 from crm_api.kernel.database import TENANT, Row, Statement
 from crm_api.kernel.ledger import ACTOR, NOW, entries, image
 from crm_api.kernel.policy import access_version
@@ -18,7 +18,6 @@ from crm_api.kernel.projection import Projection
 from crm_api.kernel.query import frame
 from crm_api.kernel.record import FieldValue, IdempotencyKey, IdempotencyReply, Tenant, table_of
 from crm_api.kernel.resource import Resource
-from crm_api.kernel.schema import fold
 
 _ID = sa.bindparam("id", type_=sa.Uuid())
 _SEPARATOR = "\x1f"
@@ -35,68 +34,6 @@ class Writing:
         """The wire object of the row as it is now; None when nothing was written."""
         image = row["image"]
         return None if image is None else self.projection.from_image(orjson.loads(image))
-
-
-def derived(resource: Resource, values: Mapping[str, Any]) -> dict[str, Any]:
-    """Values with the columns that follow from them."""
-    found = dict(values)
-    for name, function in resource.derive.items():
-        if name in values:
-            found.update(function(values[name]))
-    for name, key in resource.keys.items():
-        if name in values:
-            found[str(key.key)] = None if values[name] is None else fold(values[name])
-    return found
-
-
-def new_row(ctx: Context, resource: Resource, values: Mapping[str, Any]) -> dict[str, Any]:
-    """Every column of a new row."""
-    row = derived(resource, values)
-    row.update(resource.fixed)
-    row["id"] = values.get("id") or new_id()
-    row |= {
-        "version": 1,
-        "created_at": ctx.now,
-        "updated_at": ctx.now,
-        "created_by": ctx.principal.id,
-        "updated_by": ctx.principal.id,
-        "created_via": ctx.via,
-    }
-    if resource.lifecycle:
-        row.setdefault(resource.lifecycle.column, resource.lifecycle.initial)
-    if resource.owned:
-        if row.get("owner_id") is None and ctx.principal.kind == "user":
-            row["owner_id"] = ctx.principal.id
-        if row.get("team_id") is None and row.get("owner_id") == ctx.principal.id:
-            row["team_id"] = ctx.access.primary_team
-    return row
-
-
-def piece(value: Any) -> str:
-    """The folded text of one searched field."""
-    if isinstance(value, list):
-        return " ".join(piece(item) for item in value)
-    if isinstance(value, dict):
-        return " ".join(piece(item) for item in value.values() if isinstance(item, str))
-    return "" if value is None else fold(str(value))
-
-
-def row_parameters(resource: Resource, row: Mapping[str, Any]) -> dict[str, Any]:
-    """Bind values of `source`, of the search text and of the value index."""
-    found = {f"v_{name}": value for name, value in row.items()}
-    for i, name in enumerate(resource.search):
-        if name in row:
-            found[f"s_{i}"] = piece(row[name])
-    pairs = sorted(
-        {
-            (f"{resource.plural}.{name}", fold(value))
-            for name, function in resource.values.items()
-            if name in row
-            for value in function(row[name] or [])
-        }
-    )
-    found["x_fields"], found["x_values"] = [field for field, _ in pairs], [value for _, value in pairs]
-    return found
 
 
 def _bind(resource: Resource, name: str) -> Any:
@@ -276,6 +213,16 @@ def moved(ctx: Context, resource: Resource, columns: frozenset[str], action: str
     return None if rule is None else sa.select(sa.literal(1)).select_from(new).where(rule)
 
 
+def opened(ctx: Context, resource: Resource, columns: frozenset[str], action: str) -> Any:
+    """A condition that the caller may open the row to the circle of its new parent; None when nothing asks for it."""
+    names = resource.circles & columns
+    if action != "update" or not names:
+        return None
+    rule = ctx.kernel.policy.opening(ctx.access, resource, resource.table)
+    same = sa.and_(*(resource.table.c[name].is_not_distinct_from(_bind(resource, name)) for name in sorted(names)))
+    return None if rule is None else sa.or_(same, rule)
+
+
 def compile_update(
     ctx: Context,
     resource: Resource,
@@ -296,6 +243,8 @@ def compile_update(
     gate += [exists for name in references if (exists := _exists(ctx, resource, name)) is not None]
     if (new := moved(ctx, resource, columns, actions[0])) is not None:
         gate.append(sa.exists(new))
+    if (opening := opened(ctx, resource, columns, actions[0])) is not None:
+        gate.append(opening)
     gate.append(sa.or_(*(table.c[name].is_distinct_from(_bind(resource, name)) for name in ordered)))
     assignments: dict[str, Any] = {name: _bind(resource, name) for name in ordered}
     if columns.intersection(resource.search):

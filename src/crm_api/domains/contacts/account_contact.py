@@ -12,7 +12,7 @@ from crm_api.kernel.context import Context
 from crm_api.kernel.policy import through
 from crm_api.kernel.problems import invalid
 from crm_api.kernel.record import Entity, reference, sortable
-from crm_api.kernel.repository import find
+from crm_api.kernel.repository import may_open
 from crm_api.kernel.resource import Check, Resource
 from crm_api.kernel.schema import Id, Input, Name, Output
 
@@ -70,12 +70,10 @@ class AccountContactView(Output):
 async def _own_contact(
     ctx: Context, resource: Resource, values: Mapping[str, Any], before: Mapping[str, Any] | None
 ) -> None:
-    """A link opens the contact to others, so it takes the right to change the contact, not only to read it."""
+    """A link opens the contact to others, so it takes reach over the contact or the right to share it, and no share."""
     del resource, before
     contacts = ctx.kernel.catalog.resources["contacts"]
-    if (contact := values.get("contact_id")) is not None and await find(
-        ctx, contacts, contact, action="update"
-    ) is None:
+    if (contact := values.get("contact_id")) is not None and not await may_open(ctx, contacts, contact):
         raise invalid("/contact_id", "reference_not_found", "There is no such contact, or you may not change it.")
 
 

@@ -18,14 +18,21 @@ LEVELS = {"read": ("read",), "write": ("read", "update")}
 """Level of a default or share -> the actions it opens."""
 
 
-def pass_on(ctx: Context, permissions: Sequence[Mapping[str, Any]], rules: Sequence[Mapping[str, Any]]) -> None:
-    """Refuses with 403 when the caller does not hold all of what a role gives, or may not see what it would show."""
+def pass_on(
+    ctx: Context, permissions: Sequence[Mapping[str, Any]], rules: Sequence[Mapping[str, Any]], *, scoped: bool = True
+) -> None:
+    """Refuses with 403 when the caller does not hold all of what a role gives, or may not see what it would show.
+
+    With `scoped`, the scopes of the caller's key count as well; a key that is given has scopes of its own.
+    """
     if ctx.access.unrestricted:
         return
     given: set[str] = set()
     for grant in permissions:
         for resource, action in expand(ctx.kernel.catalog, grant["permission"]):
             given.add(resource)
+            if scoped:
+                _scoped(ctx, resource, action)
             _held(ctx.access, resource, action, grant["reach"])
     role = [{"permissions": permissions, "field_rules": rules}]
     hidden = ruled(ctx.kernel.catalog, role, ("hidden",))
@@ -47,7 +54,23 @@ def open_to_all(ctx: Context, resource: str, level: str) -> None:
         known = ctx.kernel.catalog.resources[resource].permitted_actions
         for action in LEVELS.get(level, ()):
             if action in known:
+                _scoped(ctx, resource, action)
                 _held(ctx.access, resource, action, "all")
+        if level != "private":
+            _open(ctx.access, resource, frozenset(), frozenset())
+
+
+def _scoped(ctx: Context, resource: str, action: str) -> None:
+    """A key passes on no more than its scopes cover, whatever the roles behind it hold."""
+    ctx.kernel.policy.require(ctx.access, ctx.principal.scopes, ctx.kernel.catalog.resources[resource], action)
+
+
+def speak_for(ctx: Context, roles: list[Any]) -> None:
+    """Refuses to act as somebody to whom a default shows a field that no role of theirs hides, as one hides it here."""
+    hidden, closed = (ruled(ctx.kernel.catalog, roles, rules) for rules in (("hidden",), ("hidden", "read_only")))
+    for name, resource in ctx.kernel.catalog.resources.items():
+        if ctx.access.defaults.get(name, resource.default_access) in ("read", "write"):
+            _open(ctx.access, name, hidden.get(name, frozenset()), closed.get(name, frozenset()))
 
 
 def open_rows(

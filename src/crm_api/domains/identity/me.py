@@ -125,6 +125,7 @@ async def explain(
     access = ctx.access
     access.through(declared)
     if principal is not None and principal != str(ctx.principal.id):
+        ctx.access.through(ctx.kernel.catalog.resources["roles"])
         if "all" not in ctx.access.reach.get(("roles", "read"), ()):
             raise forbidden("roles:read over all")
         if await find(ctx, declared, id) is None:

@@ -9,7 +9,7 @@ from pydantic import Field
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Mapped
 
-from crm_api.domains.identity.delegation import open_to_all, parsed, pass_on, pass_on_role
+from crm_api.domains.identity.delegation import open_to_all, parsed, pass_on, pass_on_role, speak_for
 from crm_api.kernel.context import Context
 from crm_api.kernel.database import TENANT, Statement, bound
 from crm_api.kernel.problems import invalid
@@ -202,7 +202,11 @@ async def _assignable(
 async def act_as(ctx: Context, principal_id: UUID) -> None:
     """403 for a credential of another principal whose roles give more than the caller holds."""
     if principal_id != ctx.principal.id:
-        await pass_on_role(ctx, ROLES_OF, {"principals": bound([principal_id])})
+        rows = await ctx.fetch(ROLES_OF, {"principals": bound([principal_id])})
+        roles = [{name: parsed(row[name]) for name in ("permissions", "field_rules")} for row in rows]
+        for role in roles:
+            pass_on(ctx, role["permissions"], role["field_rules"], scoped=False)
+        speak_for(ctx, roles)
 
 
 _ROLES, _HOLDS = table_of(Role), table_of(RoleAssignment)
@@ -230,6 +234,15 @@ async def _for_all(
     del resource
     whole = {**(before or {}), **values}
     open_to_all(ctx, whole["resource"], whole["level"])
+
+
+async def _without(
+    ctx: Context, resource: Resource, values: Mapping[str, Any], before: Mapping[str, Any] | None
+) -> None:
+    """403 for taking a default away where the one of the product, which then holds, opens what the caller lacks."""
+    del resource, values
+    if before is not None and (declared := ctx.kernel.catalog.resources.get(before["resource"])) is not None:
+        open_to_all(ctx, declared.plural, declared.default_access or "private")
 
 
 ROLES = Resource(
@@ -268,6 +281,7 @@ ACCESS_DEFAULTS = Resource(
     create=AccessDefaultCreate,
     filters=(AccessDefault.resource,),
     checks=(Check(frozenset({"resource"}), _resource), Check(frozenset({"resource", "level"}), _for_all)),
+    deletable=_without,
     operations=frozenset({"get", "list", "create", "update", "delete"}),
     access_fields=frozenset({"resource", "level"}),
 )
