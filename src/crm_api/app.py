@@ -32,7 +32,8 @@ from crm_api.kernel.problems import (
 )
 from crm_api.kernel.router import Dispatch, mount, operations
 from crm_api.settings import Settings, derive_key, load_settings
-from crm_api.upkeep import every, forget_idempotency_keys
+from crm_api.worker.loops import every
+from crm_api.worker.upkeep import forget_idempotency_keys
 
 
 def build_kernel(settings: Settings, url: str) -> Kernel:

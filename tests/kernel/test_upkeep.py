@@ -2,7 +2,8 @@
 
 import asyncio
 
-from crm_api.upkeep import every, forget_idempotency_keys
+from crm_api.worker.loops import every
+from crm_api.worker.upkeep import forget_idempotency_keys
 
 
 def test_old_idempotency_keys_are_forgotten_and_young_ones_kept(org, database):
