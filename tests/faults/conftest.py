@@ -106,7 +106,7 @@ class Cluster:
 class Process:
     """A server process over a cluster."""
 
-    def __init__(self, cluster: Cluster, **settings: Any) -> None:
+    def __init__(self, cluster: Cluster, factory: str = "crm_api.app:create_app", **settings: Any) -> None:
         self.cluster = cluster
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
@@ -114,7 +114,7 @@ class Process:
         self.base_url = f"http://127.0.0.1:{self.port}"
         self.log = tempfile.TemporaryFile()  # noqa: SIM115 - as long as the process
         environment = {**cluster.environment, **{f"CRM_{name.upper()}": str(value) for name, value in settings.items()}}
-        command = [sys.executable, "-m", "uvicorn", "--factory", "crm_api.app:create_app", "--port", str(self.port)]
+        command = [sys.executable, "-m", "uvicorn", "--factory", factory, "--port", str(self.port)]
         command += ["--log-level", "error", "--no-proxy-headers"]
         self.popen = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=self.log, stderr=self.log)
         deadline = time.monotonic() + 30
@@ -198,6 +198,54 @@ def launch(cluster):
     yield start
     for process in running:
         process.__exit__()
+
+
+class Worker:
+    """A process that does the work beside requests, and has a kind of job to do."""
+
+    def __init__(self, cluster: Cluster, **settings: Any) -> None:
+        self.log = tempfile.TemporaryFile()  # noqa: SIM115 - as long as the process
+        given = {"log_format": "text", "log_level": "info", "job_lease": 3, **settings}
+        environment = {**cluster.environment, **{f"CRM_{name.upper()}": str(value) for name, value in given.items()}}
+        command = [sys.executable, "-m", "tests.faults.making"]
+        self.popen = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=self.log, stderr=self.log)
+        deadline = time.monotonic() + 30
+        while "works beside the servers" not in self.output:
+            assert self.popen.poll() is None, self.output
+            assert time.monotonic() < deadline, self.output
+            time.sleep(0.05)
+
+    @property
+    def output(self) -> str:
+        self.log.seek(0)
+        return self.log.read().decode()
+
+    def kill(self) -> None:
+        self.popen.send_signal(signal.SIGKILL)
+        self.popen.wait(10)
+
+    def stop(self) -> int:
+        self.popen.send_signal(signal.SIGTERM)
+        return self.popen.wait(20)
+
+    def __exit__(self, *error: object) -> None:
+        if self.popen.poll() is None:
+            self.kill()
+        self.log.close()
+
+
+@pytest.fixture
+def hire(cluster):
+    """Starts workers; they are ended with the test."""
+    running: list[Worker] = []
+
+    def start(**settings: Any) -> Worker:
+        running.append(Worker(cluster, **settings))
+        return running[-1]
+
+    yield start
+    for worker in running:
+        worker.__exit__()
 
 
 class Load:

@@ -6,7 +6,7 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 
-from crm_api.kernel import collections, repository
+from crm_api.kernel import collections, jobs, repository
 from crm_api.kernel.context import Context
 from crm_api.kernel.headers import boolean, idempotency_key, if_match, minimal, parse, query, read_body
 from crm_api.kernel.idempotency import identify
@@ -55,7 +55,7 @@ def action_endpoint(resource: Resource, action: Action) -> Endpoint:
         outcome = await write(ctx, work, action.status, single=False)
         closed = resource.plural in ctx.access.closed  # may write such records, but not read them
         return _answer(
-            outcome, minimal=action.reply is None and minimal(request), closed=action.reply is None and closed
+            ctx, outcome, minimal=action.reply is None and minimal(request), closed=action.reply is None and closed
         )
 
     return endpoint
@@ -119,10 +119,12 @@ async def transitions(ctx: Context, resource: Resource, id_: str, row: Any) -> l
     return found
 
 
-def _answer(outcome: Outcome, *, minimal: bool, closed: bool) -> Response:
+def _answer(ctx: Context, outcome: Outcome, *, minimal: bool, closed: bool) -> Response:
     headers = {"ETag": f'"{outcome.item["version"]}"'} if "version" in outcome.item else {}
     if outcome.replayed:
         headers["Idempotency-Replayed"] = "true"
+    if outcome.status == 202:
+        headers |= jobs.follow(ctx, outcome.item)
     if minimal:
         headers["Preference-Applied"] = "return=minimal"
     if minimal or closed or outcome.status == 204:

@@ -1,5 +1,6 @@
 """The one argument of every function: who asks, in which tenant, with which rights, in which transaction."""
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -59,6 +60,7 @@ class Kernel:
     authenticator: Authenticator
     cursor_key: bytes
     statements: dict[Any, Any] = field(default_factory=dict)
+    bells: dict[str, asyncio.Event] = field(default_factory=dict)
 
     def statement(self, key: Any, build: Callable[[], Compiled]) -> Compiled:
         """The compiled statement of a shape; built at its first use, bounded in number."""
@@ -68,6 +70,10 @@ class Kernel:
                 self.statements.clear()
             statement = self.statements[key] = build()
         return cast("Compiled", statement)
+
+    def bell(self, name: str) -> asyncio.Event:
+        """What a loop of this process waits for; set by whoever has committed work for it."""
+        return self.bells.setdefault(name, asyncio.Event())
 
 
 @dataclass(slots=True)

@@ -1,0 +1,67 @@
+"""Jobs as the API shows them: what was asked for, how far it is, what came of it."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from crm_api.domains.jobs.cancel import CANCEL, RETRY
+from crm_api.kernel.jobs import Job
+from crm_api.kernel.resource import READS, Resource
+from crm_api.kernel.schema import Code, Instant, Output, Wire
+
+_Text = Annotated[str, Field(max_length=2_000)]
+_Number = Annotated[int, Field(ge=0, le=9_007_199_254_740_991)]
+
+
+class JobFault(Wire):
+    """One cause of a job's failure; a pointer leads into its parameters."""
+
+    pointer: _Text | None = None
+    parameter: _Text | None = None
+    header: _Text | None = None
+    code: Annotated[str, Field(max_length=200)]
+    detail: _Text
+
+
+class JobProblem(Wire):
+    """Why a job failed, or the last try of one that is to be tried again: a problem as in the reply of a request."""
+
+    type: _Text
+    title: _Text
+    status: Annotated[int, Field(ge=400, le=599)]
+    detail: _Text
+    code: Code
+    retryable: bool
+    errors: Annotated[list[JobFault], Field(max_length=100)]
+
+
+class JobView(Output):
+    """Work that outlives the request which started it."""
+
+    object: Literal["job"]
+    kind: Annotated[Code, Field(description="What is done; further kinds may come.")]
+    state: Literal["queued", "running", "succeeded", "failed", "cancelled"]
+    done: Annotated[_Number, Field(description="How much is done; it never falls.")]
+    expected: Annotated[_Number | None, Field(description="How much there is to do, as far as that is known.")]
+    parameters: Annotated[dict[str, Any] | None, Field(description="What was asked for.")]
+    result: Annotated[dict[str, Any] | None, Field(description="What came of it; null until it has succeeded.")]
+    problem: JobProblem | None
+    attempts: Annotated[_Number, Field(description="Tries since a step of it was last done.")]
+    run_at: Annotated[Instant, Field(description="Not before this time.")]
+    started_at: Instant | None
+    finished_at: Instant | None
+
+
+JOBS = Resource(
+    singular="job",
+    plural="jobs",
+    model=Job,
+    output=JobView,
+    title="kind",
+    owner=Job.created_by,
+    filters=(Job.kind, Job.state, Job.created_by, Job.created_at),
+    sorts=(Job.created_at,),
+    operations=READS,
+    actions=(CANCEL, RETRY),
+    emits=("created", "succeeded", "failed"),
+)
