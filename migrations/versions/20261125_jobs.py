@@ -67,11 +67,19 @@ FUNCTIONS = {
         CREATE FUNCTION job_figures()
         RETURNS TABLE (queued bigint, running bigint, failed bigint, lag double precision)
         LANGUAGE sql STABLE SECURITY DEFINER SET search_path = public, pg_temp AS $$
+          WITH RECURSIVE queue AS (
+            SELECT (SELECT j.tenant_id FROM jobs j WHERE j.state = 'queued' ORDER BY j.tenant_id LIMIT 1) AS tenant
+            UNION ALL
+            SELECT (SELECT j.tenant_id FROM jobs j WHERE j.state = 'queued' AND j.tenant_id > q.tenant
+                    ORDER BY j.tenant_id LIMIT 1)
+            FROM queue q WHERE q.tenant IS NOT NULL
+          )
           SELECT (SELECT count(*) FROM (SELECT 1 FROM jobs WHERE state = 'queued' AND run_at <= now() LIMIT 10000) q),
             (SELECT count(*) FROM (SELECT 1 FROM jobs WHERE state = 'running' LIMIT 10000) r),
             (SELECT count(*) FROM (SELECT 1 FROM jobs WHERE state = 'failed' LIMIT 10000) f),
-            coalesce((SELECT extract(epoch FROM now() - min(run_at)) FROM jobs
-                      WHERE state = 'queued' AND run_at <= now()), 0)::double precision
+            greatest(0, coalesce((SELECT extract(epoch FROM now() - min(first.run_at)) FROM queue q, LATERAL (
+              SELECT j.run_at FROM jobs j WHERE j.tenant_id = q.tenant AND j.state = 'queued'
+              ORDER BY j.run_at LIMIT 1) first), 0))::double precision
         $$
     """,
     "forget_jobs(timestamptz, bigint)": """

@@ -76,17 +76,26 @@ def test_another_worker_finishes_what_a_killed_one_left(cluster, office, hire):
     _whole(cluster, job)
 
 
-def test_workers_killed_again_and_again(cluster, office, hire):
-    jobs = [_start(office, 25, 0.02) for _ in range(6)]
-    rolled = random.Random(7)  # noqa: S311 - moments, no secrets
-    for _ in range(4):
+def _kill_again_and_again(cluster, office, hire, number: int, rounds: int) -> None:
+    jobs = [_start(office, 25, 0.02) for _ in range(number)]
+    rolled = random.Random(rounds)  # noqa: S311 - moments, no secrets
+    for _ in range(rounds):
         pair = [hire(job_lease=1), hire(job_lease=1)]
-        time.sleep(rolled.uniform(0.2, 1.0))
+        time.sleep(rolled.uniform(0.1, 0.8))
         for worker in pair:
             worker.kill()
     hire(job_lease=1)
     for job in jobs:
         _whole(cluster, _wait(office, job, _ended, 60))
+
+
+def test_workers_killed_again_and_again(cluster, office, hire):
+    _kill_again_and_again(cluster, office, hire, 4, 2)
+
+
+@pytest.mark.full
+def test_many_workers_killed_again_and_again(cluster, office, hire):
+    _kill_again_and_again(cluster, office, hire, 30, 15)
 
 
 def test_a_stopped_worker_gives_its_job_back_at_once(cluster, office, hire):
@@ -119,7 +128,7 @@ def test_a_stopped_worker_does_not_wait_for_a_long_step(cluster, office, hire):
 def test_it_goes_on_when_all_connections_are_cut(cluster, office, hire):
     worker = hire()
     job = _start(office, 60, 0.03)
-    for done in (5, 20, 35):
+    for done in (5, 25):
         _wait(office, job, lambda found, done=done: found["done"] >= done)
         cluster.fetch("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'crm_app'")
     job = _wait(office, job, _ended, 60)

@@ -3,25 +3,24 @@
 import asyncio
 import itertools
 import time
-from contextlib import contextmanager
+from dataclasses import replace
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from crm_api.app import build_kernel, worker_limits
 from crm_api.kernel import jobs as kernel_jobs
 from crm_api.kernel.context import new_id
 from crm_api.kernel.problems import Problem, invalid, unavailable
 from crm_api.kernel.resource import JobKind
 from crm_api.kernel.running import Step
 from crm_api.kernel.unit_of_work import system
-from crm_api.worker.jobs import Jobs
-from tests.support.jobs import MAKE_ACCOUNTS, UNKNOWN, Naming, Nothing, start
+from tests.support.jobs import FINAL, MAKE_ACCOUNTS, UNKNOWN, Naming, Nothing, get, start, wait, working
 from tests.support.org import Org
 from tests.support.problems import problem
 
 _numbers = itertools.count(1)
-FINAL = ("succeeded", "failed", "cancelled")
 
 
 @pytest.fixture
@@ -35,39 +34,6 @@ def kinds(server, monkeypatch):
 
     known(MAKE_ACCOUNTS)
     return known
-
-
-@contextmanager
-def working(server, *, slots=4, lease=5.0):
-    """A worker on the server's loop while the block runs."""
-    hands = Jobs(server.kernel, slots, lease)
-
-    async def begin():
-        return asyncio.create_task(hands.work())
-
-    async def end():
-        task.cancel()
-        await asyncio.wait([task])
-
-    task = server.run(begin())
-    try:
-        yield hands
-    finally:
-        server.run(end())
-
-
-def get(person, job) -> dict:
-    answer = person.get(f"/v1/jobs/{job['id']}")
-    assert answer.status_code == 200, answer.text
-    return answer.json()
-
-
-def wait(person, job, *states, seconds=15) -> dict:
-    deadline = time.monotonic() + seconds
-    while (found := get(person, job))["state"] not in (states or FINAL):
-        assert time.monotonic() < deadline, found
-        time.sleep(0.01)
-    return found
 
 
 def kind(run, **options) -> JobKind:
@@ -218,6 +184,20 @@ def test_scopes_of_the_credential_bound_it(org, kinds):
     assert seen == [({"contacts:write", "jobs:read"}, True)]
 
 
+def test_a_service_account_stays_one(org, kinds):
+    """What its job makes belongs to nobody, as what it makes itself."""
+    robot = org.admin.make("service_accounts", name="Robot")
+    org.admin.make("role_assignments", principal_id=robot["id"], role_id=org.roles["Administrator"])
+    key = org.admin.post(f"/v1/service_accounts/{robot['id']}/issue_key", json={"name": "robot"}).json()["key"]
+    person = type(org.rep)(org.server, robot["id"], key)
+    direct = person.make("accounts", name="Made by itself")
+    job = start(person, MAKE_ACCOUNTS, Naming(name="Made by its job", number=1))
+    with working(org.server):
+        assert wait(person, job)["state"] == "succeeded"
+    (made,) = person.all("/v1/accounts", name_starts_with="Made by its job")
+    assert (made["owner_id"], made["created_by"]) == (direct["owner_id"], robot["id"]) == (None, robot["id"])
+
+
 def test_a_job_can_be_taken_up_again_where_it_was(org, kinds):
     broken = [True]
 
@@ -353,13 +333,14 @@ def test_parameters_of_another_version_fail_with_their_pointer(org, kinds, sql):
 def test_a_worker_that_died_each_time_is_not_followed_for_ever(org, kinds, sql):
     job = start(org.rep, MAKE_ACCOUNTS, Naming(name="Poison"))
     sql(
-        "UPDATE jobs SET state = 'running', attempts = 3, lease = gen_random_uuid(), lease_until = now() "
+        "UPDATE jobs SET state = 'running', attempts = $2, lease = gen_random_uuid(), lease_until = now() "
         "- interval '1 s' WHERE id = $1",
         job["id"],
+        MAKE_ACCOUNTS.attempts,
     )
     with working(org.server):
         job = wait(org.rep, job)
-    assert (job["state"], job["attempts"], job["problem"]["code"]) == ("failed", 4, "internal")
+    assert (job["state"], job["attempts"], job["problem"]["code"]) == ("failed", MAKE_ACCOUNTS.attempts + 1, "internal")
     assert "died" in job["problem"]["detail"]
     assert accounts(org.admin, "Poison") == set()
 
@@ -448,6 +429,16 @@ def test_the_installation_itself_may_start_one(org, kinds, sql):
     with working(org.server):
         job = wait(org.admin, item)
     assert (job["state"], job["created_by"], seen) == ("succeeded", None, [True])
+
+
+def test_it_runs_behind_a_pooler_that_works_by_transaction(org, kinds):
+    job = start(org.rep, MAKE_ACCOUNTS, Naming(name="Pooled"))
+    bounds = replace(worker_limits(org.server.settings), local_tenant=True)
+    kernel = build_kernel(org.server.settings, org.server.settings.database_url, bounds)
+    with working(org.server, kernel=kernel):
+        assert wait(org.rep, job)["state"] == "succeeded"
+    org.server.run(kernel.database.close())
+    assert len(accounts(org.rep, "Pooled")) == 3
 
 
 def test_a_hidden_field_stays_hidden(org, kinds):

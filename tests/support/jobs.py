@@ -1,6 +1,8 @@
 """Kinds of jobs for tests, and how one is started as a person: there is no kind in the product yet."""
 
 import asyncio
+import time
+from contextlib import contextmanager
 from typing import Annotated, Any
 
 import sqlalchemy as sa
@@ -13,6 +15,9 @@ from crm_api.kernel.resource import JobKind
 from crm_api.kernel.running import Run, Step
 from crm_api.kernel.schema import Name, Wire
 from crm_api.kernel.unit_of_work import transact
+from crm_api.worker.jobs import Jobs
+
+FINAL = ("succeeded", "failed", "cancelled")
 
 
 class Nothing(Wire):
@@ -54,7 +59,7 @@ async def make_accounts(run: Run, body: Naming) -> dict[str, Any]:
 
 UNKNOWN = JobKind("wait_for_nothing", Nothing, nothing)
 """No worker knows it, so its jobs stay where they are."""
-MAKE_ACCOUNTS = JobKind("make_accounts", Naming, make_accounts, permission="accounts:create", attempts=3)
+MAKE_ACCOUNTS = JobKind("make_accounts", Naming, make_accounts, permission="accounts:create", attempts=10)
 
 
 async def context(person: Any) -> Context:
@@ -90,3 +95,36 @@ def ended(person: Any, kind: JobKind = UNKNOWN) -> dict[str, Any]:
 
     person.server.run(work())
     return person.get(f"/v1/jobs/{job['id']}").json()
+
+
+@contextmanager
+def working(server, *, slots=4, lease=5.0, kernel=None):
+    """A worker on the server's loop while the block runs."""
+    hands = Jobs(kernel or server.kernel, slots, lease)
+
+    async def begin():
+        return asyncio.create_task(hands.work())
+
+    async def end():
+        task.cancel()
+        await asyncio.wait([task])
+
+    task = server.run(begin())
+    try:
+        yield hands
+    finally:
+        server.run(end())
+
+
+def get(person, job) -> dict:
+    answer = person.get(f"/v1/jobs/{job['id']}")
+    assert answer.status_code == 200, answer.text
+    return answer.json()
+
+
+def wait(person, job, *states, seconds=15) -> dict:
+    deadline = time.monotonic() + seconds
+    while (found := get(person, job))["state"] not in (states or FINAL):
+        assert time.monotonic() < deadline, found
+        time.sleep(0.01)
+    return found

@@ -73,6 +73,7 @@ class Action:
         verb: bare infinitive; gives path, permission and operation id.
         event: past tense; None for verbs that change nothing.
         reply: schema of the answer; None answers with the record itself.
+        status: of success; 202 for a verb that starts a job, which is its reply then.
         private: fields of the reply that are shown once and not stored with an idempotency key.
         level: the row rule it is subject to (a share of that level suffices): `read` or `update`, else its own name.
     """

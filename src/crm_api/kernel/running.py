@@ -1,7 +1,7 @@
 """What a job may ask while it runs: rights of its originator, steps that are done once, progress. And how it ends."""
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -175,6 +175,7 @@ class Run:
             raise Problem(
                 UNAUTHENTICATED, "Who started the job is not active any more, or the credential has ended."
             ) from None
+        principal = replace(principal, kind=access.kind)
         ctx = Context(self.kernel, principal, access, claim.request_id, via=VIA)
         permit(ctx, self.kind)
         return ctx
@@ -220,7 +221,7 @@ class Run:
         """
         self._check()
         values = {**self._mine(), "done": done, "expected": expected}
-        rows = await self.kernel.database.fetch(self.claim.tenant_id, _PROGRESS, values)
+        rows = await self.kernel.database.read(self.claim.tenant_id, _PROGRESS, values)  # may well be said twice
         if not rows:
             raise Stopped
         self.renewed()

@@ -200,7 +200,7 @@ async def _record(run: Run, problem: Problem | None, names: dict[str, str]) -> N
     shown = _shown(problem)
     again = problem.kind.retryable or problem.kind is INTERNAL
     if again and run.attempts < run.kind.attempts:
-        pause = min(2.0**run.attempts, _LONGEST_PAUSE) * random.uniform(0.8, 1.2)  # noqa: S311 - no secret
+        pause = min(2.0 ** (run.attempts - 1), _LONGEST_PAUSE) * random.uniform(0.8, 1.2)  # noqa: S311 - no secret
         await release(run.kernel, run.claim, pause, shown, counted=True)
         log.warning("job_postponed", **names, code=problem.kind.code, attempts=run.attempts)
     else:
