@@ -61,7 +61,8 @@ async def drain(work: Callable[[], Awaitable[bool]], *, idle: float, wake: async
             await asyncio.sleep(idle)
         else:
             try:
-                await asyncio.wait_for(wake.wait(), idle)
+                async with asyncio.timeout(idle):  # `wait_for` of Python 3.11 loses a cancellation that meets the bell
+                    await wake.wait()
             except TimeoutError:
                 continue
             wake.clear()

@@ -7,32 +7,9 @@ from pydantic import Field
 from crm_api.domains.jobs.cancel import CANCEL, RETRY
 from crm_api.kernel.jobs import Job
 from crm_api.kernel.resource import READS, Resource
-from crm_api.kernel.schema import Code, Instant, Output, Wire
+from crm_api.kernel.schema import Code, Instant, Output
 
-_Text = Annotated[str, Field(max_length=2_000)]
 _Number = Annotated[int, Field(ge=0, le=9_007_199_254_740_991)]
-
-
-class JobFault(Wire):
-    """One cause of a job's failure; a pointer leads into its parameters."""
-
-    pointer: _Text | None = None
-    parameter: _Text | None = None
-    header: _Text | None = None
-    code: Annotated[str, Field(max_length=200)]
-    detail: _Text
-
-
-class JobProblem(Wire):
-    """Why a job failed, or the last try of one that is to be tried again: a problem as in the reply of a request."""
-
-    type: _Text
-    title: _Text
-    status: Annotated[int, Field(ge=400, le=599)]
-    detail: _Text
-    code: Code
-    retryable: bool
-    errors: Annotated[list[JobFault], Field(max_length=100)]
 
 
 class JobView(Output):
@@ -45,7 +22,13 @@ class JobView(Output):
     expected: Annotated[_Number | None, Field(description="How much there is to do, as far as that is known.")]
     parameters: Annotated[dict[str, Any] | None, Field(description="What was asked for.")]
     result: Annotated[dict[str, Any] | None, Field(description="What came of it; null until it has succeeded.")]
-    problem: JobProblem | None
+    problem: Annotated[
+        dict[str, Any] | None,
+        Field(
+            description="Why it failed, or its last try did: `type`, `title`, `status`, `detail`, `code`, `retryable` "
+            "and `errors` as in the reply of a request. A pointer leads into `parameters`."
+        ),
+    ]
     attempts: Annotated[_Number, Field(description="Tries since a step of it was last done.")]
     run_at: Annotated[Instant, Field(description="Not before this time.")]
     started_at: Instant | None
