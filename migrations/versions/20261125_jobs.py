@@ -6,8 +6,8 @@ from sqlalchemy.dialects import postgresql
 
 from crm_api.kernel.migration import APP, protect
 
-revision = "20261125b"
-down_revision = "20261125a"
+revision = "20261125c"
+down_revision = "20261125b"
 branch_labels = None
 depends_on = None
 
@@ -15,7 +15,7 @@ FUNCTIONS = {
     "claim_job(uuid, double precision, text[], uuid[])": """
         -- Gives the first due job of a tenant with as few running ones as any, to whoever shows the token.
         CREATE FUNCTION claim_job(token uuid, seconds double precision, known text[], busy uuid[])
-        RETURNS TABLE (tenant_id text, id text, kind text, request_id text, created_by text, credential_id text,
+        RETURNS TABLE (tenant_id text, id text, kind text, request_id text, actor text, created_by text, credential_id text,
           parameters text, stand text, scopes text, done bigint, expected bigint, attempts bigint)
         LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
         DECLARE
@@ -55,7 +55,7 @@ FUNCTIONS = {
                   started_at = coalesce(j.started_at, clock_timestamp()),
                   version = j.version + 1, updated_at = clock_timestamp()
                 WHERE j.tenant_id = candidate AND j.id = found_id
-                RETURNING j.tenant_id::text, j.id::text, j.kind, j.request_id, j.created_by::text,
+                RETURNING j.tenant_id::text, j.id::text, j.kind, j.request_id, j.actor, j.created_by::text,
                   j.credential_id::text, j.parameters::text, j.position::text, j.scopes::text,
                   j.done, j.expected, j.attempts;
               RETURN;
@@ -167,6 +167,7 @@ def upgrade():
         sa.Column("lease_until", sa.DateTime(timezone=True), nullable=True),
         sa.Column("credential_id", sa.Uuid(), nullable=True),
         sa.Column("scopes", postgresql.JSONB(astext_type=sa.Text()), nullable=True),
+        sa.Column("actor", sa.Text(), nullable=False),
         sa.Column("request_id", sa.Text(), nullable=False),
         sa.Column("version", sa.BigInteger(), server_default="1", nullable=False),
         sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
@@ -176,6 +177,7 @@ def upgrade():
         sa.Column("updated_by", sa.Uuid(), nullable=True),
         sa.Column("deleted_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("custom", postgresql.JSONB(astext_type=sa.Text()), server_default="{}", nullable=False),
+        sa.CheckConstraint("actor IN ('user', 'service', 'system')", name=op.f("ck_jobs_actor")),
         sa.CheckConstraint(
             "state IN ('queued', 'running', 'succeeded', 'failed', 'cancelled')", name=op.f("ck_jobs_state")
         ),

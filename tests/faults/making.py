@@ -8,7 +8,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from crm_api import catalog
-from crm_api.domains import accounts, identity, jobs
+from crm_api.domains import accounts
 from crm_api.domains.jobs.job import JobView
 from crm_api.kernel.context import Context
 from crm_api.kernel.headers import parse, read_body
@@ -34,11 +34,10 @@ async def multiply(ctx: Context, resource: Resource, row: Any, body: Naming) -> 
 
 MULTIPLY = Action("multiply", "Make more", multiply, body=Naming, reply=JobView, status=202)
 ACCOUNTS, *_REST = accounts.DOMAIN.resources
+_BUSY = replace(accounts.DOMAIN, resources=(replace(ACCOUNTS, actions=(*ACCOUNTS.actions, MULTIPLY)), *_REST))
 catalog.CATALOG = Catalog(
     [
-        identity.DOMAIN,
-        jobs.DOMAIN,
-        replace(accounts.DOMAIN, resources=(replace(ACCOUNTS, actions=(*ACCOUNTS.actions, MULTIPLY)), *_REST)),
+        *(_BUSY if domain is accounts.DOMAIN else domain for domain in catalog.CATALOG.domains),
         Domain("making", routers=(router,), jobs=(MAKE_ACCOUNTS,)),
     ]
 )

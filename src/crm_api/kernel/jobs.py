@@ -52,6 +52,7 @@ class Job(Entity):
     __tablename__ = "jobs"
     __table_args__ = (
         one_of("state", GRAPH.states),
+        one_of("actor", ("user", "service", "system")),
         sa.Index("ix_jobs_queue", "tenant_id", "run_at", "id", postgresql_where=_where("queued")),
         sa.Index("ix_jobs_running", "tenant_id", "id", postgresql_where=_where("running")),
         sa.Index("ix_jobs_failed", "tenant_id", "id", postgresql_where=_where("failed")),
@@ -76,6 +77,7 @@ class Job(Entity):
     lease_until: Mapped[datetime | None]
     credential_id: Mapped[UUID | None]
     scopes: Mapped[list[Any] | None] = mapped_column(JSONB(none_as_null=True))
+    actor: Mapped[str]
     request_id: Mapped[str]
 
 
@@ -127,6 +129,7 @@ async def start(ctx: Context, kind: JobKind, body: Wire, *, at: datetime | None 
         "run_at": at or ctx.now,
         "credential_id": ctx.principal.credential_id,
         "scopes": None if scopes is None else sorted(scopes),
+        "actor": ctx.principal.kind,
         "request_id": ctx.request_id,
     }
     item = await create(trusted(ctx), resource_of(ctx), values)

@@ -1,7 +1,7 @@
 """What a job may ask while it runs: rights of its originator, steps that are done once, progress. And how it ends."""
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -45,10 +45,16 @@ class Claim:
     done: int
     expected: int | None
     attempts: int
+    actor: str
     created_by: UUID | None
     credential_id: UUID | None
     scopes: frozenset[str] | None
     request_id: str
+
+    @property
+    def principal(self) -> Principal:
+        """The originator, with the credential that started the job."""
+        return Principal(self.tenant_id, self.created_by, self.actor, self.credential_id, self.scopes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,18 +170,17 @@ class Run:
                 the permission for this kind of job was taken away.
         """
         claim = self.claim
-        if claim.created_by is None:  # started by the installation itself
+        if claim.actor == "system":  # started by the installation itself
             ctx = system(self.kernel, claim.tenant_id, VIA)
             ctx.request_id = claim.request_id
             return ctx
-        principal = Principal(claim.tenant_id, claim.created_by, "user", claim.credential_id, claim.scopes)
+        principal = claim.principal
         try:
             access = await self.kernel.authenticator.access(principal, at_least=_NEWEST)
         except Problem:
             raise Problem(
                 UNAUTHENTICATED, "Who started the job is not active any more, or the credential has ended."
             ) from None
-        principal = replace(principal, kind=access.kind)
         ctx = Context(self.kernel, principal, access, claim.request_id, via=VIA)
         permit(ctx, self.kind)
         return ctx
@@ -242,9 +247,7 @@ class Run:
     async def _finish(self, verb: str, state: str, **values: Any) -> None:
         claim = self.claim
         ctx = system(self.kernel, claim.tenant_id, VIA)
-        if claim.created_by is not None:
-            ctx.principal = Principal(claim.tenant_id, claim.created_by, "user", claim.credential_id, claim.scopes)
-        ctx.request_id = claim.request_id
+        ctx.principal, ctx.request_id = claim.principal, claim.request_id
         whole = {"state": state, "finished_at": datetime.now(UTC), "lease": None, "lease_until": None, **values}
 
         async def work(inner: Context) -> None:

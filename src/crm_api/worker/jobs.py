@@ -39,7 +39,7 @@ _TRIES = 4
 _LONGEST_PAUSE = 300.0
 _IDS = ("tenant_id", "id", "created_by", "credential_id")
 _COLUMNS: tuple[sa.ColumnElement[Any], ...] = (
-    *(sa.column(name, sa.Text()) for name in (*_IDS, "kind", "request_id", "parameters", "stand", "scopes")),
+    *(sa.column(name, sa.Text()) for name in (*_IDS, "kind", "request_id", "actor", "parameters", "stand", "scopes")),
     *(sa.column(name, sa.BigInteger()) for name in ("done", "expected", "attempts")),
 )
 _CLAIM = Statement(
@@ -269,6 +269,7 @@ def _claimed(row: Row, token: UUID) -> Claim:
         row["done"],
         row["expected"],
         row["attempts"],
+        row["actor"],
         ids["created_by"],
         ids["credential_id"],
         None if scopes is None else frozenset(scopes),

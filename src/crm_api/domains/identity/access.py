@@ -247,7 +247,7 @@ def _compile(catalog: Catalog, principal: Principal, row: Any) -> Access:
         ),
         version=row["access_version"],
         principal_id=principal.id,
-        kind="user" if row["kind"] == "user" else "service",
+        kind=principal.kind,
         reach={key: frozenset(value) for key, value in reach.items()},
         hidden=hidden,
         hidden_types={catalog.resources[name].singular: fields for name, fields in hidden.items()},

@@ -46,5 +46,5 @@ JOBS = Resource(
     sorts=(Job.created_at,),
     operations=READS,
     actions=(CANCEL, RETRY),
-    emits=("created", "succeeded", "failed"),
+    notices=("created", "succeeded", "failed"),
 )
