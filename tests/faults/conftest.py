@@ -37,6 +37,12 @@ async def _commit_synchronously(url: str) -> None:
     await connection.close()
 
 
+def _told(query: str) -> str:
+    """A query that finds in `events` what waits in the outbox or stands in the feed."""
+    columns = "type, object_type, object_id"
+    return f"WITH events AS (SELECT {columns} FROM outbox UNION ALL SELECT {columns} FROM feed) {query}"  # noqa: S608 - our own text
+
+
 class Cluster:
     """One embedded PostgreSQL with a migrated database and one tenant, to be killed."""
 
@@ -83,23 +89,27 @@ class Cluster:
     def ledger(self, names: str) -> dict[str, tuple[int, int]]:
         """Name of each account like `names` -> (audit entries, outbox rows) of its creation."""
         rows = self.fetch(
-            """SELECT a.name, a.id,
+            _told("""SELECT a.name, a.id,
                  (SELECT count(*) FROM audit_entries e WHERE e.object_id = a.id AND e.action = 'create') AS audited,
-                 (SELECT count(*) FROM outbox o WHERE o.object_id = a.id AND o.type = 'account.created') AS emitted
-               FROM accounts a WHERE a.name LIKE $1""",
+                 (SELECT count(*) FROM events o WHERE o.object_id = a.id AND o.type = 'account.created') AS emitted
+               FROM accounts a WHERE a.name LIKE $1"""),
             names,
         )
         found = {row["name"]: (row["audited"], row["emitted"]) for row in rows}
         assert len(found) == len(rows), "a row was written twice"
         return found
 
+    def events(self, id_: str) -> list[str]:
+        """The types of the events of one object, by name."""
+        return sorted(row["type"] for row in self.fetch(_told("SELECT type FROM events WHERE object_id = $1"), id_))
+
     def orphans(self) -> int:
         """Audit entries and events of records that do not exist."""
         return self.fetch(
-            """SELECT (SELECT count(*) FROM audit_entries e WHERE object_type = 'account' AND NOT EXISTS
+            _told("""SELECT (SELECT count(*) FROM audit_entries e WHERE object_type = 'account' AND NOT EXISTS
                         (SELECT 1 FROM accounts a WHERE a.id = e.object_id))
-                    + (SELECT count(*) FROM outbox o WHERE object_type = 'account' AND NOT EXISTS
-                        (SELECT 1 FROM accounts a WHERE a.id = o.object_id))"""
+                    + (SELECT count(*) FROM events o WHERE object_type = 'account' AND NOT EXISTS
+                        (SELECT 1 FROM accounts a WHERE a.id = o.object_id))""")
         )[0][0]
 
 

@@ -56,8 +56,7 @@ def _whole(cluster, job: dict) -> None:
     assert set(found.values()) == {(1, 1)}
     assert cluster.orphans() == 0
     assert (job["state"], job["done"], job["result"]) == ("succeeded", len(found), {"made": len(found)})
-    events = cluster.fetch("SELECT type FROM outbox WHERE object_id = $1 ORDER BY id", job["id"])
-    assert sorted(row["type"] for row in events) == ["job.created", "job.succeeded", "job.updated"]
+    assert cluster.events(job["id"]) == ["job.created", "job.succeeded", "job.updated"]
 
 
 def _ended(job: dict) -> bool:

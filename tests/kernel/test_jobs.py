@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import threading
 import time
 from dataclasses import replace
 
@@ -10,9 +11,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from crm_api.app import build_kernel, worker_limits
+from crm_api.domains.accounts.account import ACCOUNTS
 from crm_api.kernel import jobs as kernel_jobs
 from crm_api.kernel.context import new_id
 from crm_api.kernel.problems import Problem, invalid, unavailable
+from crm_api.kernel.repository import create
 from crm_api.kernel.resource import JobKind
 from crm_api.kernel.running import Step
 from crm_api.kernel.unit_of_work import system
@@ -360,9 +363,9 @@ def test_a_thousand_jobs_of_one_tenant_do_not_delay_anothers(org, kinds, sql):
     first = start(org.rep, short_, Nothing())
     sql(
         "INSERT INTO jobs (tenant_id, id, kind, state, parameters, run_at, request_id, created_at, updated_at, "
-        "created_by) "
+        "created_by, actor) "
         "SELECT tenant_id, gen_random_uuid(), kind, state, parameters, run_at, request_id, created_at, updated_at, "
-        "created_by FROM jobs, generate_series(2, 1000) WHERE id = $1",
+        "created_by, actor FROM jobs, generate_series(2, 1000) WHERE id = $1",
         first["id"],
     )
     with pytest.raises(Problem) as refused:
@@ -414,6 +417,51 @@ def test_two_workers_share_the_jobs_and_none_runs_twice(org, kinds):
     with working(org.server), working(org.server), working(org.server):
         assert {wait(org.rep, job)["state"] for job in jobs} == {"succeeded"}
     assert len(most) == len(set(most)) == 40
+
+
+@pytest.mark.parametrize("way", ["step", "progress", "result", "problem"])
+def test_a_worker_whose_lease_is_anothers_by_now_leaves_nothing(org, kinds, sql, way):
+    """It does not know, and goes on when the other has finished: nothing of what it does is kept."""
+    begun, on, said = threading.Event(), threading.Event(), []
+
+    async def twice(run, body):
+        async def one(ctx, position):
+            if position:
+                return None
+            values = {name: field.get_default() for name, field in ACCOUNTS.create.model_fields.items()}
+            await create(ctx, ACCOUNTS, {**values, "name": f"Twice {way} {run.claim.attempts}", "tags": []}, given=[])
+            return Step({"made": True})
+
+        if run.claim.attempts == 2:
+            await run.steps(one)
+            return {"by": 2}
+        begun.set()
+        while not on.is_set():  # noqa: ASYNC110 - set by the thread of the test
+            await asyncio.sleep(0.01)
+        try:
+            if way == "step":
+                await run.step(one)
+            elif way == "progress":
+                await run.progress(77)
+            elif way == "problem":
+                raise invalid("/x", "wrong", "This is not kept, either.")
+        except BaseException as error:
+            said.append(type(error).__name__)
+            raise
+        return {"by": 1}
+
+    job = start(org.rep, kinds(kind(twice)), Nothing())
+    with working(org.server, lease=60):
+        assert begun.wait(5)
+        sql("UPDATE jobs SET lease_until = now() WHERE id = $1", job["id"])
+        with working(org.server, lease=60):
+            done = wait(org.rep, job)
+        on.set()
+        time.sleep(0.3)
+    assert (done["state"], done["result"], done["done"], done["attempts"]) == ("succeeded", {"by": 2}, 1, 1)
+    assert get(org.rep, job) == done
+    assert accounts(org.rep, f"Twice {way}") == {f"Twice {way} 2"}
+    assert said == {"step": ["Stopped"], "progress": ["Stopped"], "problem": ["Problem"], "result": []}[way]
 
 
 def test_the_installation_itself_may_start_one(org, kinds, sql):
