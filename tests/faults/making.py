@@ -24,7 +24,7 @@ router = APIRouter()
 async def make_accounts(request: Request) -> Response:
     ctx = await open_context(request)
     body = parse(await read_body(request), Naming)
-    return accepted(ctx, await transact(ctx, lambda inner: start(inner, MAKE_ACCOUNTS, body)))
+    return accepted(await transact(ctx, lambda inner: start(inner, MAKE_ACCOUNTS, body)))
 
 
 async def multiply(ctx: Context, resource: Resource, row: Any, body: Naming) -> dict[str, Any]:

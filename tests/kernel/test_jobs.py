@@ -19,7 +19,7 @@ from crm_api.kernel.repository import create
 from crm_api.kernel.resource import JobKind
 from crm_api.kernel.running import Step
 from crm_api.kernel.unit_of_work import system
-from tests.support.jobs import FINAL, MAKE_ACCOUNTS, UNKNOWN, Naming, Nothing, get, start, wait, working
+from tests.support.jobs import FINAL, MAKE_ACCOUNTS, UNKNOWN, Naming, Nothing, context, get, start, wait, working
 from tests.support.org import Org
 from tests.support.problems import problem
 
@@ -93,6 +93,32 @@ def sql(database):
     yield lambda text, *values: runner.run(connection.fetch(text, *values))
     runner.run(connection.close())
     runner.close()
+
+
+def test_its_commit_wakes_the_worker_of_the_process(org, kinds):
+    """In a transaction or by itself; long before the next look into the queue."""
+
+    async def alone(person):
+        await kernel_jobs.start(await context(person), known, Nothing())
+
+    ran = []
+
+    async def quick(run, body):
+        ran.append(time.monotonic())
+
+    known = kinds(kind(quick))
+    with working(org.server):
+        time.sleep(0.3)
+        waits = []
+        for _ in range(3):
+            for begin in (lambda: start(org.rep, known, Nothing()), lambda: org.server.run(alone(org.rep))):
+                number, started = len(ran), time.monotonic()
+                begin()
+                while len(ran) == number:
+                    assert time.monotonic() - started < 5
+                    time.sleep(0.002)
+                waits.append(ran[-1] - started)
+        assert sorted(waits)[3] < 0.5, waits
 
 
 def test_nobody_else_sees_or_moves_it(org, kinds):

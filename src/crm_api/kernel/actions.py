@@ -55,7 +55,7 @@ def action_endpoint(resource: Resource, action: Action) -> Endpoint:
         outcome = await write(ctx, work, action.status, single=False)
         closed = resource.plural in ctx.access.closed  # may write such records, but not read them
         return _answer(
-            ctx, outcome, minimal=action.reply is None and minimal(request), closed=action.reply is None and closed
+            outcome, minimal=action.reply is None and minimal(request), closed=action.reply is None and closed
         )
 
     return endpoint
@@ -119,12 +119,12 @@ async def transitions(ctx: Context, resource: Resource, id_: str, row: Any) -> l
     return found
 
 
-def _answer(ctx: Context, outcome: Outcome, *, minimal: bool, closed: bool) -> Response:
+def _answer(outcome: Outcome, *, minimal: bool, closed: bool) -> Response:
     headers = {"ETag": f'"{outcome.item["version"]}"'} if "version" in outcome.item else {}
     if outcome.replayed:
         headers["Idempotency-Replayed"] = "true"
     if outcome.status == 202:
-        headers |= jobs.follow(ctx, outcome.item)
+        headers |= jobs.place(outcome.item)
     if minimal:
         headers["Preference-Applied"] = "return=minimal"
     if minimal or closed or outcome.status == 204:

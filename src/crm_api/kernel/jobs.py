@@ -136,18 +136,20 @@ async def start(ctx: Context, kind: JobKind, body: Wire, *, at: datetime | None 
     assert item is not None  # noqa: S101 - None is for idempotency keys, which `trusted` leaves out
     if hidden := ctx.access.hides(resource_of(ctx).plural).intersection(item):
         item |= dict.fromkeys(hidden) | {"redacted": sorted(hidden)}
+    ctx.rings.add(BELL)
+    if ctx.link is None:
+        ctx.ring()
     return item
 
 
-def follow(ctx: Context, item: Mapping[str, Any]) -> dict[str, str]:
-    """The headers of a reply that is a started job; after its commit, since it wakes a worker of this process."""
-    ctx.kernel.bell(BELL).set()
-    return {"Location": f"/v1/{resource_of(ctx).plural}/{item['id']}", "Retry-After": "1"}
+def place(item: Mapping[str, Any]) -> dict[str, str]:
+    """The headers of a reply that is a started job."""
+    return {"Location": f"/v1/jobs/{item['id']}", "Retry-After": "1"}
 
 
-def accepted(ctx: Context, item: dict[str, Any]) -> Response:
+def accepted(item: dict[str, Any]) -> Response:
     """202 for a started job, from a hand-written route; an `Action` with status 202 answers so by itself."""
-    return Json(item, 202, follow(ctx, item))
+    return Json(item, 202, place(item))
 
 
 def moved(row: Mapping[str, Any], verb: str) -> str:
