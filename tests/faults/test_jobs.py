@@ -194,6 +194,10 @@ def test_a_server_does_the_work_too_and_an_action_may_start_it(cluster, launch):
         path = f"/v1/accounts/{account['id']}/multiply"
         refused = client.post(path, json=body)
         problem(refused, 403, code="forbidden")
+        contract = client.get("/openapi.json").json()["paths"]["/v1/accounts/{id}/multiply"]["post"]["responses"]
+        assert "200" not in contract
+        assert {"Location", "Retry-After", "Idempotency-Replayed"} <= contract["202"]["headers"].keys()
+        assert contract["202"]["content"]["application/json"]["schema"] == {"$ref": "#/components/schemas/Job"}
     with server.client("admin") as client:
         key = {"Idempotency-Key": uuid.uuid4().hex}
         first = client.post(path, json=body, headers=key)
