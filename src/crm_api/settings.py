@@ -55,6 +55,17 @@ class Settings(BaseSettings):
     )
     idempotency_days: int = Field(7, ge=1, le=90, description="Days the reply under an Idempotency-Key is kept.")
     feed_days: int = Field(90, ge=1, le=3650, description="Days that events stay in the change feed; whole weeks.")
+    worker: bool = Field(
+        True, description="Whether server processes do the work beside requests, too; else `crm-api worker` does it."
+    )
+    worker_pool_size: int = Field(
+        8, ge=1, le=200, description="Database connections for the work beside requests, of each process that does it."
+    )
+    worker_jobs: int = Field(4, ge=1, le=100, description="Jobs that a process runs at once.")
+    job_lease: float = Field(
+        60, ge=1, description="Seconds after which a job goes to another worker, when its own says nothing."
+    )
+    job_days: int = Field(30, ge=1, le=3650, description="Days that a job is kept after its end.")
     shutdown_timeout: int = Field(20, ge=1, description="Seconds running requests get when the server stops.")
 
     @field_validator("cors_origins", "trusted_proxies", mode="before")

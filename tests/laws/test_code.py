@@ -131,7 +131,7 @@ def code_lines(path: Path) -> int:
     return len(found)
 
 
-APART = ("spec", "examples", "feed", "pulse", "sight", "batch", "external", "upsert", "customs")
+APART = ("spec", "examples", "feed", "pulse", "sight", "batch", "external", "upsert", "customs", "jobs", "running")
 """Kernel files with a budget of their own: the OpenAPI document, and features that stand beside the data path."""
 
 
@@ -170,6 +170,11 @@ def test_names_are_said_once():
     assert len(found) == len(set(found))
     assert len({item.singular for item in RESOURCES}) == len(RESOURCES)
     assert len(CATALOG.permissions) == len(set(CATALOG.permissions))
+    kinds = [kind for domain in CATALOG.domains for kind in domain.jobs]
+    assert len(kinds) == len({kind.name for kind in kinds}) == len(CATALOG.jobs)
+    for kind in kinds:
+        assert re.fullmatch(WORD, kind.name)
+        assert kind.permission is None or kind.permission in CATALOG.permissions
 
 
 def test_problem_codes_are_plain_words():

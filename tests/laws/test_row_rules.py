@@ -9,7 +9,7 @@ import pytest
 from crm_api.catalog import CATALOG
 from crm_api.kernel.schema import fold
 from tests.support.asking import RESOURCES, code, each
-from tests.support.examples import Examples
+from tests.support.examples import MADE, Examples
 from tests.support.oracle import Oracle
 from tests.support.org import Org
 
@@ -29,6 +29,9 @@ def firm(server) -> Org:
         if resource.default_access is not None:
             org.admin.make("access_defaults", resource=resource.plural, level="private")
     owners = [org.people[name].id for name in ("rep", "manager", "colleague", "outsider", "rep")]
+    for name in ("rep", "manager", "colleague", "outsider", "admin"):
+        for plural in MADE:
+            Examples(org.people[name]).make(CATALOG.resources[plural])
     for resource in RESOURCES:
         if "create" not in resource.operations or resource.plural == "access_defaults":
             continue

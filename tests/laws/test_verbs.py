@@ -9,6 +9,8 @@ import pytest
 from crm_api.kernel.router import operations
 from tests.laws.test_permission import example_body
 from tests.support.asking import RESOURCES, code, each
+from tests.support.examples import MADE
+from tests.support.jobs import ended
 
 _numbers = itertools.count(1)
 EDGES = [
@@ -108,7 +110,9 @@ def _ready(lab, operation):
     """A row on which the action works, and its body: tried, since only the verb knows its condition."""
     resource = operation.resource
     rows = lab.admin.get(f"/v1/{resource.plural}", params={"limit": 5}).json()["data"]
-    if "create" in resource.operations:
+    if resource.plural == "jobs" and operation.action.verb == "retry":
+        rows = [ended(lab.admin)]
+    elif "create" in resource.operations or resource.plural in MADE:
         rows = [lab.examples.make(resource, 1)]
     elif lab.examples.creatable(resource):
         rows = [

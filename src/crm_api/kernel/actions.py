@@ -6,7 +6,7 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 
-from crm_api.kernel import collections, repository
+from crm_api.kernel import collections, jobs, repository
 from crm_api.kernel.context import Context
 from crm_api.kernel.headers import boolean, idempotency_key, if_match, minimal, parse, query, read_body
 from crm_api.kernel.idempotency import identify
@@ -123,6 +123,8 @@ def _answer(outcome: Outcome, *, minimal: bool, closed: bool) -> Response:
     headers = {"ETag": f'"{outcome.item["version"]}"'} if "version" in outcome.item else {}
     if outcome.replayed:
         headers["Idempotency-Replayed"] = "true"
+    if outcome.status == 202:
+        headers |= jobs.place(outcome.item)
     if minimal:
         headers["Preference-Applied"] = "return=minimal"
     if minimal or closed or outcome.status == 204:

@@ -1,5 +1,6 @@
 """The one argument of every function: who asks, in which tenant, with which rights, in which transaction."""
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -59,6 +60,7 @@ class Kernel:
     authenticator: Authenticator
     cursor_key: bytes
     statements: dict[Any, Any] = field(default_factory=dict)
+    bells: dict[str, asyncio.Event] = field(default_factory=dict)
     pulses: dict[UUID, Any] = field(default_factory=dict)
 
     def statement(self, key: Any, build: Callable[[], Compiled]) -> Compiled:
@@ -69,6 +71,10 @@ class Kernel:
                 self.statements.clear()
             statement = self.statements[key] = build()
         return cast("Compiled", statement)
+
+    def bell(self, name: str) -> asyncio.Event:
+        """What a loop of this process waits for; set by whoever has committed work for it."""
+        return self.bells.setdefault(name, asyncio.Event())
 
 
 @dataclass(slots=True)
@@ -89,7 +95,10 @@ class Net:
 
 @dataclass(slots=True)
 class Context:
-    """One request or job. `link` is set while a transaction is open, and `nets` are the objects written in it."""
+    """One request or job. `link` is set while a transaction is open, and `nets` are the objects written in it.
+
+    `rings` are the bells that are rung when it is committed.
+    """
 
     kernel: Kernel
     principal: Principal
@@ -104,6 +113,7 @@ class Context:
     idempotency_key: str | None = None
     private: frozenset[str] = frozenset()
     nets: dict[tuple[str, UUID], Net] = field(default_factory=dict)
+    rings: set[str] = field(default_factory=set)
 
     async def fetch(self, statement: Statement, values: dict[str, Any]) -> list[Row]:
         """Runs a statement in the open transaction, else in autocommit."""
@@ -111,6 +121,11 @@ class Context:
         if self.link is not None:
             return await self.link.fetch(statement, values)
         return await self.kernel.database.fetch(self.principal.tenant_id, statement, values)
+
+    def ring(self) -> None:
+        """Wakes the loops of this process that have work now; when it is committed."""
+        while self.rings:
+            self.kernel.bell(self.rings.pop()).set()
 
     async def current(self, version: int | None) -> bool:
         """Whether a statement ran under the rights it was compiled for, going by the access version it returned.

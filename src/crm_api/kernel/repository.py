@@ -86,6 +86,14 @@ async def load(
     raise forbidden(f"{resource.plural}:{action}")
 
 
+async def lock(ctx: Context, resource: Resource, id_: str | UUID) -> None:
+    """Locks a row, deleted or not, for our own code; nothing happens when there is none."""
+    table = resource.table
+    found = sa.select(table.c.id).where(table.c.tenant_id == TENANT, table.c.id == _ID)
+    key = ("lock", resource.plural)
+    await ctx.fetch(ctx.kernel.statement(key, lambda: Statement(found.with_for_update(key_share=True))), {"id": id_})
+
+
 def _load_statement(ctx: Context, resource: Resource, action: str, *, deleted: bool, lock: bool) -> Statement:
     table, outer = resource.table, frame()
     gate = ctx.kernel.policy.gate(ctx.access, resource, action, table, deleted=deleted)

@@ -55,7 +55,9 @@ async def transact(ctx: Context, work: Callable[[Context], Awaitable[Any]]) -> A
         try:
             async with ctx.kernel.database.transaction(ctx.principal.tenant_id, keep=not ctx.dry_run) as link:
                 ctx.link, ctx.nets = link, {}
-                return await work(ctx)
+                result = await work(ctx)
+            ctx.ring()
+            return result  # noqa: TRY300 - the transaction is committed
         except (asyncpg.SerializationError, asyncpg.DeadlockDetectedError):
             if attempt == _TRIES:
                 raise
