@@ -150,21 +150,23 @@ class Egress:
             return failure("timeout", f"There was no whole reply within {TOTAL_SECONDS:g} seconds.")
 
     async def _exchange(self, to: Destination, data: bytes, begun: float) -> Reply:
-        loop = asyncio.get_running_loop()
-        while True:
-            exchange = self.waiting.take(to.origin) or await self._connect(to)
+        if (kept := self.waiting.take(to.origin)) is not None:
             try:
-                raw = await exchange.request(data)
+                return await self._ask(kept, to, data, begun)
             except ExchangeError as error:
-                if exchange.requests > 1 and error.unread:
-                    continue  # it was closed while it waited
-                raise
-            except BaseException:
-                exchange.abort()
-                raise
-            self.waiting.give(to.origin, exchange)
-            milliseconds = int((loop.time() - begun) * 1000)
-            return Reply(raw.status, raw.headers, raw.body, raw.truncated, milliseconds)
+                if not error.unread:
+                    raise  # otherwise it was closed while it waited
+        return await self._ask(await self._connect(to), to, data, begun)
+
+    async def _ask(self, exchange: Exchange, to: Destination, data: bytes, begun: float) -> Reply:
+        try:
+            raw = await exchange.request(data)
+        except BaseException:
+            exchange.abort()
+            raise
+        self.waiting.give(to.origin, exchange)
+        milliseconds = int((asyncio.get_running_loop().time() - begun) * 1000)
+        return Reply(raw.status, raw.headers, raw.body, raw.truncated, milliseconds)
 
     async def _connect(self, to: Destination) -> Exchange:
         phase: Code = "dns"

@@ -49,7 +49,6 @@ class Exchange(asyncio.Protocol):
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.reusable = False
         self.closed = False
-        self.requests = 0
         self.born = loop.time()
         self.on_close: Callable[[Exchange], None] | None = None
         self._loop = loop
@@ -66,7 +65,6 @@ class Exchange(asyncio.Protocol):
 
     def request(self, data: bytes) -> asyncio.Future[RawReply]:
         """Sends a whole request. The future ends with its reply, or with ExchangeError."""
-        self.requests += 1
         self.reusable = False
         self._begin()
         waiter = self._waiter = self._loop.create_future()
