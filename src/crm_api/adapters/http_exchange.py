@@ -16,6 +16,7 @@ MAX_WIRE: Final = 256 * 1024
 """Bytes that are read for one reply, however little of them is body: chunks of one byte are dear."""
 KEPT: Final = frozenset((b"content-type", b"retry-after", b"location", b"date", b"server"))
 _KEPT_LENGTH = 500
+_STATUS_LINE = 20
 
 
 class ExchangeError(Exception):
@@ -141,6 +142,7 @@ class Exchange(asyncio.Protocol):
         """A reply begins; a second one was not asked for."""
         if self._complete:
             raise _Enough
+        self._count(_STATUS_LINE)
 
     def on_status(self, text: bytes) -> None:
         """A part of the reason."""
