@@ -14,6 +14,8 @@ from crm_api.adapters import destination, egress, http_exchange
 from crm_api.adapters.addresses import Allowed
 from crm_api.adapters.destination import Policy
 from crm_api.adapters.egress import Egress, Failure, Reply
+from crm_api.kernel.problems import ConfigurationError
+from crm_api.settings import Settings
 from tests.support.peer import OK, Authority, Peer
 
 LOCAL = Policy(Allowed(loopback=True), allow_http=True)
@@ -520,6 +522,24 @@ def test_tls_names_the_host_and_checks_its_certificate(run, authority):
     assert [answer.code for answer in (other, unknown, bare)] == ["tls"] * 3
     assert "not valid for 'other.example'" in other.text
     assert "unable to get local issuer certificate" in unknown.text
+
+
+def test_the_settings_name_authorities(run, authority, tmp_path):
+    async def work():
+        async with Peer(tls=authority.serve("127.0.0.1")) as peer:
+            answers = []
+            for settings in (Settings(egress_ca=authority.path), Settings()):
+                client = Egress.of(settings)
+                answers.append(await client.post(peer.url, {}, b"{}"))
+                await client.aclose()
+            return answers
+
+    good, bad = run(work())
+    assert (good.status, bad.code) == (200, "tls")
+    (tmp_path / "empty.pem").write_text("")
+    for path in (tmp_path / "absent.pem", tmp_path / "empty.pem"):
+        with pytest.raises(ConfigurationError, match="CRM_EGRESS_CA"):
+            Egress.of(Settings(egress_ca=path))
 
 
 def test_tls_to_an_address_and_again_over_the_same_connection(run, authority):

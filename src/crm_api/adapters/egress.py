@@ -21,6 +21,7 @@ from crm_api.adapters.destination import Code, Destination, Policy, Refused, rea
 from crm_api.adapters.http_exchange import Exchange, ExchangeError
 from crm_api.adapters.keep_alive import Waiting
 from crm_api.adapters.resolver import Resolve, SystemResolver
+from crm_api.kernel.problems import ConfigurationError
 from crm_api.settings import Settings
 
 CONNECT_SECONDS = 5.0
@@ -106,8 +107,15 @@ class Egress:
 
     @classmethod
     def of(cls, settings: Settings) -> Self:
-        """The client of an installation."""
-        return cls(policy_of(settings), ca=str(settings.egress_ca) if settings.egress_ca else None)
+        """The client of an installation.
+
+        Raises:
+            ConfigurationError: CRM_EGRESS_CA is no file with certificates.
+        """
+        try:
+            return cls(policy_of(settings), ca=str(settings.egress_ca) if settings.egress_ca else None)
+        except OSError as error:  # ssl.SSLError is one
+            raise ConfigurationError(f"CRM_EGRESS_CA is no readable file with certificates: {error}") from None
 
     async def aclose(self) -> None:
         """Closes the connections that wait for another request."""

@@ -11,7 +11,7 @@ from crm_api.adapters.addresses import Address
 Resolve = Callable[[str], Awaitable[list[Address]]]
 """A name to its addresses. Raises OSError when there is none."""
 
-_THREADS = 32
+_THREADS = 64
 
 
 class SystemResolver:
