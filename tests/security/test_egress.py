@@ -3,12 +3,15 @@
 import asyncio
 import gc
 import ipaddress
+import itertools
 import ssl
 import time
 from pathlib import Path
 
 import pytest
 import uvloop
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from crm_api.adapters import destination, egress, http_exchange
 from crm_api.adapters.addresses import Allowed
@@ -528,8 +531,8 @@ def test_the_settings_name_authorities(run, authority, tmp_path):
     async def work():
         async with Peer(tls=authority.serve("127.0.0.1")) as peer:
             answers = []
-            for settings in (Settings(egress_ca=authority.path), Settings()):
-                client = Egress.of(settings)
+            for chosen in (Settings(egress_ca=authority.path), Settings()):
+                client = Egress.of(chosen)
                 answers.append(await client.post(peer.url, {}, b"{}"))
                 await client.aclose()
             return answers
@@ -680,3 +683,70 @@ def test_a_hostile_reply_costs_little(run):
 def test_the_limits_are_those_of_the_page():
     assert (egress.CONNECT_SECONDS, egress.TOTAL_SECONDS) == (5, 15)
     assert (http_exchange.MAX_REPLY, http_exchange.MAX_HEAD, destination.MAX_URL) == (65536, 32768, 2048)
+
+
+class Wire(asyncio.Transport):
+    """A transport that goes nowhere; it only knows whether it was ended."""
+
+    ended = False
+
+    def write(self, data):
+        pass
+
+    def abort(self):
+        self.ended = True
+
+    def get_write_buffer_size(self):
+        return 0
+
+
+PARTS = st.sampled_from(
+    [
+        *(
+            b"HTTP/1.1 200 OK\r\n",
+            b"HTTP/1.1 100 Continue\r\n\r\n",
+            b"HTTP/1.1 101 S\r\nUpgrade: a\r\n",
+            b"\r\n",
+            b"\n",
+        ),
+        *(b"HTTP/1.0 ", b"204 No\r\n", b"Content-Length: 3\r\n", b"Content-Length: 0\r\n", b"Connection: close\r\n"),
+        *(
+            CHUNKED,
+            b"3\r\nabc\r\n",
+            b"0\r\n",
+            b"0\r\n\r\n",
+            b"abc",
+            b"X-A: b\r\n",
+            b"Retry-After: 1\r\n",
+            b"\x00",
+            b":",
+        ),
+    ]
+) | st.binary(max_size=20)
+
+
+@settings(max_examples=500)
+@given(st.lists(PARTS, max_size=12).map(b"".join), st.data(), st.sampled_from([None, OSError()]))
+def test_no_bytes_break_an_exchange(stream, data, end):
+    """However the bytes are cut: there is one outcome, and it does not depend on the cuts."""
+    cuts = sorted(data.draw(st.sets(st.integers(0, len(stream)), max_size=8)))
+
+    async def work(places):
+        exchange, wire = http_exchange.Exchange(asyncio.get_running_loop()), Wire()
+        exchange.connection_made(wire)
+        waiter = exchange.request(b"")
+        for start, stop in itertools.pairwise([0, *places, len(stream)]):
+            if stop > start and not wire.ended:
+                exchange.data_received(stream[start:stop])
+        reusable = exchange.reusable
+        exchange.connection_lost(end)
+        assert waiter.done()
+        assert not exchange.reusable
+        outcome = waiter.exception() or waiter.result()
+        if isinstance(outcome, http_exchange.ExchangeError):
+            assert not reusable
+            return None
+        assert 200 <= outcome.status <= 999
+        return outcome.status, outcome.body, outcome.headers
+
+    assert asyncio.run(work(cuts)) == asyncio.run(work([]))
