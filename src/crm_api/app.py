@@ -32,6 +32,8 @@ from crm_api.kernel.problems import (
     not_found,
 )
 from crm_api.kernel.router import Dispatch, mount, operations
+from crm_api.kernel.sealing import Sealer
+from crm_api.kernel.signing import Signer
 from crm_api.settings import Settings, derive_key, load_settings
 from crm_api.worker.jobs import sample
 from crm_api.worker.loops import beside, every
@@ -66,7 +68,15 @@ def build_kernel(settings: Settings, url: str, bounds: Limits | None = None) -> 
     """What lives as long as the process; `bounds` are those of requests unless others are given."""
     database = Database(url, bounds or limits(settings))
     master = settings.master_secret()
-    return Kernel(database, CATALOG, Policy(CATALOG), Identity(database, CATALOG), derive_key(master, "cursor"))
+    return Kernel(
+        database,
+        CATALOG,
+        Policy(CATALOG),
+        Identity(database, CATALOG),
+        derive_key(master, "cursor"),
+        Sealer(derive_key(master, "sealing")),
+        Signer(derive_key(master, "signing")),
+    )
 
 
 def create_app(settings: Settings | None = None) -> Edge:

@@ -11,6 +11,8 @@ import uuid_utils
 
 from crm_api.kernel.database import Database, Link, Row, Statement
 from crm_api.kernel.problems import AccessMoved, unavailable
+from crm_api.kernel.sealing import Sealer
+from crm_api.kernel.signing import Signer
 
 if TYPE_CHECKING:
     from crm_api.kernel.policy import Access, Policy
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
 
 
 Compiled = TypeVar("Compiled")
+WRITTEN = "outbox"
+"""The bell that this process has committed events."""
 
 
 def new_id() -> UUID:
@@ -59,6 +63,8 @@ class Kernel:
     policy: "Policy"
     authenticator: Authenticator
     cursor_key: bytes
+    sealer: Sealer
+    signer: Signer
     statements: dict[Any, Any] = field(default_factory=dict)
     bells: dict[str, asyncio.Event] = field(default_factory=dict)
     pulses: dict[UUID, Any] = field(default_factory=dict)

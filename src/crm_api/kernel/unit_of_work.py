@@ -11,7 +11,7 @@ import asyncpg
 from starlette.requests import Request
 
 from crm_api.kernel import idempotency
-from crm_api.kernel.context import Context, Kernel, Principal
+from crm_api.kernel.context import WRITTEN, Context, Kernel, Principal
 from crm_api.kernel.headers import values
 from crm_api.kernel.policy import Access
 from crm_api.kernel.problems import Problem
@@ -98,6 +98,7 @@ async def write(ctx: Context, work: Write, status: int, *, single: bool) -> Outc
             raise
         item = None
     if item is not None:
+        ctx.kernel.bell(WRITTEN).set()
         return Outcome(item, status)
     replayed, stored = await idempotency.replay(ctx)
     return Outcome(stored, replayed, replayed=True)

@@ -24,7 +24,10 @@ def _forget(function: Any) -> Statement:
     return Statement(sa.select(function(before, sa.bindparam("most", type_=sa.BigInteger())).label("gone")))
 
 
-_KEYS, _JOBS = _forget(sa.func.forget_idempotency_keys), _forget(sa.func.forget_jobs)
+_KEYS, _JOBS, _DELIVERIES = map(
+    _forget, (sa.func.forget_idempotency_keys, sa.func.forget_jobs, sa.func.forget_deliveries)
+)
+_KEEP_FEED = Statement(sa.select(sa.func.keep_feed(sa.bindparam("days", type_=sa.Integer())).label("dropped")))
 _EXPIRED = Statement(
     sa.select(
         sa.cast(sa.func.tenants_with_expired_shares(sa.bindparam("most", type_=sa.BigInteger())), sa.Text()).label("id")
@@ -53,6 +56,16 @@ async def forget_jobs(database: Database, days: int) -> int:
     return await _in_chunks(database, _JOBS, days)
 
 
+async def forget_deliveries(database: Database, days: int) -> int:
+    """Deletes deliveries of webhooks that ended more than `days` ago, with their attempts; gives how many."""
+    return await _in_chunks(database, _DELIVERIES, days)
+
+
+async def keep_feed(database: Database, days: int) -> None:
+    """Makes the partitions of the weeks to come, and drops those whose events are older than `days`."""
+    await database.fetch(None, _KEEP_FEED, {"days": days})
+
+
 async def end_shares(kernel: Kernel) -> int:
     """Removes shares whose end has passed in every tenant, each with its event; gives how many."""
     ended = 0
@@ -75,5 +88,7 @@ def tasks(settings: Settings) -> tuple[Task, ...]:
             3600,
             lambda kernel: forget_idempotency_keys(kernel.database, settings.idempotency_days),
         ),
+        Task("keep_feed", 3600, lambda kernel: keep_feed(kernel.database, settings.feed_days)),
+        Task("forget_deliveries", 3600, lambda kernel: forget_deliveries(kernel.database, settings.webhook_days)),
         Task("forget_jobs", 3600, lambda kernel: forget_jobs(kernel.database, settings.job_days)),
     )
