@@ -12,7 +12,7 @@ READY := .venv/ready
 COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
 	--no-emit-index-url --no-emit-find-links --annotation-style line pyproject.toml
 
-.PHONY: help install run test test-all check check-format check-types check-openapi bench bench-full lint format lock openapi contract clean
+.PHONY: help install run test test-all check check-format check-types check-openapi bench bench-events bench-full lint format lock openapi contract clean
 .DEFAULT_GOAL := help
 
 help: ## List the targets
@@ -69,6 +69,9 @@ contract: $(READY) ## Check the contract: no drift, valid OpenAPI, and its tests
 
 bench: $(READY) ## Benchmarks, the short form
 	@$(BIN)/python -m benchmarks $(ARGS)
+
+bench-events: $(READY) ## Benchmarks of the change feed and webhooks
+	@$(BIN)/python -m benchmarks.events $(ARGS)
 
 bench-full: $(READY) ## Benchmarks with a million rows, flatness and memory
 	@$(BIN)/python -m benchmarks --full $(ARGS)
