@@ -223,12 +223,13 @@ def test_problems(shared_org, server, resource):
         assert conforms(httpx2.request(method, server.base_url + url)).status_code == 401
         refused = conforms(org.admin.request(method, url, params={"no_such_parameter": "1"}))
         assert refused.status_code == 422, refused.text
-        if "{id}" in operation.path and operation.kind not in ("create", "update"):
+        if "{id}" in operation.path and operation.kind not in ("create", "update", "upsert"):
             gone = operation.path.replace("{id}", absent)
             body = {"json": _sample(operation)} if operation.action and operation.action.body else {}
             assert conforms(org.admin.request(method, gone, **body)).status_code == 404
             assert conforms(org.admin.request(method, operation.path.replace("{id}", "x"), **body)).status_code == 404
-        if operation.kind in ("create", "update", "search", "aggregate"):
+        url = url.replace(record["id"], "ext:erp:1") if operation.kind == "upsert" else url
+        if operation.kind in ("create", "update", "upsert", "search", "aggregate"):
             json_ = {"content-type": "application/json"}
             assert conforms(org.admin.request(method, url, content=b"{", headers=json_)).status_code == 400
             twice = b'{"a": 1, "a": 2}'
@@ -239,7 +240,7 @@ def test_problems(shared_org, server, resource):
                 conforms(org.admin.request(method, url, content=b'"' + b"x" * 2**21 + b'"', headers=json_)).status_code
                 == 413
             )
-        if operation.kind in ("create", "update", "delete", "restore", "edge", "action") and method != "GET":
+        if operation.kind in ("create", "update", "upsert", "delete", "restore", "edge", "action") and method != "GET":
             wrong = {"Idempotency-Key": "with space"}
             assert conforms(org.admin.request(method, url, headers=wrong, json=_body(operation))).status_code in (
                 400,
@@ -261,7 +262,7 @@ def _sample(operation):
 def _body(operation):
     if operation.kind == "action" and operation.action.body:
         return _sample(operation)
-    return {} if operation.kind in ("update", "action", "edge") else None
+    return {} if operation.kind in ("update", "upsert", "action", "edge") else None
 
 
 def test_verbs(org):

@@ -13,6 +13,7 @@ from crm_api.kernel.database import TENANT, bound
 from crm_api.kernel.problems import FIELD_READ_ONLY, Fault, Problem, forbidden
 from crm_api.kernel.record import Share, Tenant, table_of
 from crm_api.kernel.resource import Catalog, Resource, RowRule
+from crm_api.kernel.sources import Source
 
 REACHES = ("own", "subordinates", "team", "territory", "all")
 LEVEL_OF = {"read": "read", "update": "update"}
@@ -48,6 +49,7 @@ class Access:
     roles: tuple[str, ...] = ()
     unrestricted: bool = False
     closed: frozenset[str] = frozenset()
+    sources: Mapping[str, Source] = field(default_factory=dict)
     breadth: dict[str, int] = field(default_factory=dict, compare=False)
 
     @cached_property

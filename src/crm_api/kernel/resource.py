@@ -111,6 +111,7 @@ class Resource:
         default_access: what everyone in the tenant may do unless the tenant says otherwise.
         mask: takes out of a row, before its values become JSON, what field rules of other resources hide.
         access_fields: columns whose change moves the tenant's access version.
+        once: fields that a create sets and nothing changes.
         domain: set by the catalog.
     """
 
@@ -139,6 +140,7 @@ class Resource:
     require_match: bool = False
     mask: Callable[["Access", dict[str, Any]], None] | None = None
     access_fields: frozenset[str] = frozenset()
+    once: frozenset[str] = frozenset()
     domain: str = ""
 
     @cached_property
@@ -149,7 +151,12 @@ class Resource:
     @cached_property
     def update(self) -> type[Input] | None:
         """The PATCH schema, derived from the create schema."""
-        return updated_from(self.create) if self.create and "update" in self.operations else None
+        return updated_from(self.create, self.once) if self.create and "update" in self.operations else None
+
+    @property
+    def upserts(self) -> bool:
+        """Whether records are created and changed by an external id, too."""
+        return self.update is not None and "create" in self.operations
 
     @cached_property
     def columns(self) -> tuple[str, ...]:
