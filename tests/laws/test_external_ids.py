@@ -158,7 +158,7 @@ def _share(lab) -> dict:
 
 def _referring():
     for resource in having("create"):
-        for column in resource.references:
+        for column in sorted(resource.references):
             target = CATALOG.target(resource, column)
             if target is not None and column in resource.create.model_fields:
                 yield pytest.param(resource, column, target, id=f"{resource.plural}.{column}")

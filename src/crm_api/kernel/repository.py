@@ -23,7 +23,7 @@ from crm_api.kernel.problems import (
     not_found,
     unavailable,
 )
-from crm_api.kernel.query import Plan, compile_get, frame
+from crm_api.kernel.query import Plan, compile_get, compile_load
 from crm_api.kernel.record import AuditEntry, table_of
 from crm_api.kernel.resource import Resource
 from crm_api.kernel.row import derived, new_row, row_parameters
@@ -65,7 +65,7 @@ async def load(
     async def run() -> tuple[None, list[Row]]:
         key = ("load", resource.plural, ctx.access.shape, action, deleted, lock)
         statement = ctx.kernel.statement(
-            key, lambda: _load_statement(ctx, resource, action, deleted=deleted, lock=lock)
+            key, lambda: compile_load(ctx.kernel, ctx.access, resource, action, deleted=deleted, lock=lock)
         )
         return None, await ctx.fetch(statement, {**ctx.access.values, "id": id_})
 
@@ -75,18 +75,6 @@ async def load(
     if deleted or await find(ctx, resource, id_) is None:
         raise not_found(resource.singular)
     raise forbidden(f"{resource.plural}:{action}")
-
-
-def _load_statement(ctx: Context, resource: Resource, action: str, *, deleted: bool, lock: bool) -> Statement:
-    table, outer = resource.table, frame()
-    gate = ctx.kernel.policy.gate(ctx.access, resource, action, table, deleted=deleted)
-    rows = sa.select(table).where(table.c.id == sa.bindparam("id", type_=sa.Uuid()), *gate)
-    page = (rows.with_for_update(key_share=True) if lock else rows).lateral("page")
-    columns = [
-        sa.cast(column, sa.Text()).label(column.name) if isinstance(column.type, sa.Uuid) else column
-        for column in page.c
-    ]
-    return Statement(sa.select(outer.c.access_version, *columns).select_from(outer.outerjoin(page, sa.true())))
 
 
 async def create(
@@ -244,12 +232,10 @@ async def update(
         item = await _explain_update(ctx, resource, id_, values, if_match, actions)
         if owners and (theirs := await owned_changes(ctx, resource, item, changed, owners)):
             kept = await without_owned(ctx, values, theirs, whole=by_verb)
-            return (
-                item
-                if not kept
-                else await update(
-                    ctx, resource, id_, kept, if_match=if_match, action=action, events=events, recorded=recorded
-                )
+            if not kept:
+                return item
+            return await update(
+                ctx, resource, id_, kept, if_match=if_match, action=action, events=events, recorded=recorded
             )
         if item["version"] == seen:
             return item  # tried again at a version that was seen before and after: nothing differs
