@@ -11,8 +11,9 @@ from crm_api.kernel.coalescing import Emission, emission
 from crm_api.kernel.context import Context, settled
 from crm_api.kernel.database import TENANT, Row, Statement
 from crm_api.kernel.external import key_parameters, own_id, referred
+from crm_api.kernel.external_ownership import owned_changes
+from crm_api.kernel.external_sources import contested, without_owned
 from crm_api.kernel.ledger import parameters
-from crm_api.kernel.ownership import owned_changes
 from crm_api.kernel.problems import (
     FORBIDDEN,
     INVALID,
@@ -27,7 +28,6 @@ from crm_api.kernel.query import Plan, compile_get, compile_load
 from crm_api.kernel.record import AuditEntry, table_of
 from crm_api.kernel.resource import Resource
 from crm_api.kernel.row import derived, new_row, row_parameters
-from crm_api.kernel.sources import contested, without_owned
 
 _TRIES = 4
 _ID = sa.bindparam("id", type_=sa.Uuid())

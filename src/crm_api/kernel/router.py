@@ -14,6 +14,8 @@ from crm_api.kernel import collections, repository
 from crm_api.kernel.actions import action_endpoint, edge_endpoint, transitions_endpoint
 from crm_api.kernel.aggregate import aggregate_endpoint
 from crm_api.kernel.context import Context
+from crm_api.kernel.external_links import link_actions
+from crm_api.kernel.external_sources import ignored_fields
 from crm_api.kernel.headers import (
     boolean,
     header,
@@ -27,13 +29,11 @@ from crm_api.kernel.headers import (
     single,
 )
 from crm_api.kernel.idempotency import identify
-from crm_api.kernel.linking import link_actions
 from crm_api.kernel.problems import PRECONDITION_REQUIRED, Problem, invalid_parameter
 from crm_api.kernel.projection import Json
 from crm_api.kernel.resource import Action, Domain, Resource
 from crm_api.kernel.schema import external_key
 from crm_api.kernel.sharing import share_actions
-from crm_api.kernel.sources import ignored_fields
 from crm_api.kernel.unit_of_work import Outcome, open_context, write
 from crm_api.kernel.upsert import patiently, permit, upsert
 

@@ -10,6 +10,7 @@ from crm_api.kernel import repository
 from crm_api.kernel.context import Context
 from crm_api.kernel.database import TENANT, Statement
 from crm_api.kernel.external import EXTERNAL_ID, IDS, SOURCE, key_parameters, kind_of
+from crm_api.kernel.external_sources import EXTERNAL_IDS, contested, known, may_name, without_owned
 from crm_api.kernel.locking import one_at_a_time
 from crm_api.kernel.problems import (
     CONFLICT,
@@ -23,7 +24,6 @@ from crm_api.kernel.problems import (
     unavailable,
 )
 from crm_api.kernel.resource import Resource
-from crm_api.kernel.sources import EXTERNAL_IDS, contested, known, may_name, without_owned
 from crm_api.kernel.unit_of_work import Outcome
 
 _TRIES = 8

@@ -10,10 +10,10 @@ from sqlalchemy.dialects.postgresql import insert as upsert
 from crm_api.kernel.context import Context
 from crm_api.kernel.database import TENANT, Statement
 from crm_api.kernel.external import EXTERNAL_ID, IDS, SOURCE, kind_of
+from crm_api.kernel.external_sources import EXTERNAL_IDS, known, may_name
 from crm_api.kernel.problems import CONFLICT, EXTERNAL_ID_TAKEN, LIMIT_REACHED, Fault, Problem, invalid
 from crm_api.kernel.resource import Action, Resource
 from crm_api.kernel.schema import MOST_SOURCES, Code, ExternalIdText, Wire
-from crm_api.kernel.sources import EXTERNAL_IDS, known, may_name
 
 
 class LinkRequest(Wire):

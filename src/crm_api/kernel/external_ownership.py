@@ -8,9 +8,9 @@ import sqlalchemy as sa
 
 from crm_api.kernel.context import Context
 from crm_api.kernel.database import TENANT, Statement
+from crm_api.kernel.external_sources import EXTERNAL_IDS, Source
 from crm_api.kernel.resource import Resource
 from crm_api.kernel.row import row_parameters
-from crm_api.kernel.sources import EXTERNAL_IDS, Source
 
 Owners = dict[str, tuple[Source, ...]]
 
