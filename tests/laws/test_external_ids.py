@@ -4,6 +4,7 @@ import itertools
 from types import SimpleNamespace
 from urllib.parse import quote
 
+import orjson
 import pytest
 
 from crm_api.catalog import CATALOG
@@ -12,6 +13,7 @@ from crm_api.kernel.examples import references
 from crm_api.kernel.record import Record
 from crm_api.kernel.router import operations
 from tests.laws.test_permission import example_body
+from tests.laws.test_statements import plain
 from tests.laws.test_writes import change
 from tests.support.asking import RESOURCES, code, each, fault, having
 from tests.support.examples import Examples
@@ -336,8 +338,8 @@ def test_a_retried_upsert_has_one_effect_and_the_same_answer(lab, resource, unch
 
 
 @each("create", "update", where=lambda item: not item.access_fields and not references(item))
-def test_an_upsert_takes_the_permission_for_what_it_does(lab, resource, unchanged):
-    name, number = fresh(), next(_numbers)
+def test_an_upsert_takes_the_permission_for_what_it_does(branches, resource, unchanged):
+    lab, name, number = branches, fresh(), next(_numbers)
     reads = (f"{resource.plural}:read", "all")
     maker, changer = (
         lab.person(f"{action}{number}", lab.role(f"{action} {number}", reads, (f"{resource.plural}:{action}", "all")))
@@ -408,6 +410,34 @@ def test_a_deleted_record_holds_no_external_id(lab, resource, unchanged):
     restored = lab.admin.post(at(resource, name, "/restore"))
     assert (restored.status_code, restored.json()["id"]) == (200, first["id"]), restored.text
     assert lab.admin.get(at(resource, name)).json()["id"] == first["id"]
+
+
+@each("create", "update")
+def test_an_external_id_costs_one_statement(lab, resource, statements):
+    """More than an id; and an upsert of plain fields is two, whether it creates or changes."""
+    names = [fresh() for _ in range(3)]
+    rows = [linked(lab.admin, resource, lab.examples.make(resource, 1), name) for name in names]
+    path = f"/v1/{resource.plural}"
+
+    def count(method: str, target: str, **options) -> int:
+        lab.admin.get("/v1/me")  # rights that examples have moved are read again
+        statements.clear()
+        answer = lab.admin.request(method, target, **options)
+        assert answer.status_code < 300, answer.text
+        return len(statements)
+
+    several = [("id", f"ext:erp:{name}") for name in names]
+    assert count("GET", at(resource, names[0])) == count("GET", f"{path}/{rows[0]['id']}") + 1
+    assert count("GET", path, params=several) == count("GET", path, params=[("id", row["id"]) for row in rows]) + 1
+    patch = change(lab, resource, rows[1])
+    by_external = count("PATCH", at(resource, names[1]), json=patch)
+    patch = change(lab, resource, rows[2])
+    assert by_external == count("PATCH", f"{path}/{rows[2]['id']}", json=patch) + 1
+    body = lab.examples.body(resource, 1, bare=True, fresh=True)
+    again, name = {**body, **change(lab, resource, {**rows[0], **body})}, fresh()
+    for sent in (body, again):
+        if plain(resource, resource.create.model_validate_json(orjson.dumps(sent)).model_dump()):
+            assert count("PUT", at(resource, name), json=sent) == 2
 
 
 def test_each_input_that_refers_to_a_record_takes_an_external_id():

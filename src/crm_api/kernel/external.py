@@ -116,7 +116,8 @@ async def referred(ctx: Context, resource: Resource, values: Mapping[str, Any]) 
     found = dict(values)
     for plural, names in given.items():
         target = ctx.kernel.catalog.resources[plural]
-        ctx.access.through(target)
+        if target is not resource:
+            ctx.access.through(target)
         ids = await resolved(ctx, target, set(names.values()))
         found.update({name: ids[text] for name, text in names.items()})
     return found

@@ -69,12 +69,15 @@ async def load(
         )
         return None, await ctx.fetch(statement, {**ctx.access.values, "id": id_})
 
-    _, rows = await settled(ctx, run)
-    if rows[0]["id"] is not None:
-        return rows[0]
-    if deleted or await find(ctx, resource, id_) is None:
-        raise not_found(resource.singular)
-    raise forbidden(f"{resource.plural}:{action}")
+    for _ in range(_TRIES):
+        _, rows = await settled(ctx, run)
+        if rows[0]["id"] is not None:
+            return rows[0]
+        if deleted or await find(ctx, resource, id_) is None:
+            raise not_found(resource.singular)
+        if await find(ctx, resource, id_, action=action) is None:
+            raise forbidden(f"{resource.plural}:{action}")
+    raise unavailable("Other requests keep changing the record; try again.")  # it is there each time it is looked for
 
 
 async def create(

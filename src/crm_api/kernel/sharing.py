@@ -10,6 +10,7 @@ from sqlalchemy.dialects.postgresql import insert as upsert
 
 from crm_api.kernel.context import Context, new_id
 from crm_api.kernel.database import TENANT, Statement
+from crm_api.kernel.external import is_external
 from crm_api.kernel.ledger import NOW
 from crm_api.kernel.problems import CONFLICT, Problem, forbidden, invalid, not_found
 from crm_api.kernel.record import Share, table_of
@@ -87,6 +88,8 @@ _LIST = Statement(sa.select(*_COLUMNS).where(_SHARES.c.tenant_id == TENANT, *_OF
 
 async def _share(ctx: Context, resource: Resource, row: Any, body: ShareRequest) -> dict[str, Any]:
     target = ctx.kernel.catalog.by_table["principals" if body.grantee_type == "user" else "teams"]
+    if is_external(body.grantee_id):
+        ctx.access.through(target)
     grantee = await find(ctx, target, body.grantee_id)
     if grantee is None:
         raise invalid("/grantee_id", "reference_not_found", f"There is no such {body.grantee_type}.")
