@@ -10,7 +10,7 @@ from crm_api.kernel import writing
 from crm_api.kernel.coalescing import Emission, emission
 from crm_api.kernel.context import Context, settled
 from crm_api.kernel.database import TENANT, Row, Statement
-from crm_api.kernel.external import key_parameters, own_id, referred
+from crm_api.kernel.external import is_external, key_parameters, own_id, referred
 from crm_api.kernel.external_ownership import owned_changes
 from crm_api.kernel.external_sources import contested, without_owned
 from crm_api.kernel.ledger import parameters
@@ -37,7 +37,8 @@ async def find(
     ctx: Context, resource: Resource, id_: str | UUID, expand: tuple[str, ...] = (), action: str = "read"
 ) -> dict[str, Any] | None:
     """The wire object of a row the caller may see (or act on), or None. Here and below, an external id is an id too."""
-    id_ = await own_id(ctx, resource, id_)
+    if is_external(id_):
+        id_ = await own_id(ctx, resource, id_)
 
     async def run() -> tuple[Plan, list[Row]]:
         key = ("get", resource.plural, ctx.access.shape, expand, action)
