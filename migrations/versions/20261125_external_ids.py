@@ -6,8 +6,8 @@ from sqlalchemy.dialects import postgresql
 
 from crm_api.kernel.migration import protect
 
-revision = "20261125b"
-down_revision = "20261125a"
+revision = "20261125c"
+down_revision = "20261125b"
 branch_labels = None
 depends_on = None
 

@@ -112,7 +112,7 @@ def operations(resource: Resource) -> tuple[Operation, ...]:
         found.append(
             Operation(
                 action.method,
-                f"{base}/{{id}}/{action.verb}",
+                f"{base}/{{id}}/{action.path or action.verb}",
                 f"{action.verb}_{one}",
                 "action",
                 resource,
@@ -177,9 +177,7 @@ class Dispatch:
         if size == 4:
             named = self._routes.get((steps[2], steps[3]))
             return (named, "", True) if named else (self._routes.get((steps[2], "")), steps[3], True)
-        if size == 5 and steps[4]:
-            return self._routes.get((steps[2], "", steps[4])), steps[3], True
-        return None, "", True
+        return self._routes.get((steps[2], "", *steps[4:])) if steps[-1] else None, steps[3], True
 
 
 def etag(item: dict[str, Any]) -> str:
