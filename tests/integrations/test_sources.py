@@ -338,3 +338,15 @@ def test_whatever_races_an_external_id_means_one_record(org, sql):
     assert sql(live, org.tenant_id) == []
     for name in "ab":
         assert len(org.admin.all("/v1/accounts", id=f"ext:erp:{name}")) <= 1
+
+
+def test_the_feed_carries_external_ids_and_their_changes(org, follow):
+    source(org, fields=())
+    follower = follow(org.admin)
+    org.admin.put(PATH, json={"name": "Kaufmann"})
+    org.admin.put(PATH, json={"name": "Kaufmann"})
+    org.admin.post(f"{PATH}/unlink", json={"source": "erp"})
+    created, unlinked = follower.read()
+    assert (created["type"], created["data"]["external_ids"]) == ("account.created", {"erp": "4711"})
+    assert (unlinked["type"], unlinked["changed"]) == ("account.updated", ["external_ids"])
+    assert (unlinked["previous"]["external_ids"], unlinked["data"]["external_ids"]) == ({"erp": "4711"}, {})

@@ -12,9 +12,10 @@ from sqlalchemy.dialects.postgresql import insert as upsert
 
 from crm_api.kernel.context import Context, settled
 from crm_api.kernel.database import TENANT, Row, Statement
+from crm_api.kernel.external_records import ExternalId
 from crm_api.kernel.ledger import NOW
 from crm_api.kernel.query import frame
-from crm_api.kernel.record import ExternalId, table_of
+from crm_api.kernel.record import table_of
 from crm_api.kernel.resource import Catalog, Resource
 from crm_api.kernel.schema import external_key
 

@@ -13,7 +13,6 @@ from starlette.responses import Response
 from crm_api.kernel import collections, repository
 from crm_api.kernel.actions import action_endpoint, edge_endpoint, transitions_endpoint
 from crm_api.kernel.aggregate import aggregate_endpoint
-from crm_api.kernel.context import Context
 from crm_api.kernel.external_links import link_actions
 from crm_api.kernel.external_sources import ignored_fields
 from crm_api.kernel.headers import (
@@ -29,13 +28,12 @@ from crm_api.kernel.headers import (
     single,
 )
 from crm_api.kernel.idempotency import identify
-from crm_api.kernel.problems import PRECONDITION_REQUIRED, Problem, invalid_parameter
+from crm_api.kernel.problems import PRECONDITION_REQUIRED, Problem
 from crm_api.kernel.projection import Json
 from crm_api.kernel.resource import Action, Domain, Resource
-from crm_api.kernel.schema import external_key
 from crm_api.kernel.sharing import share_actions
 from crm_api.kernel.unit_of_work import Outcome, open_context, write
-from crm_api.kernel.upsert import patiently, permit, upsert
+from crm_api.kernel.upsert import upsert_endpoint
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 
@@ -75,7 +73,7 @@ def operations(resource: Resource) -> tuple[Operation, ...]:
         ("get", "GET", f"{base}/{{id}}", f"get_{one}", "get", _get(resource), "read"),
         ("update", "PATCH", f"{base}/{{id}}", f"update_{one}", "update", _update(resource), "update"),
         ("delete", "DELETE", f"{base}/{{id}}", f"delete_{one}", "delete", _delete(resource), "delete"),
-        ("upsert", "PUT", f"{base}/{{id}}", f"upsert_{one}", "upsert", _upsert(resource), "create"),
+        ("upsert", "PUT", f"{base}/{{id}}", f"upsert_{one}", "upsert", upsert_endpoint(resource, reply), "create"),
         ("restore", "POST", f"{base}/{{id}}/restore", f"restore_{one}", "restore", _restore(resource), "delete"),
     ]
     found = [
@@ -261,31 +259,6 @@ def _update(resource: Resource) -> Endpoint:
 
         outcome = await write(ctx, work, 200, single=ctx.idempotency is None and not resource.touched(values))
         return reply(request, resource, outcome)
-
-    return endpoint
-
-
-def _upsert(resource: Resource) -> Endpoint:
-    async def endpoint(request: Request) -> Response:
-        ctx = await open_context(request)
-        permit(ctx, resource)
-        ctx.dry_run = boolean(query(request, ("dry_run",)), "dry_run")
-        external = external_key(request.path_params["id"])
-        if external is None:
-            raise invalid_parameter("id", "not_an_external_id", "PUT takes ext:{source}:{external_id}.")
-        expected, matched = if_match(request), header(request, b"if-match") is not None
-        raw = await read_body(request)
-        assert resource.create is not None  # noqa: S101 - the operation exists only with a create schema
-        body = parse(raw, resource.create, resource.read_only)
-        values, given = body.model_dump(), body.model_fields_set
-        if key := idempotency_key(request):
-            ctx.idempotency = identify(ctx, key, "PUT", request.scope["path"], raw)
-        single = ctx.idempotency is None and not resource.touched(values)
-
-        async def work(inner: Context) -> dict[str, Any]:
-            return await upsert(inner, resource, external, values, given, if_match=expected, matched=matched)
-
-        return reply(request, resource, await patiently(lambda: write(ctx, work, 200, single=single)))
 
     return endpoint
 

@@ -5,12 +5,16 @@ from typing import Any
 
 import asyncpg
 import sqlalchemy as sa
+from starlette.requests import Request
+from starlette.responses import Response
 
 from crm_api.kernel import repository
-from crm_api.kernel.context import Context
-from crm_api.kernel.database import TENANT, Statement
+from crm_api.kernel.context import Context, settled
+from crm_api.kernel.database import TENANT, Row, Statement
 from crm_api.kernel.external import EXTERNAL_ID, IDS, SOURCE, key_parameters, kind_of
 from crm_api.kernel.external_sources import EXTERNAL_IDS, contested, known, may_name, without_owned
+from crm_api.kernel.headers import boolean, header, idempotency_key, if_match, parse, query, read_body
+from crm_api.kernel.idempotency import identify
 from crm_api.kernel.locking import one_at_a_time
 from crm_api.kernel.problems import (
     CONFLICT,
@@ -21,23 +25,18 @@ from crm_api.kernel.problems import (
     Fault,
     Problem,
     invalid_parameter,
+    not_found,
     unavailable,
 )
+from crm_api.kernel.query import frame
 from crm_api.kernel.resource import Resource
-from crm_api.kernel.unit_of_work import Outcome
+from crm_api.kernel.schema import external_key
+from crm_api.kernel.unit_of_work import Outcome, open_context, write
 
+Endpoint = Callable[[Request], Awaitable[Response]]
+Reply = Callable[[Request, Resource, Outcome], Response]
 _TRIES = 8
 _LOCK_TRIES = 4
-_MISSES = 3
-_HOLDER = Statement(
-    sa.select(sa.cast(IDS.c.object_id, sa.Text())).where(
-        IDS.c.tenant_id == TENANT,
-        IDS.c.source == SOURCE,
-        IDS.c.object_type == sa.bindparam("x_kind", type_=sa.Text()),
-        IDS.c.external_id == EXTERNAL_ID,
-        IDS.c.deleted_at.is_(None),
-    )
-)
 
 
 def permit(ctx: Context, resource: Resource) -> None:
@@ -76,25 +75,20 @@ async def upsert(
     if ctx.link is not None:  # a check may lock first what another upsert of the record locks last
         kind = kind_of(ctx.kernel.catalog, resource)
         await one_at_a_time(ctx, f"external {kind} {key[0]}:{key[1]}")
-    missed = 0
     for _ in range(_TRIES):
-        holder = await _holder(ctx, resource, key)
+        holder, visible = await _holder(ctx, resource, key)
         if holder is None:
             if matched:
                 raise Problem(VERSION_MISMATCH, "No record has this external id.")
             ctx.status = 201
             item = await _create(ctx, resource, key, values, given)
+        elif not visible:
+            raise not_found(resource.singular)
         else:
             if resource.require_match and not matched:
                 raise Problem(PRECONDITION_REQUIRED, "Send If-Match with the ETag of the version you read.")
             ctx.status = 200
-            try:
-                item = await _update(ctx, resource, holder, {name: values[name] for name in given}, if_match)
-            except Problem as problem:  # it was deleted or unlinked meanwhile, or the caller may not see it
-                missed += 1
-                if problem.kind is not NOT_FOUND or missed == _MISSES:
-                    raise
-                item = None
+            item = await _update(ctx, resource, holder, {name: values[name] for name in given}, if_match)
         if item is not None:
             return item
     raise unavailable("Other requests keep changing who has this external id; try again.")
@@ -113,11 +107,35 @@ async def patiently(run: Callable[[], Awaitable[Outcome]]) -> Outcome:
     return await run()
 
 
-async def _holder(ctx: Context, resource: Resource, key: tuple[str, str]) -> str | None:
-    """The live record with an external id, whoever may see it."""
-    kind = kind_of(ctx.kernel.catalog, resource)
-    rows = await ctx.fetch(_HOLDER, {**key_parameters(key), "x_kind": kind})
-    return str(rows[0][0]) if rows else None
+async def _holder(ctx: Context, resource: Resource, key: tuple[str, str]) -> tuple[str | None, bool]:
+    """The live record with an external id, whoever may see it, and whether the caller may: both as of one moment."""
+
+    async def run() -> tuple[None, list[Row]]:
+        shape = ("holder", resource.plural, ctx.access.shape)
+        statement = ctx.kernel.statement(shape, lambda: _holder_statement(ctx, resource))
+        return None, await ctx.fetch(statement, {**ctx.access.values, **key_parameters(key)})
+
+    _, rows = await settled(ctx, run)
+    return rows[0]["object_id"], rows[0]["visible"]
+
+
+def _holder_statement(ctx: Context, resource: Resource) -> Statement:
+    table, outer = resource.table, frame()
+    gate = ctx.kernel.policy.gate(ctx.access, resource, "read", table)
+    seen = sa.exists(sa.select(sa.literal(1)).select_from(table).where(table.c.id == IDS.c.object_id, *gate))
+    kind = sa.literal(kind_of(ctx.kernel.catalog, resource), sa.Text())
+    held = (
+        sa.select(sa.cast(IDS.c.object_id, sa.Text()).label("object_id"), seen.correlate(IDS).label("visible"))
+        .where(
+            IDS.c.tenant_id == TENANT,
+            IDS.c.source == SOURCE,
+            IDS.c.object_type == kind,
+            IDS.c.external_id == EXTERNAL_ID,
+            IDS.c.deleted_at.is_(None),
+        )
+        .lateral("held")
+    )
+    return Statement(sa.select(outer.c.access_version, *held.c).select_from(outer.outerjoin(held, sa.true())))
 
 
 async def _create(
@@ -134,15 +152,21 @@ async def _create(
 
 async def _update(
     ctx: Context, resource: Resource, holder: str, values: Mapping[str, Any], if_match: int | None
-) -> dict[str, Any]:
+) -> dict[str, Any] | None:
+    """None when the record is gone meanwhile."""
+    ctx.kernel.policy.require(ctx.access, ctx.principal.scopes, resource, "update")
     fixed = {name: value for name, value in values.items() if name in ("id", *resource.once) and value is not None}
     changes = {name: value for name, value in values.items() if name not in ("id", *resource.once)}
-    if fixed or not changes or not ctx.access.may(resource.plural, "update"):
-        item = await repository.get(ctx, resource, holder)  # 404 before 403 and 409
-        _unchanged(item, fixed)
-    ctx.kernel.policy.require(ctx.access, ctx.principal.scopes, resource, "update")
-    if changes:
-        item = await repository.update(ctx, resource, holder, changes, if_match=if_match)
+    try:
+        if fixed or not changes:
+            item = await repository.get(ctx, resource, holder)
+            _unchanged(item, fixed)
+        if changes:
+            item = await repository.update(ctx, resource, holder, changes, if_match=if_match)
+    except Problem as problem:
+        if problem.kind is not NOT_FOUND:
+            raise
+        return None
     return item
 
 
@@ -154,3 +178,30 @@ def _unchanged(item: Mapping[str, Any], fixed: Mapping[str, Any]) -> None:
     ]
     if faults:
         raise Problem(CONFLICT, faults[0].detail, faults)
+
+
+def upsert_endpoint(resource: Resource, reply: Reply) -> Endpoint:
+    """`PUT /v1/{collection}/ext:{source}:{external_id}`; `reply` makes the answer, as of any write of a record."""
+
+    async def endpoint(request: Request) -> Response:
+        ctx = await open_context(request)
+        permit(ctx, resource)
+        ctx.dry_run = boolean(query(request, ("dry_run",)), "dry_run")
+        key = external_key(request.path_params["id"])
+        if key is None:
+            raise invalid_parameter("id", "not_an_external_id", "PUT takes ext:{source}:{external_id}.")
+        expected, matched = if_match(request), header(request, b"if-match") is not None
+        raw = await read_body(request)
+        assert resource.create is not None  # noqa: S101 - the operation exists only with a create schema
+        body = parse(raw, resource.create, resource.read_only)
+        values, given = body.model_dump(), body.model_fields_set
+        if told := idempotency_key(request):
+            ctx.idempotency = identify(ctx, told, "PUT", request.scope["path"], raw)
+        single = ctx.idempotency is None and not resource.touched(values)
+
+        async def work(inner: Context) -> dict[str, Any]:
+            return await upsert(inner, resource, key, values, given, if_match=expected, matched=matched)
+
+        return reply(request, resource, await patiently(lambda: write(ctx, work, 200, single=single)))
+
+    return endpoint
