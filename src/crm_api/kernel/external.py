@@ -160,6 +160,19 @@ def claim(kind: str, guarded: Any) -> Any:
     )
 
 
+def settled_links(kind: str, table: Any) -> sa.ColumnElement[bool]:
+    """A condition that the statement sees every external id of a row.
+
+    A link that is committed while the statement waits for the row is in the row it then finds, but not in its snapshot
+    of the table: it must run again, or `release` would leave that external id behind.
+    """
+    pairs = sa.func.jsonb_object_agg(IDS.c.source, IDS.c.external_id)
+    known = sa.select(sa.func.coalesce(pairs, sa.literal_column("'{}'::jsonb"))).where(
+        IDS.c.tenant_id == TENANT, IDS.c.object_type == sa.literal(kind, sa.Text()), IDS.c.object_id == table.c.id
+    )
+    return sa.cast(table.c.external_ids == known.correlate(table).scalar_subquery(), sa.Boolean)
+
+
 def release(kind: str, written: Any, *, deleted: bool) -> Any:
     """The CTE that frees the external ids of a deleted row, or takes those of a restored one again."""
     own = sa.select(written.c.row_id).scalar_subquery()
