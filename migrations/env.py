@@ -8,7 +8,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
 from crm_api.catalog import CATALOG
-from crm_api.kernel.record import Record
+from crm_api.kernel.record import Record, Reference
 
 assert CATALOG.resources  # all models are imported by the catalog
 
@@ -23,7 +23,7 @@ def ours(obj, name, kind, reflected, compare_to):  # noqa: ARG001 - Alembic name
 def configure(connection=None):
     context.configure(
         connection=connection,
-        target_metadata=Record.metadata,
+        target_metadata=[Record.metadata, Reference.metadata],
         dialect_name=None if connection else "postgresql",
         literal_binds=connection is None,
         transaction_per_migration=True,

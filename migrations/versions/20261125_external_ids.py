@@ -6,8 +6,8 @@ from sqlalchemy.dialects import postgresql
 
 from crm_api.kernel.migration import protect
 
-revision = "20261125c"
-down_revision = "20261125b"
+revision = "20261125e"
+down_revision = "20261125d"
 branch_labels = None
 depends_on = None
 
@@ -18,11 +18,13 @@ RECORDS = (
     "accounts",
     "api_keys",
     "contacts",
+    "jobs",
     "principals",
     "role_assignments",
     "roles",
     "team_members",
     "teams",
+    "webhook_endpoints",
 )
 KEY = ["tenant_id", "source", "object_type", "external_id"]
 

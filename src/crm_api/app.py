@@ -3,7 +3,8 @@
 import asyncio
 import gc
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -31,23 +32,51 @@ from crm_api.kernel.problems import (
     not_found,
 )
 from crm_api.kernel.router import Dispatch, mount, operations
+from crm_api.kernel.sealing import Sealer
+from crm_api.kernel.signing import Signer
 from crm_api.settings import Settings, derive_key, load_settings
-from crm_api.worker.loops import every
-from crm_api.worker.upkeep import forget_idempotency_keys
+from crm_api.worker.jobs import sample
+from crm_api.worker.loops import beside, every
+from crm_api.worker.run import loops
 
 
-def build_kernel(settings: Settings, url: str) -> Kernel:
-    """What lives as long as the process."""
-    limits = Limits(
+def limits(settings: Settings) -> Limits:
+    """The bounds of what requests do."""
+    return Limits(
         size=settings.pool_size,
         wait_seconds=settings.pool_timeout,
         statement=settings.statement_timeout,
         lock=settings.lock_timeout,
         local_tenant=settings.tenant_context == "transaction",
     )
-    database = Database(url, limits)
+
+
+def worker_limits(settings: Settings) -> Limits:
+    """The bounds of what is done beside requests, on connections of its own: larger, and nobody waits meanwhile."""
+    return Limits(
+        size=settings.worker_pool_size,
+        wait_seconds=10,
+        statement=20_000,
+        lock=2_000,
+        transaction=30_000,
+        idle_in_transaction=20_000,
+        local_tenant=settings.tenant_context == "transaction",
+    )
+
+
+def build_kernel(settings: Settings, url: str, bounds: Limits | None = None) -> Kernel:
+    """What lives as long as the process; `bounds` are those of requests unless others are given."""
+    database = Database(url, bounds or limits(settings))
     master = settings.master_secret()
-    return Kernel(database, CATALOG, Policy(CATALOG), Identity(database, CATALOG), derive_key(master, "cursor"))
+    return Kernel(
+        database,
+        CATALOG,
+        Policy(CATALOG),
+        Identity(database, CATALOG),
+        derive_key(master, "cursor"),
+        Sealer(derive_key(master, "sealing")),
+        Signer(derive_key(master, "signing")),
+    )
 
 
 def create_app(settings: Settings | None = None) -> Edge:
@@ -69,17 +98,21 @@ def create_app(settings: Settings | None = None) -> Edge:
         _settle_memory()
         identity = kernel.authenticator
         assert isinstance(identity, Identity)  # noqa: S101 - narrows the type
-        upkeep = asyncio.gather(
-            every(60, identity.flush),
-            every(3600, partial(forget_idempotency_keys, kernel.database, settings.idempotency_days)),
-            metrics.watch(kernel.database),
-        )
         try:
-            yield
+            async with AsyncExitStack() as stack:
+                await stack.enter_async_context(
+                    beside(
+                        every(60, identity.flush),
+                        every(15, partial(sample, kernel.database)),
+                        metrics.watch(kernel.database),
+                    )
+                )
+                if settings.worker:
+                    hands = replace(build_kernel(settings, url, worker_limits(settings)), bells=kernel.bells)
+                    stack.push_async_callback(hands.database.close)
+                    await stack.enter_async_context(beside(*loops(hands, settings)))
+                yield
         finally:
-            upkeep.cancel()
-            with suppress(asyncio.CancelledError):
-                await upkeep
             with suppress(Exception):  # the database may be gone already; last-used times are not worth a hang
                 await asyncio.wait_for(identity.flush(), 2)
             await kernel.database.close()

@@ -52,6 +52,17 @@ def serve(
 
 
 @app.command()
+def worker() -> None:
+    """Do the work beside requests, without serving: jobs and the schedule.
+
+    Server processes do it too, unless CRM_WORKER is false. Any number of processes may work on one database.
+    """
+    from crm_api.commands.worker import work
+
+    work()
+
+
+@app.command()
 def demo() -> None:
     """Load the demo tenant if it is absent, and print keys for it."""
     from crm_api.commands.database import place

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import orjson
 from fastapi import APIRouter, Path
+from starlette.requests import Request
 from starlette.responses import Response
 
 from crm_api.catalog import CATALOG
@@ -115,3 +116,10 @@ async def problem(code: Annotated[str, Path(max_length=60)]) -> Response:
         orjson.dumps({"code": kind.code, "status": kind.status, "title": kind.title, "retryable": kind.retryable}),
         media_type="application/json",
     )
+
+
+@router.get("/.well-known/webhooks-jwks.json")
+async def webhook_keys(request: Request) -> Response:
+    """The keys that webhooks are signed with (RFC 7517), for receivers."""
+    keys = orjson.dumps(request.scope["crm.kernel"].signer.jwks)
+    return Response(keys, media_type="application/jwk-set+json", headers={"Cache-Control": "public, max-age=300"})

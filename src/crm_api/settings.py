@@ -2,6 +2,7 @@
 
 import hashlib
 import hmac
+import ipaddress
 import os
 import secrets
 from functools import lru_cache
@@ -55,12 +56,41 @@ class Settings(BaseSettings):
     )
     idempotency_days: int = Field(7, ge=1, le=90, description="Days the reply under an Idempotency-Key is kept.")
     feed_days: int = Field(90, ge=1, le=3650, description="Days that events stay in the change feed; whole weeks.")
+    webhook_days: int = Field(30, ge=1, le=3650, description="Days that a delivery and its attempts are kept.")
+    egress_allow: Annotated[tuple[str, ...], NoDecode] = Field(
+        (),
+        description="Networks beside the public ones that webhooks may go to, as `10.1.0.0/16`, separated by commas.",
+    )
+    egress_ca: Path | None = Field(
+        None, description="File with certificates of authorities that receivers of webhooks may have, beside the usual."
+    )
+    worker: bool = Field(
+        True, description="Whether server processes do the work beside requests, too; else `crm-api worker` does it."
+    )
+    worker_pool_size: int = Field(
+        8, ge=1, le=200, description="Database connections for the work beside requests, of each process that does it."
+    )
+    worker_jobs: int = Field(4, ge=1, le=100, description="Jobs that a process runs at once.")
+    job_lease: float = Field(
+        60, ge=1, description="Seconds after which a job goes to another worker, when its own says nothing."
+    )
+    job_days: int = Field(30, ge=1, le=3650, description="Days that a job is kept after its end.")
     shutdown_timeout: int = Field(20, ge=1, description="Seconds running requests get when the server stops.")
 
-    @field_validator("cors_origins", "trusted_proxies", mode="before")
+    @field_validator("cors_origins", "trusted_proxies", "egress_allow", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+    @field_validator("egress_allow")
+    @classmethod
+    def _networks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for network in value:
+            try:
+                ipaddress.ip_network(network)
+            except ValueError as error:
+                raise ValueError(f"CRM_EGRESS_ALLOW: {error}.") from None
+        return value
 
     @field_validator("metrics_token")
     @classmethod

@@ -8,7 +8,7 @@ import pytest
 
 from crm_api import cli
 from crm_api.commands import database as where
-from crm_api.commands import serve
+from crm_api.commands import serve, worker
 from crm_api.settings import Settings
 
 
@@ -24,7 +24,7 @@ def here(monkeypatch, capsys):
     """`here("tenants", "list", database_url=...)` runs a command under these settings."""
 
     def run(*arguments, **settings):
-        for module in (where, serve):
+        for module in (where, serve, worker):
             monkeypatch.setattr(module, "load_settings", lambda: Settings(**settings))
         monkeypatch.setattr(sys, "argv", ["crm-api", *arguments])
         code = 0

@@ -37,6 +37,12 @@ async def _commit_synchronously(url: str) -> None:
     await connection.close()
 
 
+def _told(query: str) -> str:
+    """A query that finds in `events` what waits in the outbox or stands in the feed."""
+    columns = "type, object_type, object_id"
+    return f"WITH events AS (SELECT {columns} FROM outbox UNION ALL SELECT {columns} FROM feed) {query}"  # noqa: S608 - our own text
+
+
 class Cluster:
     """One embedded PostgreSQL with a migrated database and one tenant, to be killed."""
 
@@ -83,30 +89,34 @@ class Cluster:
     def ledger(self, names: str) -> dict[str, tuple[int, int]]:
         """Name of each account like `names` -> (audit entries, outbox rows) of its creation."""
         rows = self.fetch(
-            """SELECT a.name, a.id,
+            _told("""SELECT a.name, a.id,
                  (SELECT count(*) FROM audit_entries e WHERE e.object_id = a.id AND e.action = 'create') AS audited,
-                 (SELECT count(*) FROM outbox o WHERE o.object_id = a.id AND o.type = 'account.created') AS emitted
-               FROM accounts a WHERE a.name LIKE $1""",
+                 (SELECT count(*) FROM events o WHERE o.object_id = a.id AND o.type = 'account.created') AS emitted
+               FROM accounts a WHERE a.name LIKE $1"""),
             names,
         )
         found = {row["name"]: (row["audited"], row["emitted"]) for row in rows}
         assert len(found) == len(rows), "a row was written twice"
         return found
 
+    def events(self, id_: str) -> list[str]:
+        """The types of the events of one object, by name."""
+        return sorted(row["type"] for row in self.fetch(_told("SELECT type FROM events WHERE object_id = $1"), id_))
+
     def orphans(self) -> int:
         """Audit entries and events of records that do not exist."""
         return self.fetch(
-            """SELECT (SELECT count(*) FROM audit_entries e WHERE object_type = 'account' AND NOT EXISTS
+            _told("""SELECT (SELECT count(*) FROM audit_entries e WHERE object_type = 'account' AND NOT EXISTS
                         (SELECT 1 FROM accounts a WHERE a.id = e.object_id))
-                    + (SELECT count(*) FROM outbox o WHERE object_type = 'account' AND NOT EXISTS
-                        (SELECT 1 FROM accounts a WHERE a.id = o.object_id))"""
+                    + (SELECT count(*) FROM events o WHERE object_type = 'account' AND NOT EXISTS
+                        (SELECT 1 FROM accounts a WHERE a.id = o.object_id))""")
         )[0][0]
 
 
 class Process:
     """A server process over a cluster."""
 
-    def __init__(self, cluster: Cluster, **settings: Any) -> None:
+    def __init__(self, cluster: Cluster, factory: str = "crm_api.app:create_app", **settings: Any) -> None:
         self.cluster = cluster
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
@@ -114,7 +124,7 @@ class Process:
         self.base_url = f"http://127.0.0.1:{self.port}"
         self.log = tempfile.TemporaryFile()  # noqa: SIM115 - as long as the process
         environment = {**cluster.environment, **{f"CRM_{name.upper()}": str(value) for name, value in settings.items()}}
-        command = [sys.executable, "-m", "uvicorn", "--factory", "crm_api.app:create_app", "--port", str(self.port)]
+        command = [sys.executable, "-m", "uvicorn", "--factory", factory, "--port", str(self.port)]
         command += ["--log-level", "error", "--no-proxy-headers"]
         self.popen = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=self.log, stderr=self.log)
         deadline = time.monotonic() + 30
@@ -198,6 +208,54 @@ def launch(cluster):
     yield start
     for process in running:
         process.__exit__()
+
+
+class Worker:
+    """A process that does the work beside requests, and has a kind of job to do."""
+
+    def __init__(self, cluster: Cluster, **settings: Any) -> None:
+        self.log = tempfile.TemporaryFile()  # noqa: SIM115 - as long as the process
+        given = {"log_format": "text", "log_level": "info", "job_lease": 3, **settings}
+        environment = {**cluster.environment, **{f"CRM_{name.upper()}": str(value) for name, value in given.items()}}
+        command = [sys.executable, "-m", "tests.faults.making"]
+        self.popen = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=self.log, stderr=self.log)
+        deadline = time.monotonic() + 30
+        while "works beside the servers" not in self.output:
+            assert self.popen.poll() is None, self.output
+            assert time.monotonic() < deadline, self.output
+            time.sleep(0.05)
+
+    @property
+    def output(self) -> str:
+        self.log.seek(0)
+        return self.log.read().decode()
+
+    def kill(self) -> None:
+        self.popen.send_signal(signal.SIGKILL)
+        self.popen.wait(10)
+
+    def stop(self) -> int:
+        self.popen.send_signal(signal.SIGTERM)
+        return self.popen.wait(20)
+
+    def __exit__(self, *error: object) -> None:
+        if self.popen.poll() is None:
+            self.kill()
+        self.log.close()
+
+
+@pytest.fixture
+def hire(cluster):
+    """Starts workers; they are ended with the test."""
+    running: list[Worker] = []
+
+    def start(**settings: Any) -> Worker:
+        running.append(Worker(cluster, **settings))
+        return running[-1]
+
+    yield start
+    for worker in running:
+        worker.__exit__()
 
 
 class Load:

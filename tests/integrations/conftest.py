@@ -23,7 +23,7 @@ class Follower:
         self.cursor = self.person.get("/v1/changes/cursor").json()["cursor"]
 
     def sequence(self) -> None:
-        while self.server.run(feed.sequence(self.server.kernel)):
+        while any(self.server.run(feed.sequence(self.server.kernel))):
             pass
 
     def read(self, **params: Any) -> list[dict[str, Any]]:

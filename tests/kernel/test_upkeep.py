@@ -2,7 +2,7 @@
 
 import asyncio
 
-from crm_api.worker.loops import every
+from crm_api.worker.loops import drain, every
 from crm_api.worker.upkeep import forget_idempotency_keys
 
 
@@ -47,3 +47,22 @@ def test_a_loop_outlives_an_error():
 
     asyncio.run(main())
     assert len(rounds) >= 3
+
+
+def test_a_loop_that_is_woken_while_it_is_cancelled_ends():
+    async def work() -> bool:
+        return False
+
+    async def main(ticks: int) -> None:
+        bell = asyncio.Event()
+        loop = asyncio.create_task(drain(work, idle=60, wake=bell))
+        await asyncio.sleep(0.01)
+        bell.set()
+        for _ in range(ticks):
+            await asyncio.sleep(0)
+        loop.cancel()
+        await asyncio.wait([loop], timeout=1)
+        assert loop.cancelled(), ticks
+
+    for ticks in range(6):
+        asyncio.run(main(ticks))

@@ -11,11 +11,11 @@ import pytest
 
 from crm_api.kernel.database import Link
 from tests.support.asking import RESOURCES
-from tests.support.examples import Examples
+from tests.support.examples import MADE, Examples
 from tests.support.org import Org
 
 FEW, MANY = 9, 30
-RIGHTS = ("secret_hash", "AS subordinates", "SET last_used_at")
+RIGHTS = ("secret_hash", "AS subordinates", "SET last_used_at", "job_figures")
 
 
 @pytest.fixture(scope="session")
@@ -84,6 +84,9 @@ def world(server) -> Org:
             few = 4 if resource.plural == "access_defaults" else FEW
             for n in range(MANY if nullable else few):
                 examples.sparse(resource, n)
+        elif resource.plural in MADE:
+            for n in range(FEW):
+                examples.make(resource, n)
     return org
 
 
@@ -112,8 +115,8 @@ def lab(server) -> Org:
 def statements(monkeypatch) -> list[tuple[str, list[Any]]]:
     """Every statement the server runs during the test: (SQL, arguments); transaction commands are single words.
 
-    Left out: credential and rights, which are read again every few seconds and not for each request, and the note of
-    when keys were last used.
+    Left out: credential and rights, which are read again every few seconds and not for each request; the note of when
+    keys were last used; a metric.
     """
     seen: list[tuple[str, list[Any]]] = []
     fetch, execute = Link.fetch, Link.execute

@@ -7,9 +7,9 @@ import asyncpg
 import pytest
 
 from crm_api.catalog import CATALOG
-from crm_api.kernel.record import Record
+from crm_api.kernel.record import Record, Reference
 
-OWN = {"alembic_version"}
+OWN = {"alembic_version", *Reference.metadata.tables}
 PREDICATE = "(tenant_id = (NULLIF(current_setting('crm.tenant'::text, true), ''::text))::uuid)"
 APPEND_ONLY = ("audit_entries", "outbox")
 
@@ -49,10 +49,18 @@ def test_every_table_has_row_security_and_exactly_one_policy(sql):
 def test_definer_functions_are_exactly_those_the_declarations_ask_for(sql):
     searched = {item.table.name for item in CATALOG.resources.values() if item.search}
     expected = {f"search_{name}" for name in searched} | {
-        "forget_idempotency_keys",
+        "claim_job",
         "coalesce_event",
-        "sequence_outbox",
+        "forget_idempotency_keys",
+        "forget_jobs",
+        "job_figures",
         "keep_feed",
+        "webhook_tenants",
+        "claim_deliveries",
+        "forget_deliveries",
+        "sequence_outbox",
+        "take_turn",
+        "tenants_with_expired_shares",
     }
     found = sql(
         "SELECT p.oid, proname, prosecdef, proconfig, pg_get_userbyid(proowner) AS owner, "
@@ -70,6 +78,14 @@ def test_definer_functions_are_exactly_those_the_declarations_ask_for(sql):
         assert not row["everyone"], f"{row['proname']}: PUBLIC may execute it"
     assert not sql("SELECT 1 FROM pg_views WHERE schemaname = 'public'"), "a view would need security_invoker"
     assert not sql("SELECT 1 FROM pg_trigger WHERE NOT tgisinternal"), "no triggers for correctness"
+
+
+def test_what_is_of_no_tenant_is_closed_to_the_server(sql):
+    """Reference tables: few, small, and only the owner's functions touch them."""
+    assert set(Reference.metadata.tables) == {"schedule"}
+    for table in Reference.metadata.tables:
+        for right in ("SELECT", "INSERT", "UPDATE", "DELETE", "TRUNCATE", "TRIGGER", "REFERENCES"):
+            assert not sql("SELECT 1 WHERE has_table_privilege('crm_app', $1, $2)", table, right), (table, right)
 
 
 def test_roles_cannot_bypass_row_security(sql):

@@ -131,13 +131,16 @@ def code_lines(path: Path) -> int:
     return len(found)
 
 
-APART = ("spec", "examples", "feed", "pulse", "sight", "batch", "external", "upsert", "customs")
+APART = (
+    *("spec", "examples", "feed", "pulse", "sight", "batch", "external", "upsert", "customs", "jobs", "running"),
+    *("sealing", "signing"),
+)
 """Kernel files with a budget of their own: the OpenAPI document, and features that stand beside the data path."""
 
 
 def test_the_kernel_keeps_to_its_budget():
     counted = [path for path in FILES if path.parent.name == "kernel" and not path.stem.startswith(APART)]
-    assert sum(map(code_lines, counted)) <= 4_100
+    assert sum(map(code_lines, counted)) <= 4_200
 
 
 WORD = r"[a-z][a-z0-9]*(_[a-z0-9]+)*"
@@ -160,7 +163,7 @@ def test_names_follow_from_noun_and_verb(resource):
         noun, _, action = operation.permission.partition(":")
         assert noun == resource.plural
         assert action in resource.permitted_actions
-        assert re.fullmatch(rf"/v1/{resource.plural}(/\{{id\}})?(/{WORD})?", operation.path)
+        assert re.fullmatch(rf"/v1/{resource.plural}(/\{{id\}})?(/{WORD}){{0,2}}", operation.path)
     for edge in resource.lifecycle.edges if resource.lifecycle else ():
         assert edge.verb != edge.event
 
@@ -170,6 +173,11 @@ def test_names_are_said_once():
     assert len(found) == len(set(found))
     assert len({item.singular for item in RESOURCES}) == len(RESOURCES)
     assert len(CATALOG.permissions) == len(set(CATALOG.permissions))
+    kinds = [kind for domain in CATALOG.domains for kind in domain.jobs]
+    assert len(kinds) == len({kind.name for kind in kinds}) == len(CATALOG.jobs)
+    for kind in kinds:
+        assert re.fullmatch(WORD, kind.name)
+        assert kind.permission is None or kind.permission in CATALOG.permissions
 
 
 def test_problem_codes_are_plain_words():

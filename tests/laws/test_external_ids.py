@@ -14,6 +14,7 @@ from crm_api.kernel.record import Record
 from crm_api.kernel.router import operations
 from tests.laws.test_permission import example_body
 from tests.laws.test_statements import plain
+from tests.laws.test_verbs import path_to
 from tests.laws.test_writes import change
 from tests.support.asking import RESOURCES, code, each, fault, having
 from tests.support.examples import Examples
@@ -115,11 +116,9 @@ def test_every_operation_does_by_external_id_what_it_does_by_id(lab, resource, o
     if operation.kind == "restore":
         assert [lab.admin.delete(path).status_code for path in paths] == [204, 204]
     elif operation.kind == "edge":
-        for path in paths:
-            if operation.path.endswith("/activate"):
-                lab.admin.post(f"{path}/deactivate")
-            else:
-                lab.admin.post(f"{path}/activate")
+        edge = resource.lifecycle.edge(verb.removeprefix("/"))
+        for path, step in itertools.product(paths, path_to(resource.lifecycle, min(edge.sources))):
+            assert lab.admin.post(f"{path}/{step}").status_code == 200
     bodies = [None, None]
     if operation.action and operation.action.body:
         bodies = [example_body(lab, operation.action.body) for _ in paths]
@@ -141,8 +140,9 @@ def test_every_operation_does_by_external_id_what_it_does_by_id(lab, resource, o
     for row, path, body in zip(rows, paths, bodies, strict=True):
         sent = change(lab, resource, row) if operation.kind == "update" else body
         answers.append(lab.admin.request(operation.method, path + verb, json=sent))
-    assert answers[0].status_code < 300, answers[0].text
-    assert answers[1].status_code == answers[0].status_code, answers[1].text
+    assert code(answers[1]) == code(answers[0]), answers[1].text
+    done = answers[0].status_code < 300
+    assert done or operation.kind == "action", answers[0].text  # only a verb knows what else it takes
     events = [ledger(lab, row["id"])[1][skip:] for row, skip in zip(rows, before, strict=True)]
     assert [event["type"] for event in events[0]] == [event["type"] for event in events[1]]
     if operation.kind in ("update", "edge", "restore"):

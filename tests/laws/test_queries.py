@@ -92,16 +92,16 @@ def test_each_flat_filter_gives_what_python_gives(world, rows, resource):
                 tries = [part for value in tries[:2] for part in pieces(value)]
         for value in tries:
             sent = str(value).lower() if isinstance(value, bool) else value
-            page = world.admin.get(f"/v1/{resource.plural}", params={parameter: sent, "limit": 200, "count": "exact"})
+            page = world.admin.get(f"/v1/{resource.plural}", params={parameter: sent, "limit": 1, "count": "exact"})
             assert page.status_code == 200, (parameter, value, page.text)
             wanted = [value] if op == "any" else value
             expected = ids(row for row in every if holds(resource, name, op, row, wanted))
-            assert ids(page.json()["data"]) == expected, (parameter, value)
+            assert ids(world.admin.all(f"/v1/{resource.plural}", **{parameter: sent, "limit": 200})) == expected, value
             assert page.json()["count"] == {"value": len(expected), "relation": "eq"}
         if op in ("eq", "any") and kind != "boolean" and len(tries) > 1:
-            page = world.admin.get(f"/v1/{resource.plural}", params={parameter: tries, "limit": 200})
+            found = world.admin.all(f"/v1/{resource.plural}", **{parameter: tries, "limit": 200})
             expected = ids(row for row in every if holds(resource, name, "any" if op == "any" else "in", row, tries))
-            assert ids(page.json()["data"]) == expected, parameter
+            assert ids(found) == expected, parameter
 
 
 @each("list")

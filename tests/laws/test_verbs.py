@@ -9,6 +9,8 @@ import pytest
 from crm_api.kernel.router import operations
 from tests.laws.test_permission import example_body
 from tests.support.asking import RESOURCES, code, each
+from tests.support.examples import MADE
+from tests.support.jobs import ended
 
 _numbers = itertools.count(1)
 EDGES = [
@@ -108,7 +110,9 @@ def _ready(lab, operation):
     """A row on which the action works, and its body: tried, since only the verb knows its condition."""
     resource = operation.resource
     rows = lab.admin.get(f"/v1/{resource.plural}", params={"limit": 5}).json()["data"]
-    if "create" in resource.operations:
+    if resource.plural == "jobs" and operation.action.verb == "retry":
+        rows = [ended(lab.admin)]
+    elif "create" in resource.operations or resource.plural in MADE:
         rows = [lab.examples.make(resource, 1)]
     elif lab.examples.creatable(resource):
         rows = [
@@ -135,7 +139,11 @@ def _ready(lab, operation):
         done = lab.admin.post(f"{path}/{back.action.verb}", json=example_body(lab, back.action.body))
         if body is not None:
             body = {name: done.json()["id"] for name in body}
-    return row["id"], f"{path}/{operation.action.verb}", body
+    if body and "delivery_id" in body:  # a part of the record that the body names
+        body["delivery_id"] = lab.admin.get("/v1/webhook_deliveries", params={"endpoint_id": row["id"]}).json()["data"][
+            0
+        ]["id"]
+    return row["id"], operation.path.replace("{id}", row["id"]), body
 
 
 @pytest.mark.parametrize("operation", ACTIONS)

@@ -60,7 +60,8 @@ def test_of_two_writers_of_one_version_one_wins(lab, resource, ledger):
     assert codes[0] == 200
     assert set(codes[1:]) <= {409, 412}
     assert lab.admin.get(path).json()["version"] == 2
-    assert [entry["action"] for entry in ledger(lab, row["id"])[0]] == ["create", "update"]
+    made = {"create", "update"}  # and what the making of an example brings besides
+    assert [entry["action"] for entry in ledger(lab, row["id"])[0] if entry["action"] in made] == ["create", "update"]
 
 
 def writes(lab, resource):
@@ -235,7 +236,7 @@ def test_a_deleted_row_is_gone_everywhere(lab, resource, unchanged):
             assert code(lab.admin.patch(path, json=patch)) == (404, "not_found")
             assert code(lab.admin.patch(path, json={})) == (404, "not_found")
         for action in [edge.verb for edge in (resource.lifecycle.edges if resource.lifecycle else ())] + [
-            action.verb for action in resource.actions if action.body is None
+            action.verb for action in resource.actions if action.body is None and action.method == "POST"
         ]:
             assert code(lab.admin.post(f"{path}/{action}")) == (404, "not_found"), action
         page = lab.admin.get(f"/v1/{resource.plural}", params={"id": row["id"], "count": "exact"}).json()

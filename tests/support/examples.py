@@ -8,6 +8,7 @@ from pydantic import TypeAdapter
 from crm_api.catalog import CATALOG
 from crm_api.kernel import schema as wire
 from crm_api.kernel.resource import Resource
+from tests.support.webhooks import send_due
 
 _serial = itertools.count(1)
 OWNERSHIP = ("owner_id", "team_id", "territory_id")
@@ -49,9 +50,31 @@ MEANT: dict[tuple[str, str], Any] = {
     ("sources", "code"): lambda *_: f"source_{next(_serial)}",
     ("sources", "service_account_id"): lambda person, n: person.make("service_accounts", name=f"Robot {n}")["id"],
     ("sources", "owned_fields"): lambda *_: [{"resource": "accounts", "field": "legal_name"}],
+    ("webhook_endpoints", "filter"): lambda *_: None,
+    ("webhook_endpoints", "url"): lambda _, n: f"http://127.0.0.1:65001/events/{n}",
     ("roles", "field_rules"): lambda *_: [{"resource": "accounts", "field": "legal_name", "rule": "hidden"}],
 }
 """Values whose meaning no schema tells: names of resources and fields."""
+
+
+def _tried(person: Any, endpoint: dict[str, Any]) -> None:
+    """Deliveries and attempts are made by the worker alone: a test event to an address where nobody listens."""
+    assert person.post(f"/v1/webhook_endpoints/{endpoint['id']}/test").status_code == 201
+    person.server.run(send_due(person.server))
+
+
+AFTER: dict[str, Any] = {"webhook_endpoints": _tried}
+"""What follows the making of a record, so that there are rows of what no client makes."""
+
+
+def _job(person: Any, n: int) -> dict[str, Any]:
+    from tests.support.jobs import UNKNOWN, Nothing, start
+
+    return start(person, UNKNOWN, Nothing())
+
+
+MADE: dict[str, Any] = {"jobs": _job}
+"""How rows come about that no create makes."""
 
 
 def schema_of(resource: Resource) -> dict[str, Any]:
@@ -102,7 +125,11 @@ def sample(part: dict[str, Any], defs: dict[str, Any], name: str, n: int, *, uni
         case "integer":
             return part.get("minimum", 0) + n
         case "array":
-            return [sample(part["items"], defs, f"{name}{i}", n + i) for i in range(n % 3)]
+            return [
+                sample(part["items"], defs, f"{name}{i}", n + i) for i in range(max(n % 3, part.get("minItems", 0)))
+            ]
+        case "object" if part.get("examples"):
+            return part["examples"][n % len(part["examples"])]
         case "object":
             return {
                 key: sample(value, defs, key, n)
@@ -171,8 +198,13 @@ class Examples:
         return found
 
     def make(self, resource: Resource, n: int = 1, **options: Any) -> dict[str, Any]:
+        if resource.plural in MADE:
+            return MADE[resource.plural](self.person, n)
         given = options.pop("given", {})
-        return self.person.make(resource.plural, **{**self.body(resource, n, given=tuple(given), **options), **given})
+        made = self.person.make(resource.plural, **{**self.body(resource, n, given=tuple(given), **options), **given})
+        if resource.plural in AFTER:
+            AFTER[resource.plural](self.person, made)
+        return made
 
     def sparse(self, resource: Resource, n: int) -> dict[str, Any]:
         """The n-th of a varied set: every third is bare, others miss a changing part of what may be null."""

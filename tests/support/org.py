@@ -21,6 +21,7 @@ class Person(httpx2.Client):
 
     def __init__(self, server: LiveServer, id_: str, key: str) -> None:
         super().__init__(base_url=server.base_url, headers={"Authorization": f"Bearer {key}"}, timeout=30, verify=False)
+        self.server = server
         self.id = id_
         self.key = key
 

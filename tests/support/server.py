@@ -18,11 +18,16 @@ T = TypeVar("T")
 
 
 class LiveServer:
-    """`base_url` answers HTTP; `run` executes a coroutine on the server's loop; `kernel` is its kernel."""
+    """`base_url` answers HTTP; `run` executes a coroutine on the server's loop; `kernel` is its kernel.
+
+    It does no work beside requests unless told to: most tests want to know what a request does, and nothing else.
+    """
 
     def __init__(self, app_url: str, migrate_url: str, data_dir: Path, **options: Any) -> None:
         self.migrate_url = migrate_url
-        self.settings = Settings(database_url=app_url, data_dir=data_dir, log_level="error", **options)
+        self.settings = Settings(
+            database_url=app_url, data_dir=data_dir, **{"log_level": "error", "worker": False, **options}
+        )
         settings_module.load_settings = lambda: self.settings  # type: ignore[assignment]
         _rebind(self.settings)
         self.edge = create_app(self.settings)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import asyncpg
 
 from crm_api import migrate
-from crm_api.bootstrap import bootstrap, on_database
+from crm_api.bootstrap import bootstrap, check_server_role, on_database
 from crm_api.kernel.problems import ConfigurationError
 from crm_api.settings import Settings, load_settings
 
@@ -122,3 +122,18 @@ async def pending(url: str) -> list[str]:
     if at is not None and at not in known:
         return []
     return known[known.index(at) + 1 :] if at else known
+
+
+async def check(database: Place) -> None:
+    """Refuses to work on a database that lacks migrations, or as a role that is too powerful for production.
+
+    Raises:
+        ConfigurationError: says which.
+    """
+    if database.settings.environment == "production":
+        await check_server_role(database.app_url)
+    if missing := await pending(database.app_url):
+        raise ConfigurationError(
+            f"{len(missing)} migration{'s are' if len(missing) > 1 else ' is'} pending "
+            f"({', '.join(missing)}): run `crm-api migrate` as the role that migrates, then serve."
+        )

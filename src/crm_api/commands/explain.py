@@ -19,6 +19,8 @@ from crm_api.kernel.problems import ConfigurationError
 from crm_api.kernel.query import Listing, compile_get, compile_list
 from crm_api.kernel.resource import Resource
 from crm_api.kernel.router import operations
+from crm_api.kernel.sealing import Sealer
+from crm_api.kernel.signing import Signer
 
 _SOMEONE = UUID(int=1)
 
@@ -29,7 +31,8 @@ def describe(name: str, role: str) -> dict[str, Any]:
     if resource is None:
         near = difflib.get_close_matches(name, CATALOG.resources, 3, 0.4) or list(CATALOG.resources)
         raise ConfigurationError(f"There is no resource {name!r}; perhaps {', '.join(near)}.")
-    kernel = Kernel(Database(""), CATALOG, Policy(CATALOG), None, b"")  # type: ignore[arg-type] # it only compiles
+    keys = Sealer(bytes(32)), Signer(bytes(32))
+    kernel = Kernel(Database(""), CATALOG, Policy(CATALOG), None, b"", *keys)  # type: ignore[arg-type] # it only compiles
     access = _access(kernel, role)
     return {
         "resource": resource.plural,

@@ -14,8 +14,7 @@ from uvicorn.supervisors import Multiprocess
 
 from crm_api import __version__, logging
 from crm_api.adapters.http import OneWrite
-from crm_api.bootstrap import check_server_role
-from crm_api.commands.database import Place, pending, place
+from crm_api.commands.database import check, place
 from crm_api.kernel.problems import ConfigurationError
 from crm_api.settings import Settings, load_settings
 
@@ -29,7 +28,7 @@ def serve(host: str, port: int, workers: int, *, with_demo: bool) -> None:
     with ExitStack() as stack:
         listener = stack.enter_context(_listen(host, port))
         database = stack.enter_context(place())
-        asyncio.run(_check(database))
+        asyncio.run(check(database))
         logging.configure(settings.log_level, settings.log_format)
         lines = []
         if with_demo:
@@ -43,16 +42,6 @@ def serve(host: str, port: int, workers: int, *, with_demo: bool) -> None:
             folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="crm-metrics-"))
             os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder
         _run(settings, listener, workers, lambda: _announce(settings, listener, workers, lines))
-
-
-async def _check(database: Place) -> None:
-    if database.settings.environment == "production":
-        await check_server_role(database.app_url)
-    if missing := await pending(database.app_url):
-        raise ConfigurationError(
-            f"{len(missing)} migration{'s are' if len(missing) > 1 else ' is'} pending "
-            f"({', '.join(missing)}): run `crm-api migrate` as the role that migrates, then serve."
-        )
 
 
 def _listen(host: str, port: int) -> socket.socket:

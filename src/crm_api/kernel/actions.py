@@ -7,7 +7,7 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 
-from crm_api.kernel import collections, repository
+from crm_api.kernel import collections, jobs, repository
 from crm_api.kernel.context import Context
 from crm_api.kernel.headers import boolean, idempotency_key, if_match, minimal, parse, query, read_body
 from crm_api.kernel.idempotency import identify
@@ -16,6 +16,7 @@ from crm_api.kernel.problems import TRANSITION_REFUSED, Problem
 from crm_api.kernel.projection import Json
 from crm_api.kernel.resource import Action, Resource
 from crm_api.kernel.schema import Wire
+from crm_api.kernel.stale import stale
 from crm_api.kernel.unit_of_work import Outcome, open_context, write
 
 Endpoint = Callable[[Request], Awaitable[Response]]
@@ -46,7 +47,7 @@ def action_endpoint(resource: Resource, action: Action) -> Endpoint:
         async def work(inner: Context) -> dict[str, Any]:
             row = await repository.load(inner, resource, id_, permission)
             if expected is not None and row["version"] != expected:
-                raise await repository.stale(inner, resource, row["id"], expected, row["version"])
+                raise await stale(inner, resource, row["id"], expected, row["version"])
             result = await action.run(inner, resource, row, body)
             if action.reply is not None:
                 return dict(result or {})
@@ -125,6 +126,8 @@ def _answer(outcome: Outcome, *, minimal: bool, closed: bool) -> Response:
     headers = {"ETag": f'"{outcome.item["version"]}"'} if "version" in outcome.item else {}
     if outcome.replayed:
         headers["Idempotency-Replayed"] = "true"
+    if outcome.status == 202:
+        headers |= jobs.place(outcome.item)
     if minimal:
         headers["Preference-Applied"] = "return=minimal"
     if minimal or closed or outcome.status == 204:

@@ -1,5 +1,6 @@
 """The one argument of every function: who asks, in which tenant, with which rights, in which transaction."""
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -12,6 +13,8 @@ import uuid_utils
 from crm_api.kernel.database import TENANT, Database, Link, Row, Statement
 from crm_api.kernel.problems import AccessMoved, Problem, unavailable
 from crm_api.kernel.record import Tenant, table_of
+from crm_api.kernel.sealing import Sealer
+from crm_api.kernel.signing import Signer
 
 if TYPE_CHECKING:
     from crm_api.kernel.policy import Access, Policy
@@ -19,6 +22,8 @@ if TYPE_CHECKING:
 
 
 Compiled = TypeVar("Compiled")
+WRITTEN = "outbox"
+"""The bell that this process has committed events."""
 
 
 def new_id() -> UUID:
@@ -60,7 +65,10 @@ class Kernel:
     policy: "Policy"
     authenticator: Authenticator
     cursor_key: bytes
+    sealer: Sealer
+    signer: Signer
     statements: dict[Any, Any] = field(default_factory=dict)
+    bells: dict[str, asyncio.Event] = field(default_factory=dict)
     pulses: dict[UUID, Any] = field(default_factory=dict)
 
     def statement(self, key: Any, build: Callable[[], Compiled]) -> Compiled:
@@ -71,6 +79,10 @@ class Kernel:
                 self.statements.clear()
             statement = self.statements[key] = build()
         return cast("Compiled", statement)
+
+    def bell(self, name: str) -> asyncio.Event:
+        """What a loop of this process waits for; set by whoever has committed work for it."""
+        return self.bells.setdefault(name, asyncio.Event())
 
 
 @dataclass(slots=True)
@@ -93,9 +105,9 @@ class Net:
 class Context:
     """One request or job.
 
-    `link` is set while a transaction is open, and `nets` are the objects written in it. `status` is what a write that
-    knows only by itself whether it creates has come to. `ignored` are fields left out of it, with the source that owns
-    each.
+    `link` is set while a transaction is open, `nets` are the objects written in it, and `rings` the bells that are rung
+    when it is committed. `status` is what a write that knows only by itself whether it creates has come to. `ignored`
+    are fields left out of it, with the source that owns each.
     """
 
     kernel: Kernel
@@ -113,6 +125,7 @@ class Context:
     nets: dict[tuple[str, UUID], Net] = field(default_factory=dict)
     status: int | None = None
     ignored: dict[str, str] = field(default_factory=dict)
+    rings: set[str] = field(default_factory=set)
 
     async def fetch(self, statement: Statement, values: dict[str, Any]) -> list[Row]:
         """Runs a statement in the open transaction, else in autocommit."""
@@ -120,6 +133,11 @@ class Context:
         if self.link is not None:
             return await self.link.fetch(statement, values)
         return await self.kernel.database.fetch(self.principal.tenant_id, statement, values)
+
+    def ring(self) -> None:
+        """Wakes the loops of this process that have work now; when it is committed."""
+        while self.rings:
+            self.kernel.bell(self.rings.pop()).set()
 
     async def current(self, version: int | None) -> bool:
         """Whether a statement ran under the rights it was compiled for, going by the access version it returned.

@@ -291,7 +291,8 @@ class Database:
         waiter: asyncio.Future[Link | None] = asyncio.get_running_loop().create_future()
         self._waiting.append(waiter)
         try:
-            handed = await asyncio.wait_for(waiter, self.limits.wait_seconds)
+            async with asyncio.timeout(self.limits.wait_seconds):  # `wait_for` of Python 3.11 may lose a cancellation
+                handed = await waiter
         except (TimeoutError, asyncio.CancelledError) as error:
             if waiter.done() and not waiter.cancelled() and (late := waiter.result()) is not None:
                 self._release(late)  # it was handed over in the moment the waiting ended

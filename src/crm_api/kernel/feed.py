@@ -27,6 +27,8 @@ API_VERSION = "v1"
 RIGHTS = "access.changed"
 """The event that what the reader may see has changed in ways that no event of a record tells."""
 NOWHERE = UUID(int=0)
+BELL = "feed"
+"""The bell that this process has moved events into the feed."""
 _FEED, _HEADS = table_of(FeedEvent), table_of(FeedHead)
 _SINCE = sa.bindparam("since", type_=sa.BigInteger())
 _LIMIT = sa.bindparam("limit", type_=sa.BigInteger())
@@ -70,10 +72,10 @@ class Entry:
     envelope: dict[str, Any]
 
 
-async def sequence(kernel: Kernel) -> bool:
-    """Moves committed events from the outbox into the feed; whether more may be waiting."""
+async def sequence(kernel: Kernel) -> tuple[bool, bool]:
+    """Moves committed events from the outbox into the feed; whether any were, and whether more may be waiting."""
     rows = await kernel.database.fetch(None, _SEQUENCE, {"most": STEP})
-    return any(row["moved"] >= STEP for row in rows)
+    return bool(rows), any(row["moved"] >= STEP for row in rows)
 
 
 async def head(ctx: Context) -> Head:

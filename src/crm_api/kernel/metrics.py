@@ -19,6 +19,17 @@ REQUESTS = Counter("crm_requests", "Requests by outcome.", ["method", "status"])
 IN_USE = Gauge(
     "crm_database_connections_in_use", "Database connections handed out, once a second.", multiprocess_mode="livesum"
 )
+JOBS = Gauge(
+    "crm_jobs",
+    "Jobs of all tenants that are due, run, or have failed; each up to 10,000, every 15 seconds.",
+    ["state"],
+    multiprocess_mode="livemostrecent",
+)
+JOB_LAG = Gauge(
+    "crm_job_lag_seconds",
+    "How long the first job in the queue has been due, every 15 seconds.",
+    multiprocess_mode="livemostrecent",
+)
 _FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 """Set by `crm-api serve` for several processes: each keeps its figures in a file there."""
 

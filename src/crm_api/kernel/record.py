@@ -39,28 +39,37 @@ class Ratio(_Scaled):
     cache_ok = True
 
 
+_NAMES = {
+    "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+    "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+    "ck": "ck_%(table_name)s_%(constraint_name)s",
+    "fk": "fk_%(table_name)s_%(column_1_name)s",
+    "pk": "pk_%(table_name)s",
+}
+_TYPES: dict[Any, Any] = {
+    datetime: sa.DateTime(timezone=True),
+    UUID: sa.Uuid(),
+    str: sa.Text(),
+    int: sa.BigInteger(),
+    dict[str, Any]: JSONB(),
+    list[Any]: JSONB(),
+}
+
+
 class Record(DeclarativeBase):
     """A row of one tenant."""
 
-    metadata = sa.MetaData(
-        naming_convention={
-            "ix": "ix_%(table_name)s_%(column_0_N_name)s",
-            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
-            "ck": "ck_%(table_name)s_%(constraint_name)s",
-            "fk": "fk_%(table_name)s_%(column_1_name)s",
-            "pk": "pk_%(table_name)s",
-        }
-    )
-    type_annotation_map: ClassVar[dict[Any, Any]] = {
-        datetime: sa.DateTime(timezone=True),
-        UUID: sa.Uuid(),
-        str: sa.Text(),
-        int: sa.BigInteger(),
-        dict[str, Any]: JSONB(),
-        list[Any]: JSONB(),
-    }
+    metadata = sa.MetaData(naming_convention=_NAMES)
+    type_annotation_map: ClassVar[dict[Any, Any]] = _TYPES
 
     tenant_id: Mapped[UUID] = mapped_column(primary_key=True, sort_order=-10)
+
+
+class Reference(DeclarativeBase):
+    """A row of the installation, of no tenant: few and small. The server's role has no rights on such a table."""
+
+    metadata = sa.MetaData(naming_convention=_NAMES)
+    type_annotation_map: ClassVar[dict[Any, Any]] = _TYPES
 
 
 class Entity(Record):
@@ -155,6 +164,7 @@ class Share(Record):
         one_of("grantee_type", ("user", "team")),
         one_of("level", ("read", "write")),
         sa.UniqueConstraint("tenant_id", "object_id", "grantee_id"),
+        sa.Index("ix_shares_expires_at", "expires_at", postgresql_where=sa.column("expires_at").is_not(None)),
         sa.Index("ix_shares_grantee_id", "tenant_id", "grantee_id", "object_type", "object_id"),
     )
 
@@ -262,3 +272,13 @@ class IdempotencyReply(Record):
     raw: Mapped[bool]
     image: Mapped[dict[str, Any]]
     created_at: Mapped[datetime]
+
+
+class Turn(Reference):
+    """When a task of the schedule was run last by any process, and when it is due again."""
+
+    __tablename__ = "schedule"
+
+    name: Mapped[str] = mapped_column(primary_key=True)
+    ran_at: Mapped[datetime]
+    next_at: Mapped[datetime]

@@ -17,7 +17,6 @@ from crm_api.kernel.ledger import parameters
 from crm_api.kernel.problems import (
     FORBIDDEN,
     INVALID,
-    VERSION_MISMATCH,
     Fault,
     Problem,
     forbidden,
@@ -25,9 +24,9 @@ from crm_api.kernel.problems import (
     unavailable,
 )
 from crm_api.kernel.query import Plan, compile_get, compile_load
-from crm_api.kernel.record import AuditEntry, table_of
 from crm_api.kernel.resource import Resource
 from crm_api.kernel.row import derived, new_row, row_parameters
+from crm_api.kernel.stale import stale
 
 _TRIES = 4
 _CHANGING = "Other requests keep changing the record; try again."
@@ -86,6 +85,14 @@ async def _permit(ctx: Context, resource: Resource, id_: str | UUID, action: str
     if await find(ctx, resource, id_, action=action) is None:
         await get(ctx, resource, id_)
         raise forbidden(f"{resource.plural}:{action}")
+
+
+async def lock(ctx: Context, resource: Resource, id_: str | UUID) -> None:
+    """Locks a row, deleted or not, for our own code; nothing happens when there is none."""
+    table = resource.table
+    found = sa.select(table.c.id).where(table.c.tenant_id == TENANT, table.c.id == _ID)
+    key = ("lock", resource.plural)
+    await ctx.fetch(ctx.kernel.statement(key, lambda: Statement(found.with_for_update(key_share=True))), {"id": id_})
 
 
 async def create(
@@ -294,33 +301,6 @@ async def may_open(ctx: Context, resource: Resource, id_: str | UUID) -> bool:
         return False
     opening = ctx.kernel.policy.opening(ctx.access, resource, resource.table)
     return opening is None or await _holds(ctx, resource, id_, opening)
-
-
-async def stale(ctx: Context, resource: Resource, id_: str | UUID, expected: int, current: int) -> Problem:
-    """412 that names the present version and what changed since, as far as the caller may see it."""
-    table = table_of(AuditEntry)
-    statement = ctx.kernel.statement(
-        "changed_since",
-        lambda: Statement(
-            sa.select(sa.func.jsonb_object_keys(table.c.after).label("name"))
-            .distinct()
-            .where(
-                table.c.tenant_id == TENANT,
-                table.c.object_id == sa.bindparam("id", type_=sa.Uuid()),
-                table.c.object_type == sa.bindparam("type", type_=sa.Text()),
-                table.c.version > sa.bindparam("version", type_=sa.BigInteger()),
-            )
-        ),
-    )
-    rows = await ctx.read(statement, {"id": id_, "type": resource.singular, "version": expected})
-    shown = set(resource.columns) - ctx.access.hides(resource.plural)
-    changed = sorted(row["name"] for row in rows if row["name"] in shown)
-    return Problem(
-        VERSION_MISMATCH,
-        f"The record is at version {current}, not {expected}.",
-        extra={"current_version": current, "changed": changed},
-        headers={"ETag": f'"{current}"'},
-    )
 
 
 async def record(

@@ -1,4 +1,4 @@
-"""Typed declarations: Resource, Action, Check, Domain. Nothing runs here."""
+"""Typed declarations: Resource, Action, Check, JobKind, Domain. Nothing runs here."""
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -16,12 +16,15 @@ from crm_api.kernel.schema import Input, Wire, nullable, updated_from
 if TYPE_CHECKING:
     from crm_api.kernel.context import Context
     from crm_api.kernel.policy import Access, Scope
+    from crm_api.kernel.running import Run
 
 Column = sa.orm.InstrumentedAttribute[Any]
 CheckFunction = Callable[["Context", "Resource", Mapping[str, Any], Mapping[str, Any] | None], Awaitable[None]]
 """(context, resource, new values, row before or None) -> raises a Problem."""
 ActionFunction = Callable[["Context", "Resource", Any, Any], Awaitable[Any]]
 """(context, resource, row, body) -> what to change in the row, or the reply when the action declares one."""
+JobFunction = Callable[["Run", Any], Awaitable[Mapping[str, Any] | None]]
+"""(run, body) -> the result, or raises a Problem."""
 
 READS = frozenset({"get", "list", "search", "aggregate"})
 ALL = READS | {"create", "update", "delete", "restore"}
@@ -70,6 +73,7 @@ class Action:
         verb: bare infinitive; gives path, permission and operation id.
         event: past tense; None for verbs that change nothing.
         reply: schema of the answer; None answers with the record itself.
+        status: of success; 202 for a verb that starts a job, which is its reply then.
         private: fields of the reply that are shown once and not stored with an idempotency key.
         level: the row rule it is subject to (a share of that level suffices): `read` or `update`, else its own name.
         path: what follows the record's path, if not the verb.
@@ -86,6 +90,25 @@ class Action:
     level: str | None = None
     path: str | None = None
     private: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True)
+class JobKind:
+    """Work that outlives a request: it runs in a worker, in steps, with the rights that its originator has by then.
+
+    Attributes:
+        name: what it does, as a verb with its object; it stands in each job, so it is not changed.
+        body: schema of the parameters.
+        run: the work; `crm_api.kernel.running` says what it may ask of its first argument.
+        permission: asked of the originator when the job is started, and again each time that it is run.
+        attempts: tries in a row without a step done, after which it fails for good.
+    """
+
+    name: str
+    body: type[Wire]
+    run: JobFunction
+    permission: str | None = None
+    attempts: int = 5
 
 
 @dataclass(frozen=True)
@@ -114,7 +137,7 @@ class Resource:
         mask: takes out of a row, before its values become JSON, what field rules of other resources hide.
         access_fields: columns whose change moves the tenant's access version.
         once: fields that a create sets and nothing changes.
-        notices: past tenses of events that no request makes, such as what a worker finds out.
+        notices: past tenses of events of no operation and no verb, such as what a worker finds out.
         rights: whether an event on such a row may change what a principal sees of other rows, from the past tense, the
             fields that changed, the row and the principal's id.
         domain: set by the catalog.
@@ -267,7 +290,7 @@ class Resource:
 
 @dataclass(frozen=True)
 class Domain:
-    """A room of the house: its nouns, routers for what cannot be derived, and its part of the default roles.
+    """A room of the house: its nouns, routers for what cannot be derived, kinds of jobs, part of the default roles.
 
     `roles` maps a role's name to (permission, reach) pairs; domains add to the same role.
     """
@@ -276,6 +299,7 @@ class Domain:
     resources: tuple[Resource, ...] = ()
     routers: tuple[APIRouter, ...] = ()
     roles: Mapping[str, tuple[tuple[str, str], ...]] = field(default_factory=dict)
+    jobs: tuple[JobKind, ...] = ()
 
 
 def kind(column: sa.Column[Any]) -> str:
@@ -291,6 +315,7 @@ class Catalog:
         self.resources: dict[str, Resource] = {}
         self.by_table: dict[str, Resource] = {}
         self.by_type: dict[str, Resource] = {}
+        self.jobs = {kind_.name: kind_ for domain in self.domains for kind_ in domain.jobs}
         for domain in self.domains:
             for resource in domain.resources:
                 object.__setattr__(resource, "domain", domain.name)

@@ -1,22 +1,25 @@
 """Shares: one row opened to one user or team, with a level, a cause and an optional end."""
 
+from contextlib import suppress
 from datetime import datetime
-from functools import cache
+from functools import cache, partial
 from typing import Annotated, Any, Literal
 
+import asyncpg
 import sqlalchemy as sa
 from pydantic import Field
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from crm_api.kernel.context import Context, new_id
-from crm_api.kernel.database import TENANT, Statement
+from crm_api.kernel.database import TENANT, Row, Statement
 from crm_api.kernel.external import is_external
 from crm_api.kernel.ledger import NOW
 from crm_api.kernel.problems import CONFLICT, Problem, forbidden, invalid, not_found
 from crm_api.kernel.record import Share, table_of
-from crm_api.kernel.repository import find, record
+from crm_api.kernel.repository import find, lock, record
 from crm_api.kernel.resource import Action, Resource
 from crm_api.kernel.schema import Id, Instant, Line, Ref, Wire
+from crm_api.kernel.unit_of_work import transact
 
 _SHARES = table_of(Share)
 MOST = 200
@@ -47,7 +50,7 @@ class ShareView(Wire):
 
 
 class ShareList(Wire):
-    """The live and expired shares of a record."""
+    """The shares of a record; one that has expired opens nothing, and is removed within minutes."""
 
     data: Annotated[list[ShareView], Field(max_length=MOST)]
 
@@ -82,6 +85,17 @@ _SHARE = Statement(
 )
 _UNSHARE = Statement(
     sa.delete(_SHARES).where(_SHARES.c.tenant_id == TENANT, *_OF, _SHARES.c.id == _bind("id")).returning(*_COLUMNS)
+)
+_EXPIRED = Statement(
+    sa.select(*(sa.cast(_SHARES.c[name], sa.Text()).label(name) for name in ("id", "object_type", "object_id")))
+    .where(_SHARES.c.tenant_id == TENANT, _SHARES.c.expires_at <= NOW)
+    .order_by(_SHARES.c.expires_at)
+    .limit(sa.bindparam("most", type_=sa.BigInteger()))
+)
+_EXPIRE = Statement(
+    sa.delete(_SHARES)
+    .where(_SHARES.c.tenant_id == TENANT, _SHARES.c.id == _bind("id"), _SHARES.c.expires_at <= NOW)
+    .returning(*_COLUMNS)
 )
 _LIST = Statement(sa.select(*_COLUMNS).where(_SHARES.c.tenant_id == TENANT, *_OF).order_by(_SHARES.c.id).limit(MOST))
 
@@ -124,6 +138,32 @@ async def _unshare(ctx: Context, resource: Resource, row: Any, body: UnshareRequ
 async def _shares(ctx: Context, resource: Resource, row: Any, body: None) -> dict[str, Any]:
     del body
     return {"data": [{"object": "share", **dict(share)} for share in await ctx.read(_LIST, _object(resource, row))]}
+
+
+async def end_expired(ctx: Context, most: int) -> int:
+    """Removes up to `most` shares of the tenant whose end has passed, oldest first; gives how many.
+
+    Each goes in a transaction of its own, with the event of its record: `unshared`, with the cause `expired` beside the
+    share in `previous`. One whose record is locked by somebody stays for the next time.
+    """
+    rows = await ctx.read(_EXPIRED, {"now": ctx.now, "most": most})
+    ended = 0
+    for row in rows:
+        with suppress(asyncpg.LockNotAvailableError):
+            ended += await transact(ctx, partial(_expire, share=row))
+    return ended
+
+
+async def _expire(ctx: Context, share: Row) -> int:
+    resource = ctx.kernel.catalog.by_type.get(share["object_type"])
+    if resource is not None:
+        await lock(ctx, resource, share["object_id"])
+    rows = await ctx.fetch(_EXPIRE, {"id": share["id"], "now": ctx.now})
+    if not rows or resource is None:
+        return len(rows)
+    before = {"share": dict(rows[0]), "cause": "expired"}
+    await record(ctx, resource, share["object_id"], "unshare", "unshared", before=before)
+    return 1
 
 
 def _object(resource: Resource, row: Any) -> dict[str, Any]:

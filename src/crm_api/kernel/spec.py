@@ -235,6 +235,9 @@ def _success(operation: Operation) -> dict[str, Any]:
         return derived[kind]
     if action.reply is None:
         return {str(action.status): record, "204": no_body}
+    if action.status == 202:
+        started = reply("Accepted: a job does it.", name_of(action.reply), "Location", "Retry-After", *replayed)
+        return {"202": started}
     return {str(action.status): reply("Done.", name_of(action.reply), *replayed)}
 
 

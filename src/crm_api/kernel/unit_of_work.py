@@ -11,7 +11,7 @@ import asyncpg
 from starlette.requests import Request
 
 from crm_api.kernel import idempotency
-from crm_api.kernel.context import Context, Kernel, Principal
+from crm_api.kernel.context import WRITTEN, Context, Kernel, Principal
 from crm_api.kernel.headers import values
 from crm_api.kernel.policy import Access
 from crm_api.kernel.problems import AccessMoved, Problem
@@ -56,7 +56,9 @@ async def transact(ctx: Context, work: Callable[[Context], Awaitable[Any]]) -> A
         try:
             async with ctx.kernel.database.transaction(ctx.principal.tenant_id, keep=not ctx.dry_run) as link:
                 ctx.link, ctx.nets, ctx.ignored = link, {}, {}
-                return await work(ctx)
+                result = await work(ctx)
+            ctx.ring()
+            return result  # noqa: TRY300 - the transaction is committed
         except AccessMoved as moved:
             await ctx.kernel.authenticator.access(ctx.principal, at_least=moved.at_least)
             raise
@@ -101,6 +103,7 @@ async def write(ctx: Context, work: Write, status: int, *, single: bool) -> Outc
             raise
         item = None
     if item is not None:
+        ctx.kernel.bell(WRITTEN).set()
         return Outcome(item, ctx.status or status, ignored=ctx.ignored)
     replayed, stored = await idempotency.replay(ctx)
     return Outcome(stored, replayed, replayed=True)

@@ -1,7 +1,8 @@
 """Loops beside requests that outlive any error."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from contextlib import asynccontextmanager
 from typing import Any
 
 import structlog
@@ -9,6 +10,20 @@ import structlog
 log = structlog.get_logger("crm_api.worker")
 MOST_PATIENCE = 5.0
 """Seconds to wait after repeated errors, at most."""
+_LAST_SECONDS = 10.0
+
+
+@asynccontextmanager
+async def beside(*loops: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    """Runs loops while the block runs; then they are cancelled, and get some seconds to end as they should."""
+    running = [asyncio.create_task(loop) for loop in loops]
+    try:
+        yield
+    finally:
+        for task in running:
+            task.cancel()
+        if running:
+            await asyncio.wait(running, timeout=_LAST_SECONDS)
 
 
 async def every(seconds: float, work: Callable[[], Awaitable[object]]) -> None:
@@ -18,7 +33,7 @@ async def every(seconds: float, work: Callable[[], Awaitable[object]]) -> None:
         try:
             await work()
         except Exception as error:  # noqa: BLE001 - the loop must outlive whatever the database does
-            _complain(work, error)
+            complain(_name(work), error)
 
 
 async def drain(work: Callable[[], Awaitable[bool]], *, idle: float, wake: asyncio.Event | None = None) -> None:
@@ -37,7 +52,7 @@ async def drain(work: Callable[[], Awaitable[bool]], *, idle: float, wake: async
             patience = idle
         except Exception as error:  # noqa: BLE001 - the loop must outlive whatever the database does
             patience = min(max(patience * 2, 0.1), MOST_PATIENCE)
-            _complain(work, error)
+            complain(_name(work), error)
             await asyncio.sleep(patience)
             continue
         if more:
@@ -46,12 +61,19 @@ async def drain(work: Callable[[], Awaitable[bool]], *, idle: float, wake: async
             await asyncio.sleep(idle)
         else:
             try:
-                await asyncio.wait_for(wake.wait(), idle)
+                async with asyncio.timeout(idle):  # `wait_for` of Python 3.11 loses a cancellation that meets the bell
+                    await wake.wait()
             except TimeoutError:
                 continue
             wake.clear()
 
 
-def _complain(work: Any, error: Exception) -> None:
-    name = getattr(work, "__qualname__", None) or getattr(getattr(work, "func", None), "__qualname__", str(work))
-    log.warning("work_failed", work=name, error=type(error).__name__)
+def complain(work: str, error: Exception) -> None:
+    """Logs that a round of some work failed."""
+    log.warning("work_failed", work=work, error=type(error).__name__)
+
+
+def _name(work: Any) -> str:
+    return str(
+        getattr(work, "__qualname__", None) or getattr(getattr(work, "func", None), "__qualname__", None) or work
+    )

@@ -1,0 +1,132 @@
+"""From the feed to deliveries: each event once for each endpoint that asks for its type."""
+
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+import orjson
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import ARRAY
+
+from crm_api.domains.integrations.changes import parse_types
+from crm_api.domains.integrations.webhook_delivery import WebhookDelivery, WebhookFanout
+from crm_api.domains.integrations.webhook_endpoint import WebhookEndpoint
+from crm_api.kernel.context import Context, Kernel, new_id
+from crm_api.kernel.database import TENANT, Row, Statement
+from crm_api.kernel.feed import event_types
+from crm_api.kernel.problems import Problem
+from crm_api.kernel.record import FeedEvent, table_of
+from crm_api.kernel.unit_of_work import system
+
+STEP = 500
+_FEED, _ENDPOINTS, _DELIVERIES, _FANOUTS = map(table_of, (FeedEvent, WebhookEndpoint, WebhookDelivery, WebhookFanout))
+_WAITING = Statement(
+    sa.select(sa.column("tenant", sa.Uuid()), sa.column("seq", sa.BigInteger())).select_from(
+        sa.func.webhook_tenants(sa.bindparam("most", type_=sa.Integer())).table_valued("tenant", "seq")
+    )
+)
+_SEQ, _END = sa.bindparam("seq", type_=sa.BigInteger()), sa.bindparam("end", type_=sa.BigInteger())
+_EVENTS = Statement(
+    sa.select(_FEED.c.seq, _FEED.c.event_id, _FEED.c.type, _FEED.c.object_type, _FEED.c.object_id, _FEED.c.actor_id)
+    .where(_FEED.c.tenant_id == TENANT, _FEED.c.seq > _SEQ)
+    .order_by(_FEED.c.seq)
+    .limit(sa.literal_column(str(STEP)))
+)
+_LIVE = Statement(
+    sa.select(
+        _ENDPOINTS.c.id,
+        _ENDPOINTS.c.event_types,
+        _ENDPOINTS.c.exclude_own,
+        _ENDPOINTS.c.principal_id,
+        _ENDPOINTS.c.created_at,
+    ).where(
+        _ENDPOINTS.c.tenant_id == TENANT,
+        _ENDPOINTS.c.deleted_at.is_(None),
+        _ENDPOINTS.c.status != sa.literal("disabled", sa.Text()),
+    )
+)
+_COLUMNS: dict[str, Any] = {
+    "id": sa.Uuid(),
+    "endpoint_id": sa.Uuid(),
+    "seq": sa.BigInteger(),
+    "event_id": sa.Uuid(),
+    "event_type": sa.Text(),
+    "object_type": sa.Text(),
+    "object_id": sa.Uuid(),
+}
+
+
+def _hand_over() -> Statement:
+    """Raises the tenant's mark and adds the deliveries; neither when another worker was here first."""
+    marked = (
+        sa.update(_FANOUTS)
+        .where(_FANOUTS.c.tenant_id == TENANT, _FANOUTS.c.seq == _SEQ)
+        .values(seq=_END)
+        .returning(_FANOUTS.c.seq)
+        .cte("marked")
+    )
+    rows = (
+        sa.func.unnest(*(sa.bindparam(f"d_{name}", type_=ARRAY(type_)) for name, type_ in _COLUMNS.items()))
+        .table_valued(*(sa.column(name, type_) for name, type_ in _COLUMNS.items()), name="fresh")
+        .render_derived()
+    )
+    now = sa.func.now()
+    chosen = sa.select(
+        TENANT,
+        *(rows.c[name] for name in _COLUMNS),
+        sa.literal("event", sa.Text()),
+        sa.literal("pending", sa.Text()),
+        now,
+        now,
+    ).select_from(sa.join(marked, rows, sa.true()))
+    names = ["tenant_id", *_COLUMNS, "kind", "state", "created_at", "due_at"]
+    added = sa.insert(_DELIVERIES).from_select(names, chosen).returning(sa.literal_column("1")).cte("added")
+    return Statement(sa.select(sa.func.count()).select_from(added))
+
+
+_HAND_OVER = _hand_over()
+
+
+@dataclass(frozen=True, slots=True)
+class _Asker:
+    """An endpoint and the stored types that may become something it asks for."""
+
+    id: UUID
+    types: frozenset[str]
+    excluded: UUID | None
+
+    @classmethod
+    def of(cls, ctx: Context, row: Row) -> "_Asker":
+        known = event_types(ctx.kernel.catalog)
+        try:
+            wanted = parse_types(ctx, orjson.loads(row["event_types"]))
+        except Problem:  # a type of an earlier version that is no more
+            wanted = frozenset()
+        types = frozenset().union(*(known[name] for name in (known if wanted is None else wanted)))
+        return cls(row["id"], types, row["principal_id"] if row["exclude_own"] else None)
+
+
+async def dispatch(kernel: Kernel) -> tuple[bool, bool]:
+    """One step for each tenant with events that were not handed over; whether any were, and whether more may wait."""
+    tenants = await kernel.database.fetch(None, _WAITING, {"most": 50})
+    full = False
+    for tenant in tenants:
+        full |= await _of_tenant(system(kernel, UUID(str(tenant["tenant"])), "webhooks"), tenant["seq"])
+    return bool(tenants), full or len(tenants) == 50
+
+
+async def _of_tenant(ctx: Context, seq: int) -> bool:
+    events = await ctx.read(_EVENTS, {"seq": seq})
+    if not events:
+        return False
+    askers = [_Asker.of(ctx, row) for row in await ctx.read(_LIVE, {})]
+    fresh: dict[str, list[Any]] = {name: [] for name in _COLUMNS}
+    for event in events:
+        for asker in askers:
+            if event["type"] in asker.types and (asker.excluded is None or event["actor_id"] != asker.excluded):
+                values = (new_id(), asker.id, event["seq"], event["event_id"], event["type"], event["object_type"])
+                for name, value in zip(_COLUMNS, (*values, event["object_id"]), strict=True):
+                    fresh[name].append(value)
+    values_ = {f"d_{name}": column for name, column in fresh.items()}
+    await ctx.fetch(_HAND_OVER, {**values_, "seq": seq, "end": events[-1]["seq"]})
+    return len(events) == STEP

@@ -1,0 +1,261 @@
+"""What became of deliveries: kept in one statement for all that were sent to an endpoint together.
+
+| answer | delivery | endpoint |
+|---|---|---|
+| 2xx | delivered | its failures are forgotten; what waited for another try is due at once |
+| anything else | due again by the schedule, failed after the tenth attempt | one failure more |
+| 410 | due again when the endpoint is resumed | disabled |
+
+After ten failures in a row nothing is sent for 30 s, then one delivery as a probe; each failed probe doubles the pause,
+up to an hour. After 120 hours of failure the endpoint is paused.
+"""
+
+import random
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy.dialects.postgresql import insert as upsert
+
+from crm_api.adapters.egress import Failure, Reply
+from crm_api.domains.integrations.webhook_delivery import WebhookAttempt, WebhookDelivery, WebhookState
+from crm_api.kernel.context import Context
+from crm_api.kernel.database import TENANT, Row, Statement
+from crm_api.kernel.lifecycle import Edge
+from crm_api.kernel.record import table_of
+from crm_api.kernel.repository import load, record, update
+from crm_api.kernel.resource import Resource
+from crm_api.kernel.unit_of_work import system, transact
+
+SCHEDULE = (5, 300, 1800, 7_200, 18_000, 36_000, 50_400, 72_000, 86_400)
+"""Seconds from each attempt to the next, give or take a tenth; the tenth attempt is the last."""
+MOST_PATIENCE = 3600
+"""Seconds that a Retry-After may ask for."""
+BREAKS_AT = 10
+PAUSES_AFTER = timedelta(hours=120)
+GONE = 410
+_DELIVERIES, _ATTEMPTS, _STATES = table_of(WebhookDelivery), table_of(WebhookAttempt), table_of(WebhookState)
+Answer = Reply | Failure
+
+
+@dataclass(slots=True)
+class Sent:
+    """A delivery that was taken, and each request made for it: (attempt id, when, what came back, the body)."""
+
+    row: Row
+    attempts: list[tuple[UUID, datetime, Answer, str]] = field(default_factory=list)
+    suppressed: str | None = None
+
+    @property
+    def good(self) -> bool:
+        """Whether the receiver took it."""
+        return bool(self.attempts) and _good(self.attempts[-1][2])
+
+
+def _good(answer: Answer) -> bool:
+    return isinstance(answer, Reply) and 200 <= answer.status < 300
+
+
+def delay(attempts: int, answer: Answer) -> timedelta | None:
+    """When to try again after so many attempts; None after the last. A Retry-After may make it later."""
+    if attempts > len(SCHEDULE):
+        return None
+    seconds = SCHEDULE[attempts - 1] * random.uniform(0.9, 1.1)  # noqa: S311 - spreads load, not a secret
+    wanted = answer.retry_after if isinstance(answer, Reply) else None
+    return timedelta(seconds=max(seconds, min(wanted or 0, MOST_PATIENCE)))
+
+
+_RESULT = {
+    "id": sa.Uuid(),
+    "state": sa.Text(),
+    "reason": sa.Text(),
+    "tries": sa.BigInteger(),
+    "due_at": sa.DateTime(timezone=True),
+}
+_TRY = {
+    "id": sa.Uuid(),
+    "delivery_id": sa.Uuid(),
+    "at": sa.DateTime(timezone=True),
+    "milliseconds": sa.BigInteger(),
+    "status": sa.BigInteger(),
+    "error": sa.Text(),
+    "request": sa.Text(),
+    "reply": sa.Text(),
+}
+
+
+def _rows(prefix: str, columns: dict[str, Any]) -> Any:
+    arrays = (sa.bindparam(f"{prefix}_{name}", type_=ARRAY(type_)) for name, type_ in columns.items())
+    named = (sa.column(name, type_) for name, type_ in columns.items())
+    return sa.func.unnest(*arrays).table_valued(*named, name=prefix).render_derived()
+
+
+_ENDPOINT = sa.bindparam("endpoint_id", type_=sa.Uuid())
+_ONE: sa.ColumnElement[int] = sa.literal_column("1", sa.Integer())
+
+
+def _pause(failures: Any) -> Any:
+    """How long nothing is sent: 30 s after ten failures, twice as long after each more, up to about an hour."""
+    steps = sa.func.least(failures - sa.literal_column(str(BREAKS_AT)), sa.literal_column("7"))
+    seconds: Any = sa.literal_column("30") * sa.func.power(sa.literal_column("2"), steps)
+    return sa.func.make_interval(0, 0, 0, 0, 0, 0, seconds)
+
+
+def _settle() -> Statement:
+    result, tried = _rows("r", _RESULT), _rows("t", _TRY)
+    now, pending = sa.func.now(), sa.literal("pending", sa.Text())
+    finished = (
+        sa.update(_DELIVERIES)
+        .where(
+            _DELIVERIES.c.tenant_id == TENANT,
+            _DELIVERIES.c.id == result.c.id,
+            _DELIVERIES.c.lease == sa.bindparam("worker", type_=sa.Uuid()),
+        )
+        .values(
+            state=result.c.state,
+            reason=result.c.reason,
+            attempts=result.c.tries,
+            version=_DELIVERIES.c.version + _ONE,
+            due_at=sa.func.coalesce(result.c.due_at, _DELIVERIES.c.due_at),
+            finished_at=sa.case((result.c.state == pending, sa.null()), else_=now),
+            lease=sa.null(),
+            lease_until=sa.null(),
+        )
+        .returning(_ONE)
+        .cte("finished")
+    )
+    kept = (
+        sa.insert(_ATTEMPTS)
+        .from_select(
+            ["tenant_id", "endpoint_id", *_TRY],
+            sa.select(TENANT, _ENDPOINT, *(tried.c[name] for name in _TRY)).select_from(tried),
+        )
+        .returning(_ONE)
+        .cte("kept")
+    )
+    good, bad = (sa.bindparam(name, type_=sa.BigInteger()) for name in ("good", "bad"))
+    zero = sa.literal_column("0", sa.BigInteger())
+    state = upsert(_STATES).values(
+        tenant_id=TENANT,
+        endpoint_id=_ENDPOINT,
+        failures=bad,
+        failing_since=sa.case((bad > zero, now), else_=sa.null()),
+        closed_until=sa.case((bad >= sa.literal_column(str(BREAKS_AT)), now + _pause(bad)), else_=sa.null()),
+    )
+    count = _STATES.c.failures + bad
+    changed = state.on_conflict_do_update(
+        index_elements=["tenant_id", "endpoint_id"],
+        set_={
+            "failures": sa.case((good > zero, zero), else_=count),
+            "failing_since": sa.case(
+                (good > zero, sa.null()),
+                (bad > zero, sa.func.coalesce(_STATES.c.failing_since, now)),
+                else_=_STATES.c.failing_since,
+            ),
+            "closed_until": sa.case(
+                (good > zero, sa.null()),
+                (sa.and_(bad > zero, count >= sa.literal_column(str(BREAKS_AT))), now + _pause(count)),
+                else_=_STATES.c.closed_until,
+            ),
+        },
+    ).returning(
+        sa.literal_column("coalesce(old.failures, 0)", sa.BigInteger()).label("before"),
+        sa.literal_column("new.failures", sa.BigInteger()).label("after"),
+        _STATES.c.failing_since,
+    )
+    return Statement(changed.add_cte(finished, kept))
+
+
+_SETTLE = _settle()
+_HURRY = Statement(
+    sa.update(_DELIVERIES)
+    .where(
+        _DELIVERIES.c.tenant_id == TENANT,
+        _DELIVERIES.c.endpoint_id == _ENDPOINT,
+        _DELIVERIES.c.state == sa.literal("pending", sa.Text()),
+        _DELIVERIES.c.due_at > sa.func.now(),
+    )
+    .values(due_at=sa.func.now())
+)
+
+
+async def settle(ctx: Context, target: Row, worker: UUID, sent: list[Sent]) -> None:
+    """Keeps results and attempts, and what they say of the endpoint."""
+    results = [_result(item) for item in sent]
+    tries = [_tried(item.row, attempt) for item in sent for attempt in item.attempts]
+    good = sum(item.good for item in sent)
+    bad = sum(bool(item.attempts) and not item.good for item in sent)
+    values: dict[str, Any] = {"worker": worker, "endpoint_id": target["id"], "good": good, "bad": 0 if good else bad}
+    for prefix, columns, rows in (("r", _RESULT, results), ("t", _TRY, tries)):
+        values |= {f"{prefix}_{name}": [row[i] for row in rows] for i, name in enumerate(columns)}
+    (row,) = await ctx.fetch(_SETTLE, values)
+    before, after = row["before"], row["after"]
+    gone = any(isinstance(a[2], Reply) and a[2].status == GONE for item in sent for a in item.attempts)
+    if gone:
+        await _move(ctx, target, "disable")
+    elif before < BREAKS_AT <= after:
+        await _notice(ctx, target, "broken")
+    elif after == 0 and before:
+        await ctx.fetch(_HURRY, {"endpoint_id": target["id"]})
+        if before >= BREAKS_AT:
+            await _notice(ctx, target, "recovered")
+    elif row["failing_since"] is not None and row["failing_since"] < datetime.now(UTC) - PAUSES_AFTER:
+        await _move(ctx, target, "pause")
+
+
+def _result(sent: Sent) -> tuple[Any, ...]:
+    id_, made = sent.row["id"], sent.row["attempts"]
+    if sent.suppressed is not None:
+        return id_, "suppressed", sent.suppressed, made, None
+    if sent.good:
+        return id_, "delivered", None, made + 1, None
+    answer = sent.attempts[-1][2]
+    later = delay(made + 1, answer)
+    reason = f"HTTP {answer.status}" if isinstance(answer, Reply) else answer.text
+    if later is None:
+        return id_, "failed", reason, made + 1, None
+    return id_, "pending", reason, made + 1, datetime.now(UTC) + later
+
+
+def _tried(row: Row, attempt: tuple[UUID, datetime, Answer, str]) -> tuple[Any, ...]:
+    id_, at, answer, body = attempt
+    if isinstance(answer, Failure):
+        return id_, row["id"], at, answer.milliseconds, None, answer.code, body, None
+    text = answer.body.decode("utf-8", "replace").replace("\x00", "\ufffd")
+    error = None if _good(answer) else f"http_{answer.status}"
+    return id_, row["id"], at, answer.milliseconds, answer.status, error, body, text
+
+
+async def _notice(ctx: Context, target: Row, past: str) -> None:
+    """Tells of the endpoint's health by an event."""
+    resource = _resource(ctx)
+    by_system = system(ctx.kernel, ctx.principal.tenant_id, "webhooks")
+
+    async def work(inner: Context) -> None:
+        await record(inner, resource, target["id"], past, past)
+
+    await transact(by_system, work)
+
+
+async def _move(ctx: Context, target: Row, verb: str) -> None:
+    """Moves the endpoint's state as its verb would; where that is not open any more, somebody else did it."""
+    resource = _resource(ctx)
+    assert resource.lifecycle is not None  # noqa: S101 - endpoints have one
+    edge = resource.lifecycle.edge(verb)
+    assert isinstance(edge, Edge)  # noqa: S101 - and it has this verb
+
+    async def work(inner: Context) -> None:
+        row = await load(inner, resource, str(target["id"]), verb)
+        if row["status"] in edge.sources:
+            events = ("updated", edge.event)
+            values = {"status": edge.target}
+            await update(inner, resource, str(target["id"]), values, action=verb, events=events, by_verb=True)
+
+    await transact(system(ctx.kernel, ctx.principal.tenant_id, "webhooks"), work)
+
+
+def _resource(ctx: Context) -> Resource:
+    return ctx.kernel.catalog.resources["webhook_endpoints"]

@@ -1,0 +1,165 @@
+"""Long work: the row of a job, how one is started, and the answer that says where to follow it."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.orm import Mapped, mapped_column
+from starlette.responses import Response
+
+from crm_api.kernel.context import Context
+from crm_api.kernel.database import TENANT, Statement
+from crm_api.kernel.lifecycle import Lifecycle, edge
+from crm_api.kernel.policy import Access
+from crm_api.kernel.problems import LIMIT_REACHED, TRANSITION_REFUSED, Problem
+from crm_api.kernel.projection import Json
+from crm_api.kernel.record import Entity, one_of, sortable, table_of
+from crm_api.kernel.repository import create
+from crm_api.kernel.resource import JobKind, Resource
+from crm_api.kernel.schema import Wire
+
+MOST_WAITING = 1_000
+"""Jobs of a tenant that may stand in the queue."""
+BELL = "jobs"
+"""What a worker of this process is woken by."""
+
+GRAPH = Lifecycle(
+    "state",
+    "queued",
+    (
+        edge("start", ("queued",), "running", event="started"),
+        edge("give_back", ("running",), "queued", event="given_back"),
+        edge("succeed", ("running",), "succeeded", event="succeeded"),
+        edge("fail", ("running",), "failed", event="failed"),
+        edge("cancel", ("queued", "running"), "cancelled", event="cancelled"),
+        edge("retry", ("failed", "cancelled"), "queued", event="retried"),
+    ),
+)
+"""People have the last two verbs, workers the others."""
+
+
+def _where(state: str) -> Any:
+    return sa.column("state") == sa.literal_column(f"'{state}'")
+
+
+class Job(Entity):
+    """Work that outlives the request which started it. `lease` is the token of the worker that has it."""
+
+    __tablename__ = "jobs"
+    __table_args__ = (
+        one_of("state", GRAPH.states),
+        one_of("actor", ("user", "service", "system")),
+        sa.Index("ix_jobs_queue", "tenant_id", "run_at", "id", postgresql_where=_where("queued")),
+        sa.Index("ix_jobs_running", "tenant_id", "id", postgresql_where=_where("running")),
+        sa.Index("ix_jobs_failed", "tenant_id", "id", postgresql_where=_where("failed")),
+        sa.Index("ix_jobs_finished_at", "finished_at", postgresql_where=sa.column("finished_at").is_not(None)),
+        sa.Index("ix_jobs_created_by", "tenant_id", "created_by", "created_at", "id"),
+        *sortable("jobs", "created_at"),
+    )
+
+    kind: Mapped[str]
+    state: Mapped[str]
+    done: Mapped[int] = mapped_column(server_default="0")
+    expected: Mapped[int | None]
+    parameters: Mapped[dict[str, Any]]
+    position: Mapped[dict[str, Any]] = mapped_column(server_default="{}")
+    result: Mapped[dict[str, Any] | None] = mapped_column(JSONB(none_as_null=True))
+    problem: Mapped[dict[str, Any] | None] = mapped_column(JSONB(none_as_null=True))
+    attempts: Mapped[int] = mapped_column(server_default="0")
+    run_at: Mapped[datetime]
+    started_at: Mapped[datetime | None]
+    finished_at: Mapped[datetime | None]
+    lease: Mapped[UUID | None]
+    lease_until: Mapped[datetime | None]
+    credential_id: Mapped[UUID | None]
+    scopes: Mapped[list[Any] | None] = mapped_column(JSONB(none_as_null=True))
+    actor: Mapped[str]
+    request_id: Mapped[str]
+
+
+_JOBS = table_of(Job)
+_QUEUED = sa.select(_JOBS.c.id).where(_JOBS.c.tenant_id == TENANT, _where("queued"))
+_WAITING = Statement(sa.select(sa.func.count()).select_from(_QUEUED.limit(MOST_WAITING).subquery()))
+
+
+def resource_of(ctx: Context) -> Resource:
+    """Jobs as the API shows them."""
+    return ctx.kernel.catalog.by_table[_JOBS.name]
+
+
+def trusted(ctx: Context) -> Context:
+    """The same request or job with our own rights: nobody but this module and the worker writes jobs."""
+    access = Access(ctx.access.version, ctx.access.principal_id, ctx.access.kind, unrestricted=True)
+    return replace(ctx, access=access, idempotency=None)
+
+
+def permit(ctx: Context, kind: JobKind) -> None:
+    """403 unless the caller holds the permission that the kind asks for."""
+    if kind.permission is not None:
+        plural, _, action = kind.permission.partition(":")
+        ctx.kernel.policy.require(ctx.access, ctx.principal.scopes, ctx.kernel.catalog.resources[plural], action)
+
+
+async def start(ctx: Context, kind: JobKind, body: Wire, *, at: datetime | None = None) -> dict[str, Any]:
+    """Puts a job in the queue, in the open transaction if there is one; gives it as the API shows it.
+
+    Args:
+        ctx: the request; the job runs with the rights that its principal has by then, within the credential's scopes.
+        kind: what is to be done; a worker must know it, so a domain declares it.
+        body: the parameters, checked.
+        at: not before this time.
+
+    Raises:
+        Problem: 403 without the kind's permission, 409 when too many jobs of the tenant wait.
+    """
+    permit(ctx, kind)
+    if (await ctx.read(_WAITING, {}))[0][0] >= MOST_WAITING:
+        raise Problem(LIMIT_REACHED, f"At most {MOST_WAITING} jobs may wait; try again when some are done.")
+    scopes = ctx.principal.scopes
+    values = {
+        "kind": kind.name,
+        "state": GRAPH.initial,
+        "done": 0,
+        "attempts": 0,
+        "parameters": body.model_dump(mode="json"),
+        "run_at": at or ctx.now,
+        "credential_id": ctx.principal.credential_id,
+        "scopes": None if scopes is None else sorted(scopes),
+        "actor": ctx.principal.kind,
+        "request_id": ctx.request_id,
+    }
+    item = await create(trusted(ctx), resource_of(ctx), values)
+    assert item is not None  # noqa: S101 - None is for idempotency keys, which `trusted` leaves out
+    if hidden := ctx.access.hides(resource_of(ctx).plural).intersection(item):
+        item |= dict.fromkeys(hidden) | {"redacted": sorted(hidden)}
+    ctx.rings.add(BELL)
+    if ctx.link is None:
+        ctx.ring()
+    return item
+
+
+def place(item: Mapping[str, Any]) -> dict[str, str]:
+    """The headers of a reply that is a started job."""
+    return {"Location": f"/v1/jobs/{item['id']}", "Retry-After": "1"}
+
+
+def accepted(item: dict[str, Any]) -> Response:
+    """202 for a started job, from a hand-written route; an `Action` with status 202 answers so by itself."""
+    return Json(item, 202, place(item))
+
+
+def moved(row: Mapping[str, Any], verb: str) -> str:
+    """The state that a verb leads to; 409 when the graph has no such edge from the present one."""
+    found = GRAPH.edge(verb)
+    assert found is not None  # noqa: S101 - verbs of ours
+    if row["state"] not in found.sources:
+        raise Problem(
+            TRANSITION_REFUSED,
+            f"A job that is {row['state']} cannot be moved by {verb}.",
+            extra={"state": row["state"], "allowed_from": sorted(found.sources)},
+        )
+    return found.target
