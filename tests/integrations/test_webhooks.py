@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from standardwebhooks import Webhook
 
 from crm_api.domains.integrations.outcome import BREAKS_AT
+from tests.support.jobs import wait, working
 from tests.support.org import Org
 from tests.support.problems import problem
 from tests.support.receiver import Receiver
@@ -379,3 +380,29 @@ def test_the_public_key_verifies_what_was_sent(org, receiver):
     public.verify(base64.b64decode(signature), signed)
     with pytest.raises(InvalidSignature):
         public.verify(base64.b64decode(signature), signed + b" ")
+
+
+def test_a_replay_sends_a_time_again(org, receiver):
+    made = endpoint(org, receiver, event_types=["account.*"])
+    path = f"/v1/webhook_endpoints/{made['id']}/replay"
+    accounts = [org.admin.make("accounts", name=f"Acme {n}") for n in range(5)]
+    org.admin.make("contacts", last_name="Not asked for by types")
+    run(org)
+    time_ = {"since": accounts[0]["created_at"], "until": "2090-01-01T00:00:00Z"}
+    job = org.admin.post(path, json={**time_, "event_types": ["account.created"]})
+    assert job.status_code == 202
+    assert job.headers["location"] == f"/v1/jobs/{job.json()['id']}"
+    with working(org.server):
+        assert wait(org.admin, job.json(), "succeeded")["result"] == {"queued": 5}
+    run(org)
+    ids = [message.headers["webhook-id"] for message in receiver.messages]
+    assert len(ids) == 10
+    assert sorted(ids[:5]) == sorted(ids[5:])
+    one = org.admin.post(path, json={**time_, "object_id": accounts[2]["id"]})
+    with working(org.server):
+        assert wait(org.admin, one.json(), "succeeded")["result"] == {"queued": 1}
+    failed = org.admin.post(path, json={**time_, "only_failed": True})
+    with working(org.server):
+        assert wait(org.admin, failed.json(), "succeeded")["result"] == {"queued": 0}
+    problem(org.admin.post(path, json={"since": time_["until"], "until": time_["since"]}), 422)
+    problem(org.admin.post(path, json={**time_, "event_types": ["nothing.*"]}), 422)

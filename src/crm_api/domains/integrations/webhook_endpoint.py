@@ -15,6 +15,7 @@ from sqlalchemy.orm import Mapped
 from crm_api.adapters import egress
 from crm_api.domains.identity.role import act_as
 from crm_api.domains.integrations.changes import parse_types
+from crm_api.domains.integrations.replay import REPLAY
 from crm_api.domains.integrations.rotate_secret import ROTATE_SECRET
 from crm_api.domains.integrations.send import RESEND, TEST
 from crm_api.domains.integrations.set_headers import SET_HEADERS
@@ -201,5 +202,5 @@ WEBHOOK_ENDPOINTS = Resource(
         Check(frozenset({"event_types", "filter"}), _types),
         Check(frozenset({"url"}), _room),
     ),
-    actions=(ROTATE_SECRET, SET_HEADERS, TEST, RESEND, STATISTICS),
+    actions=(ROTATE_SECRET, SET_HEADERS, TEST, RESEND, REPLAY, STATISTICS),
 )

@@ -1,0 +1,172 @@
+"""Verb and job: send the events of a time again, all that the endpoint asks for or those that failed."""
+
+import asyncio
+from collections.abc import Mapping
+from typing import Annotated, Any
+from uuid import UUID
+
+import sqlalchemy as sa
+from pydantic import Field
+from sqlalchemy.dialects.postgresql import ARRAY, distinct_on
+
+from crm_api.domains.integrations.changes import parse_types
+from crm_api.domains.integrations.webhook_delivery import WebhookDelivery
+from crm_api.domains.jobs.job import JobView
+from crm_api.kernel.context import Context, new_id
+from crm_api.kernel.database import TENANT, Statement
+from crm_api.kernel.feed import event_types
+from crm_api.kernel.jobs import start
+from crm_api.kernel.problems import Problem, invalid
+from crm_api.kernel.record import FeedEvent, table_of
+from crm_api.kernel.repository import record
+from crm_api.kernel.resource import Action, JobKind, Resource
+from crm_api.kernel.running import Run, Step
+from crm_api.kernel.schema import Id, Instant, Wire
+
+STEP = 500
+BACKLOG = 2_000
+"""Deliveries of the endpoint that may wait; a replay pauses until there are fewer, and holds up no new event."""
+PAUSE_SECONDS = 0.5
+_FEED, _DELIVERIES = table_of(FeedEvent), table_of(WebhookDelivery)
+_INSTANT = sa.DateTime(timezone=True)
+
+
+class ReplayRequest(Wire):
+    """Which events: those that happened from `since` and before `until`, of all types that the endpoint asks for."""
+
+    since: Instant
+    until: Instant
+    event_types: Annotated[list[Annotated[str, Field(max_length=100)]], Field(max_length=50)] = ["*"]
+    object_id: Annotated[Id | None, Field(description="Of one record only.")] = None
+    only_failed: Annotated[bool, Field(description="Only those whose delivery failed for good.")] = False
+
+
+class Replay(ReplayRequest):
+    """The parameters of the job."""
+
+    endpoint_id: Id
+
+
+def _bind(name: str, type_: Any) -> Any:
+    return sa.bindparam(name, type_=type_)
+
+
+_ENDPOINT = _bind("endpoint_id", sa.Uuid())
+_SINCE, _UNTIL, _AFTER = _bind("since", _INSTANT), _bind("until", _INSTANT), _bind("after", sa.BigInteger())
+_OBJECT = _bind("object_id", sa.Uuid())
+_COPIED = ("seq", "event_id", "event_type", "object_type", "object_id")
+_CHOSEN = [_FEED.c.type.label("event_type") if name == "event_type" else _FEED.c[name] for name in _COPIED]
+_EVENTS = Statement(
+    sa.select(*_CHOSEN)
+    .where(
+        _FEED.c.tenant_id == TENANT,
+        _FEED.c.seq > _AFTER,
+        _FEED.c.moved_at >= _SINCE,
+        _FEED.c.at >= _SINCE,
+        _FEED.c.at < _UNTIL,
+        sa.cast(_FEED.c.type == sa.any_(_bind("types", ARRAY(sa.Text()))), sa.Boolean),
+        sa.or_(_OBJECT.is_(None), _FEED.c.object_id == _OBJECT),
+    )
+    .order_by(_FEED.c.seq)
+    .limit(sa.literal_column(str(STEP)))
+)
+_FAILED = Statement(
+    sa.select(*(_DELIVERIES.c[name] for name in _COPIED))
+    .ext(distinct_on(_DELIVERIES.c.seq))
+    .where(
+        _DELIVERIES.c.tenant_id == TENANT,
+        _DELIVERIES.c.endpoint_id == _ENDPOINT,
+        _DELIVERIES.c.state == sa.literal("failed", sa.Text()),
+        _DELIVERIES.c.created_at >= _SINCE,
+        _DELIVERIES.c.created_at < _UNTIL,
+        _DELIVERIES.c.seq > _AFTER,
+        sa.cast(_DELIVERIES.c.event_type == sa.any_(_bind("types", ARRAY(sa.Text()))), sa.Boolean),
+        sa.or_(_OBJECT.is_(None), _DELIVERIES.c.object_id == _OBJECT),
+    )
+    .order_by(_DELIVERIES.c.seq)
+    .limit(sa.literal_column(str(STEP)))
+)
+_WAITING = Statement(
+    sa.select(sa.func.count()).select_from(
+        sa.select(sa.literal_column("1"))
+        .where(
+            _DELIVERIES.c.tenant_id == TENANT,
+            _DELIVERIES.c.endpoint_id == _ENDPOINT,
+            _DELIVERIES.c.state == sa.literal("pending", sa.Text()),
+        )
+        .limit(sa.literal_column(str(BACKLOG)))
+        .subquery("waiting")
+    )
+)
+_TYPES: dict[str, Any] = {"id": sa.Uuid(), **{name: _DELIVERIES.c[name].type for name in _COPIED}}
+_ROWS = (
+    sa.func.unnest(*(_bind(f"d_{name}", ARRAY(type_)) for name, type_ in _TYPES.items()))
+    .table_valued(*(sa.column(name, type_) for name, type_ in _TYPES.items()), name="fresh")
+    .render_derived()
+)
+_ADD = Statement(
+    sa.insert(_DELIVERIES)
+    .from_select(
+        ["tenant_id", "endpoint_id", *_TYPES, "kind", "state", "created_at", "due_at"],
+        sa.select(
+            TENANT,
+            _ENDPOINT,
+            *_ROWS.c,
+            sa.literal("replay", sa.Text()),
+            sa.literal("pending", sa.Text()),
+            sa.func.now(),
+            sa.func.now(),
+        ).select_from(_ROWS),
+    )
+    .returning(_DELIVERIES.c.id)
+)
+
+
+async def replay(ctx: Context, resource: Resource, row: Any, body: ReplayRequest) -> dict[str, Any]:
+    """Starts a job that queues the events; each is sent as it is open to the endpoint then."""
+    if body.until < body.since:
+        raise invalid("/until", "before_since", "The end may not be before the beginning.")
+    for i, name in enumerate(body.event_types):
+        try:
+            parse_types(ctx, [name])
+        except Problem:
+            raise invalid(f"/event_types/{i}", "unknown_event_type", "There is no such event type.") from None
+    job = await start(ctx, REPLAY_EVENTS, Replay(**body.model_dump(), endpoint_id=str(row["id"])))
+    await record(ctx, resource, row["id"], "replay", "replayed", after={"job_id": job["id"]})
+    return job
+
+
+async def replay_events(run: Run, body: Replay) -> dict[str, Any]:
+    """Queues them in their order, a few hundred at a time, as the endpoint takes them."""
+
+    async def some(ctx: Context, position: Mapping[str, Any]) -> Step | None:
+        values: dict[str, Any] = {"endpoint_id": UUID(body.endpoint_id)}
+        if (await ctx.fetch(_WAITING, dict(values)))[0][0] >= BACKLOG:
+            await asyncio.sleep(PAUSE_SECONDS)
+            return Step(position, done=0)
+        known = event_types(ctx.kernel.catalog)
+        wanted = parse_types(ctx, body.event_types)
+        stored = sorted(frozenset[str]().union(*(known[name] for name in (known if wanted is None else wanted))))
+        after = {"after": position.get("seq", -1), "types": stored, "since": body.since, "until": body.until}
+        object_id = None if body.object_id is None else UUID(body.object_id)
+        rows = await ctx.fetch(_FAILED if body.only_failed else _EVENTS, {**values, **after, "object_id": object_id})
+        if not rows:
+            return None
+        columns = {f"d_{name}": [row[name] for row in rows] for name in _COPIED}
+        await ctx.fetch(_ADD, {**values, **columns, "d_id": [new_id() for _ in rows]})
+        return Step({"seq": rows[-1]["seq"]}, done=len(rows))
+
+    await run.steps(some)
+    return {"queued": run.done}
+
+
+REPLAY_EVENTS = JobKind("replay_events", Replay, replay_events, permission="webhook_endpoints:replay")
+REPLAY = Action(
+    "replay",
+    "Send the events of a time again",
+    replay,
+    event="replayed",
+    body=ReplayRequest,
+    reply=JobView,
+    status=202,
+)
