@@ -15,7 +15,7 @@ from tests.support.examples import MADE, Examples
 from tests.support.org import Org
 
 FEW, MANY = 9, 30
-RIGHTS = ("secret_hash", "AS subordinates", "job_figures")
+RIGHTS = ("secret_hash", "AS subordinates", "SET last_used_at", "job_figures")
 
 
 @pytest.fixture(scope="session")
@@ -115,7 +115,8 @@ def lab(server) -> Org:
 def statements(monkeypatch) -> list[tuple[str, list[Any]]]:
     """Every statement the server runs during the test: (SQL, arguments); transaction commands are single words.
 
-    Left out: credential and rights, which are read again every few seconds and not for each request; a metric.
+    Left out: credential and rights, which are read again every few seconds and not for each request; the note of when
+    keys were last used; a metric.
     """
     seen: list[tuple[str, list[Any]]] = []
     fetch, execute = Link.fetch, Link.execute

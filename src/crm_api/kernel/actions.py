@@ -1,6 +1,7 @@
 """Endpoints of verbs: hand-written actions, lifecycle edges and the list of what is possible now."""
 
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 
 from starlette.requests import Request
@@ -15,6 +16,7 @@ from crm_api.kernel.problems import TRANSITION_REFUSED, Problem
 from crm_api.kernel.projection import Json
 from crm_api.kernel.resource import Action, Resource
 from crm_api.kernel.schema import Wire
+from crm_api.kernel.stale import stale
 from crm_api.kernel.unit_of_work import Outcome, open_context, write
 
 Endpoint = Callable[[Request], Awaitable[Response]]
@@ -45,12 +47,13 @@ def action_endpoint(resource: Resource, action: Action) -> Endpoint:
         async def work(inner: Context) -> dict[str, Any]:
             row = await repository.load(inner, resource, id_, permission)
             if expected is not None and row["version"] != expected:
-                raise await repository.stale(inner, resource, id_, expected, row["version"])
+                raise await stale(inner, resource, row["id"], expected, row["version"])
             result = await action.run(inner, resource, row, body)
             if action.reply is not None:
                 return dict(result or {})
             events = ("updated", action.event) if action.event else ("updated",)
-            return await repository.update(inner, resource, id_, result, action=permission, events=events, by_verb=True)
+            update = partial(repository.update, action=permission, recorded=action.verb, events=events, by_verb=True)
+            return await update(inner, resource, row["id"], result)
 
         outcome = await write(ctx, work, action.status, single=False)
         closed = resource.plural in ctx.access.closed  # may write such records, but not read them
@@ -88,7 +91,7 @@ def transitions_endpoint(resource: Resource) -> Endpoint:
         query(request, ())
         id_ = collections.path_id(request, resource)
         row = await repository.load(ctx, resource, id_, "read", lock=False)
-        return Json({"data": await transitions(ctx, resource, id_, row)})
+        return Json({"data": await transitions(ctx, resource, row["id"], row)})
 
     return endpoint
 

@@ -86,6 +86,7 @@ class Entity(Record):
     updated_by: Mapped[UUID | None]
     deleted_at: Mapped[datetime | None]
     custom: Mapped[dict[str, Any]] = mapped_column(server_default="{}")
+    external_ids: Mapped[dict[str, Any]] = mapped_column(server_default="{}")
 
 
 class Owned:

@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
+from urllib.parse import unquote
 
 from fastapi import APIRouter
 from starlette.requests import Request
@@ -12,6 +13,8 @@ from starlette.responses import Response
 from crm_api.kernel import collections, repository
 from crm_api.kernel.actions import action_endpoint, edge_endpoint, transitions_endpoint
 from crm_api.kernel.aggregate import aggregate_endpoint
+from crm_api.kernel.external_links import link_actions
+from crm_api.kernel.external_sources import ignored_fields
 from crm_api.kernel.headers import (
     boolean,
     header,
@@ -30,6 +33,7 @@ from crm_api.kernel.projection import Json
 from crm_api.kernel.resource import Action, Domain, Resource
 from crm_api.kernel.sharing import share_actions
 from crm_api.kernel.unit_of_work import Outcome, open_context, write
+from crm_api.kernel.upsert import upsert_endpoint
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 
@@ -69,12 +73,13 @@ def operations(resource: Resource) -> tuple[Operation, ...]:
         ("get", "GET", f"{base}/{{id}}", f"get_{one}", "get", _get(resource), "read"),
         ("update", "PATCH", f"{base}/{{id}}", f"update_{one}", "update", _update(resource), "update"),
         ("delete", "DELETE", f"{base}/{{id}}", f"delete_{one}", "delete", _delete(resource), "delete"),
+        ("upsert", "PUT", f"{base}/{{id}}", f"upsert_{one}", "upsert", upsert_endpoint(resource, reply), "create"),
         ("restore", "POST", f"{base}/{{id}}/restore", f"restore_{one}", "restore", _restore(resource), "delete"),
     ]
     found = [
         Operation(method, path, operation_id, kind, resource, endpoint, f"{many}:{permission}")
         for name, method, path, operation_id, kind, endpoint, permission in table
-        if name in resource.operations
+        if name in (resource.operations | {"upsert"} if resource.upserts else resource.operations)
     ]
     if resource.lifecycle:
         for edge in resource.lifecycle.edges:
@@ -100,7 +105,8 @@ def operations(resource: Resource) -> tuple[Operation, ...]:
                 f"{many}:read",
             )
         )
-    for action in [*resource.actions, *(share_actions() if resource.owned else ())]:
+    derived = [*(share_actions() if resource.owned else ()), *(link_actions() if resource.update else ())]
+    for action in [*resource.actions, *derived]:
         found.append(
             Operation(
                 action.method,
@@ -147,7 +153,20 @@ class Dispatch:
 
     def find(self, path: str) -> tuple[dict[str, Endpoint] | None, str, bool]:
         """(methods of the path or None, the id in it, whether the collection is one of ours)."""
-        steps = path.split("/")
+        return self._find(path.split("/"))
+
+    def find_encoded(self, raw: bytes) -> tuple[dict[str, Endpoint] | None, str, bool]:
+        """The same for a path with an encoded slash, which only an external id may hold."""
+        try:
+            steps = [unquote(step, errors="strict") for step in raw.decode("ascii").split("/")]
+        except ValueError:
+            return None, "", True
+        free = {3} if len(steps) > 3 and steps[3].startswith("ext:") else set()
+        if any("/" in step for place, step in enumerate(steps) if place not in free):
+            return None, "", True
+        return self._find(steps)
+
+    def _find(self, steps: list[str]) -> tuple[dict[str, Endpoint] | None, str, bool]:
         if len(steps) < 3 or steps[0] or steps[1] != "v1" or steps[2] not in self.collections:
             return None, "", False
         size = len(steps)
@@ -171,6 +190,8 @@ def reply(request: Request, resource: Resource, outcome: Outcome) -> Response:
         headers["Location"] = f"/v1/{resource.plural}/{outcome.item['id']}"
     if outcome.replayed:
         headers["Idempotency-Replayed"] = "true"
+    if outcome.ignored:
+        headers["Ignored-Fields"] = ignored_fields(outcome.ignored)
     if outcome.status == 204:
         return Response(status_code=204, headers=headers)
     if minimal(request):
@@ -225,7 +246,7 @@ def _update(resource: Resource) -> Endpoint:
         expected = precondition(request, resource)
         raw = await read_body(request)
         assert resource.update is not None  # noqa: S101 - the operation exists only with an update schema
-        body = parse(raw, resource.update, resource.read_only)
+        body = parse(raw, resource.update, resource.read_only | resource.once)
         whole = body.model_dump()  # exclude_unset would leave out the defaults of parts, too
         values = {name: whole[name] for name in whole if name in body.model_fields_set}
         if key := idempotency_key(request):

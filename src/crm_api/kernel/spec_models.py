@@ -37,6 +37,7 @@ class Problem(Wire):
     allowed_from: Annotated[
         tuple[Token, ...], Field(max_length=100, description="With transition_refused: states the verb starts from.")
     ] = ()
+    source: Annotated[str, Field(max_length=63, description="With field_owned: the source that owns the field.")] = ""
     current_version: Annotated[
         int, Field(ge=1, le=9_007_199_254_740_991, description="With 412: the version there is now.")
     ] = 1

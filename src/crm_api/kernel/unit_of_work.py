@@ -2,8 +2,8 @@
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
@@ -14,7 +14,7 @@ from crm_api.kernel import idempotency
 from crm_api.kernel.context import WRITTEN, Context, Kernel, Principal
 from crm_api.kernel.headers import values
 from crm_api.kernel.policy import Access
-from crm_api.kernel.problems import Problem
+from crm_api.kernel.problems import AccessMoved, Problem
 
 _TRIES = 5
 
@@ -26,6 +26,7 @@ class Outcome:
     item: dict[str, Any]
     status: int
     replayed: bool = False
+    ignored: Mapping[str, str] = field(default_factory=dict)
 
 
 Write = Callable[[Context], Awaitable[dict[str, Any] | None]]
@@ -54,10 +55,13 @@ async def transact(ctx: Context, work: Callable[[Context], Awaitable[Any]]) -> A
     for attempt in range(1, _TRIES + 1):
         try:
             async with ctx.kernel.database.transaction(ctx.principal.tenant_id, keep=not ctx.dry_run) as link:
-                ctx.link, ctx.nets = link, {}
+                ctx.link, ctx.nets, ctx.ignored = link, {}, {}
                 result = await work(ctx)
             ctx.ring()
             return result  # noqa: TRY300 - the transaction is committed
+        except AccessMoved as moved:
+            await ctx.kernel.authenticator.access(ctx.principal, at_least=moved.at_least)
+            raise
         except (asyncpg.SerializationError, asyncpg.DeadlockDetectedError):
             if attempt == _TRIES:
                 raise
@@ -82,7 +86,8 @@ async def write(ctx: Context, work: Write, status: int, *, single: bool) -> Outc
     try:
         if ctx.dry_run:
             ctx.idempotency = None
-            return Outcome(await transact(ctx, work), status)
+            item = await transact(ctx, work)
+            return Outcome(item, ctx.status or status, ignored=ctx.ignored)
         if single:
             item = await work(ctx)
         elif ctx.idempotency is None:
@@ -99,7 +104,7 @@ async def write(ctx: Context, work: Write, status: int, *, single: bool) -> Outc
         item = None
     if item is not None:
         ctx.kernel.bell(WRITTEN).set()
-        return Outcome(item, status)
+        return Outcome(item, ctx.status or status, ignored=ctx.ignored)
     replayed, stored = await idempotency.replay(ctx)
     return Outcome(stored, replayed, replayed=True)
 
@@ -113,6 +118,6 @@ async def _keyed(ctx: Context, work: Write, status: int) -> dict[str, Any] | Non
     finally:
         ctx.idempotency = key
     await idempotency.keep(
-        ctx, status, {name: value for name, value in (item or {}).items() if name not in ctx.private}
+        ctx, ctx.status or status, {name: value for name, value in (item or {}).items() if name not in ctx.private}
     )
     return item or {}

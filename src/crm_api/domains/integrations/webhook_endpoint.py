@@ -30,7 +30,7 @@ from crm_api.kernel.locking import one_at_a_time
 from crm_api.kernel.problems import LIMIT_REACHED, Problem, invalid
 from crm_api.kernel.record import Entity, FeedHead, one_of, reference, sortable, table_of
 from crm_api.kernel.resource import Check, Resource
-from crm_api.kernel.schema import Id, Input, Instant, Line, Output
+from crm_api.kernel.schema import Id, Input, Instant, Line, Output, Ref
 
 MOST = 100
 """Live endpoints of a tenant."""
@@ -85,7 +85,7 @@ class WebhookEndpointCreate(Input):
     id: Id | None = None
     url: Annotated[str, Field(min_length=8, max_length=2000, examples=["https://erp.example.com/crm-events"])]
     description: Line | None = None
-    principal_id: Annotated[Id, Field(description="Whose rights decide what is sent; a service account, as a rule.")]
+    principal_id: Annotated[Ref, Field(description="Whose rights decide what is sent; a service account, as a rule.")]
     event_types: EventTypes = ["*"]
     filter: Annotated[
         dict[str, Any] | None,
