@@ -48,10 +48,14 @@ class SearchRequest(Wire):
 
 def path_id(request: Request, resource: Resource) -> str:
     """The id in the path; what is not one leads nowhere."""
-    id_: str = request.path_params["id"]
-    if not _UUID.fullmatch(id_):
+    return record_id(request.path_params["id"], resource)
+
+
+def record_id(text: str, resource: Resource) -> str:
+    """The id that a caller names a record by; what is not one leads nowhere."""
+    if not _UUID.fullmatch(text):
         raise not_found(resource.singular)
-    return id_
+    return text
 
 
 def parse_expand(ctx: Context, resource: Resource, text: str | None) -> tuple[str, ...]:

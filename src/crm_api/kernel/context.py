@@ -1,6 +1,6 @@
 """The one argument of every function: who asks, in which tenant, with which rights, in which transaction."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
@@ -100,7 +100,6 @@ class Context:
     dry_run: bool = False
     via: str = "api"
     idempotency: Idempotency | None = None
-    private: frozenset[str] = frozenset()
     nets: dict[tuple[str, UUID], Net] = field(default_factory=dict)
 
     async def fetch(self, statement: Statement, values: dict[str, Any]) -> list[Row]:
@@ -132,6 +131,3 @@ class Context:
         if self.link is not None:
             return await self.link.fetch(statement, values)
         return await self.kernel.database.read(self.principal.tenant_id, statement, values)
-
-
-Work = Callable[[Context], Awaitable[Any]]

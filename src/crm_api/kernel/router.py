@@ -10,8 +10,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from crm_api.kernel import collections, repository
-from crm_api.kernel.actions import action_endpoint, edge_endpoint, transitions_endpoint
+from crm_api.kernel.actions import reading_endpoint, transitions_endpoint
 from crm_api.kernel.aggregate import aggregate_endpoint
+from crm_api.kernel.context import Context
 from crm_api.kernel.headers import (
     boolean,
     header,
@@ -19,17 +20,16 @@ from crm_api.kernel.headers import (
     if_match,
     if_none_match,
     minimal,
-    parse,
     query,
     read_body,
     single,
 )
 from crm_api.kernel.idempotency import identify
-from crm_api.kernel.problems import PRECONDITION_REQUIRED, Problem
 from crm_api.kernel.projection import Json
 from crm_api.kernel.resource import Action, Domain, Resource
 from crm_api.kernel.sharing import share_actions
 from crm_api.kernel.unit_of_work import Outcome, open_context, write
+from crm_api.kernel.writes import Write, writes
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 
@@ -53,66 +53,30 @@ def operations(resource: Resource) -> tuple[Operation, ...]:
     """Everything a client can do with a resource."""
     one, many = resource.singular, resource.plural
     base = f"/v1/{many}"
-    table: list[tuple[str, str, str, str, str, Endpoint, str]] = [
-        ("list", "GET", base, f"list_{many}", "list", collections.list_endpoint(resource), "read"),
-        ("create", "POST", base, f"create_{one}", "create", _create(resource), "create"),
-        ("search", "POST", f"{base}/search", f"search_{many}", "search", collections.search_endpoint(resource), "read"),
-        (
-            "aggregate",
-            "POST",
-            f"{base}/aggregate",
-            f"aggregate_{many}",
-            "aggregate",
-            aggregate_endpoint(resource),
-            "read",
-        ),
-        ("get", "GET", f"{base}/{{id}}", f"get_{one}", "get", _get(resource), "read"),
-        ("update", "PATCH", f"{base}/{{id}}", f"update_{one}", "update", _update(resource), "update"),
-        ("delete", "DELETE", f"{base}/{{id}}", f"delete_{one}", "delete", _delete(resource), "delete"),
-        ("restore", "POST", f"{base}/{{id}}/restore", f"restore_{one}", "restore", _restore(resource), "delete"),
+    reads: list[tuple[str, str, str, str, Endpoint]] = [
+        ("list", "GET", base, f"list_{many}", collections.list_endpoint(resource)),
+        ("search", "POST", f"{base}/search", f"search_{many}", collections.search_endpoint(resource)),
+        ("aggregate", "POST", f"{base}/aggregate", f"aggregate_{many}", aggregate_endpoint(resource)),
+        ("get", "GET", f"{base}/{{id}}", f"get_{one}", _get(resource)),
     ]
     found = [
-        Operation(method, path, operation_id, kind, resource, endpoint, f"{many}:{permission}")
-        for name, method, path, operation_id, kind, endpoint, permission in table
-        if name in resource.operations
+        Operation(method, path, operation_id, kind, resource, endpoint, f"{many}:read")
+        for kind, method, path, operation_id, endpoint in reads
+        if kind in resource.operations
     ]
+    for item in writes(resource):
+        permission, endpoint = f"{many}:{item.permission}", _write(item)
+        path, operation_id = item.path, item.operation_id
+        found.append(Operation(item.method, path, operation_id, item.kind, resource, endpoint, permission, item.action))
     if resource.lifecycle:
-        for edge in resource.lifecycle.edges:
-            found.append(
-                Operation(
-                    "POST",
-                    f"{base}/{{id}}/{edge.verb}",
-                    f"{edge.verb}_{one}",
-                    "edge",
-                    resource,
-                    edge_endpoint(resource, edge),
-                    f"{many}:{edge.verb}",
-                )
-            )
-        found.append(
-            Operation(
-                "GET",
-                f"{base}/{{id}}/transitions",
-                f"list_{one}_transitions",
-                "transitions",
-                resource,
-                transitions_endpoint(resource),
-                f"{many}:read",
-            )
-        )
+        path, operation_id = f"{base}/{{id}}/transitions", f"list_{one}_transitions"
+        endpoint = transitions_endpoint(resource)
+        found.append(Operation("GET", path, operation_id, "transitions", resource, endpoint, f"{many}:read"))
     for action in [*resource.actions, *(share_actions() if resource.owned else ())]:
-        found.append(
-            Operation(
-                action.method,
-                f"{base}/{{id}}/{action.verb}",
-                f"{action.verb}_{one}",
-                "action",
-                resource,
-                action_endpoint(resource, action),
-                f"{many}:{action.level or action.verb}",
-                action,
-            )
-        )
+        if action.method == "GET":
+            path, operation_id = f"{base}/{{id}}/{action.verb}", f"{action.verb}_{one}"
+            endpoint, permission = reading_endpoint(resource, action), f"{many}:{action.level or action.verb}"
+            found.append(Operation("GET", path, operation_id, "action", resource, endpoint, permission, action))
     return tuple(found)
 
 
@@ -166,22 +130,6 @@ def etag(item: dict[str, Any]) -> str:
     return f'"{item["version"]}"'
 
 
-def reply(request: Request, resource: Resource, outcome: Outcome) -> Response:
-    """The answer to a write of a record."""
-    headers = {"ETag": etag(outcome.item)} if "version" in outcome.item else {}
-    if outcome.status == 201:
-        headers["Location"] = f"/v1/{resource.plural}/{outcome.item['id']}"
-    if outcome.replayed:
-        headers["Idempotency-Replayed"] = "true"
-    if outcome.status == 204:
-        return Response(status_code=204, headers=headers)
-    if minimal(request):
-        headers["Preference-Applied"] = "return=minimal"
-    if minimal(request) or resource.plural in request.scope["crm.access"].closed:  # may write them, but not read them
-        return Response(status_code=outcome.status if outcome.status == 201 else 204, headers=headers)
-    return Json(outcome.item, outcome.status, headers)
-
-
 def _get(resource: Resource) -> Endpoint:
     async def endpoint(request: Request) -> Response:
         ctx = await open_context(request)
@@ -196,95 +144,49 @@ def _get(resource: Resource) -> Endpoint:
     return endpoint
 
 
-def _create(resource: Resource) -> Endpoint:
+_DRY_RUN = ("dry_run",)
+
+
+def _write(declared: Write) -> Endpoint:
+    resource = declared.resource
+
     async def endpoint(request: Request) -> Response:
         ctx = await open_context(request)
-        ctx.kernel.policy.require(ctx.access, ctx.principal.scopes, resource, "create")
-        ctx.dry_run = boolean(query(request, ("dry_run",)), "dry_run")
-        raw = await read_body(request)
-        assert resource.create is not None  # noqa: S101 - the operation exists only with a create schema
-        body = parse(raw, resource.create, resource.read_only)
-        values = body.model_dump()
+        ctx.kernel.policy.require(ctx.access, ctx.principal.scopes, resource, declared.permission)
+        ctx.dry_run = boolean(query(request, _DRY_RUN), "dry_run")
+        id_ = "" if declared.creates else collections.path_id(request, resource)
+        expected = _expected(request, declared)
+        raw, body = b"", None
+        if declared.model is not None:
+            raw = await read_body(request)
+            body = declared.read(raw)
+        work, one = declared.prepare(id_, body, expected)
         if key := idempotency_key(request):
-            ctx.idempotency = identify(ctx, key, "POST", request.scope["path"], raw)
-        outcome = await write(
-            ctx,
-            lambda inner: repository.create(inner, resource, values, given=body.model_fields_set),
-            201,
-            single=not resource.touched(values),
-        )
-        return reply(request, resource, outcome)
+            ctx.idempotency = identify(ctx, key, declared.method, request.scope["path"], raw)
+            one = one and declared.keyed
+        outcome = await write(ctx, work, declared.status, single=one, kept=declared.kept)
+        return _reply(request, ctx, declared, outcome)
 
     return endpoint
 
 
-def _update(resource: Resource) -> Endpoint:
-    async def endpoint(request: Request) -> Response:
-        ctx = await open_context(request)
-        ctx.kernel.policy.require(ctx.access, ctx.principal.scopes, resource, "update")
-        ctx.dry_run = boolean(query(request, ("dry_run",)), "dry_run")
-        id_ = collections.path_id(request, resource)
-        expected = precondition(request, resource)
-        raw = await read_body(request)
-        assert resource.update is not None  # noqa: S101 - the operation exists only with an update schema
-        body = parse(raw, resource.update, resource.read_only)
-        whole = body.model_dump()  # exclude_unset would leave out the defaults of parts, too
-        values = {name: whole[name] for name in whole if name in body.model_fields_set}
-        if key := idempotency_key(request):
-            ctx.idempotency = identify(ctx, key, "PATCH", request.scope["path"], raw)
-
-        async def work(inner: Any) -> dict[str, Any]:
-            if not values:
-                return await repository.get(inner, resource, id_)
-            return await repository.update(inner, resource, id_, values, if_match=expected)
-
-        outcome = await write(ctx, work, 200, single=ctx.idempotency is None and not resource.touched(values))
-        return reply(request, resource, outcome)
-
-    return endpoint
-
-
-def _delete(resource: Resource) -> Endpoint:
-    async def endpoint(request: Request) -> Response:
-        ctx = await open_context(request)
-        ctx.kernel.policy.require(ctx.access, ctx.principal.scopes, resource, "delete")
-        ctx.dry_run = boolean(query(request, ("dry_run",)), "dry_run")
-        id_ = collections.path_id(request, resource)
-        expected = precondition(request, resource)
-        if key := idempotency_key(request):
-            ctx.idempotency = identify(ctx, key, "DELETE", request.scope["path"], b"")
-
-        async def work(inner: Any) -> dict[str, Any]:
-            await repository.delete(inner, resource, id_, if_match=expected)
-            return {}
-
-        return reply(request, resource, await write(ctx, work, 204, single=ctx.idempotency is None))
-
-    return endpoint
-
-
-def _restore(resource: Resource) -> Endpoint:
-    async def endpoint(request: Request) -> Response:
-        ctx = await open_context(request)
-        ctx.kernel.policy.require(ctx.access, ctx.principal.scopes, resource, "delete")
-        ctx.dry_run = boolean(query(request, ("dry_run",)), "dry_run")
-        id_ = collections.path_id(request, resource)
-        if key := idempotency_key(request):
-            ctx.idempotency = identify(ctx, key, "POST", request.scope["path"], b"")
-        outcome = await write(
-            ctx,
-            lambda inner: repository.restore(inner, resource, id_),
-            200,
-            single=ctx.idempotency is None and not resource.checks,
-        )
-        return reply(request, resource, outcome)
-
-    return endpoint
-
-
-def precondition(request: Request, resource: Resource) -> int | None:
-    """If-Match, where the resource insists on it 428 without."""
+def _expected(request: Request, declared: Write) -> int | None:
+    if not declared.matches:
+        return None
     expected = if_match(request)
-    if expected is None and resource.require_match and header(request, b"if-match") is None:
-        raise Problem(PRECONDITION_REQUIRED, "Send If-Match with the ETag of the version you read.")
+    declared.check(expected, given=expected is not None or header(request, b"if-match") is not None)
     return expected
+
+
+def _reply(request: Request, ctx: Context, declared: Write, outcome: Outcome) -> Response:
+    item = outcome.item
+    headers = {"ETag": etag(item)} if "version" in item else {}
+    if declared.creates:
+        headers["Location"] = f"/v1/{declared.resource.plural}/{item['id']}"
+    if outcome.replayed:
+        headers["Idempotency-Replayed"] = "true"
+    short = not declared.replies and minimal(request)
+    status, whole = declared.shown(outcome.status, ctx.access, minimal=short)
+    if short and outcome.status != 204:
+        headers["Preference-Applied"] = "return=minimal"
+    return Json(item, status, headers) if whole else Response(status_code=status, headers=headers)
