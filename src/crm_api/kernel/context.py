@@ -45,8 +45,11 @@ class Authenticator(Protocol):
     async def authenticate(self, authorization: str | None, address: str) -> Principal:
         """The principal of an Authorization header; raises a 401 problem."""
 
-    async def access(self, principal: Principal, *, at_least: int = 0) -> "Access":
-        """What a principal may do; from memory unless older than version `at_least`. Raises 401 when revoked."""
+    async def access(self, principal: Principal, *, at_least: int = 0, link: Link | None = None) -> "Access":
+        """What a principal may do; from memory unless older than version `at_least`. Raises 401 when revoked.
+
+        With `link`, as the transaction that is open on it sees it; that is not remembered.
+        """
 
 
 @dataclass(frozen=True)
@@ -88,7 +91,10 @@ class Net:
 
 @dataclass(slots=True)
 class Context:
-    """One request or job. `link` is set while a transaction is open, and `nets` are the objects written in it."""
+    """One request or job.
+
+    `link` is set while a transaction is open; `nets` are the objects written in it, `moved` that it changed rights.
+    """
 
     kernel: Kernel
     principal: Principal
@@ -101,6 +107,7 @@ class Context:
     via: str = "api"
     idempotency: Idempotency | None = None
     nets: dict[tuple[str, UUID], Net] = field(default_factory=dict)
+    moved: bool = False
 
     async def fetch(self, statement: Statement, values: dict[str, Any]) -> list[Row]:
         """Runs a statement in the open transaction, else in autocommit."""

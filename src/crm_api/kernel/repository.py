@@ -137,6 +137,7 @@ async def create(
     plan, rows = await settled(ctx, run)
     if (item := plan.item(rows[0])) is not None:
         emitted.done(rows[0])
+        ctx.moved |= bool(resource.access_fields)
         return dict(item)
     await _explain_create(ctx, resource, row)
     if ctx.idempotency is not None:
@@ -235,6 +236,7 @@ async def update(
         plan, rows = await settled(ctx, run)
         if (written := plan.item(rows[0])) is not None:
             emitted.done(rows[0])
+            ctx.moved |= not resource.access_fields.isdisjoint(names)
             return dict(written)
         item = await _explain_update(ctx, resource, id_, values, if_match, actions)
         if item["version"] == seen:
@@ -376,6 +378,7 @@ async def _mark(
     plan, rows = await settled(ctx, run)
     if (item := plan.item(rows[0])) is not None:
         emitted.done(rows[0])
+        ctx.moved |= bool(resource.access_fields)
         return dict(item)
     if not deleted:
         raise not_found(resource.singular)

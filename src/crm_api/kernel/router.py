@@ -12,6 +12,7 @@ from starlette.responses import Response
 from crm_api.kernel import collections, repository
 from crm_api.kernel.actions import reading_endpoint, transitions_endpoint
 from crm_api.kernel.aggregate import aggregate_endpoint
+from crm_api.kernel.batch_requests import batch_endpoint, batched, collection_endpoint
 from crm_api.kernel.context import Context
 from crm_api.kernel.headers import (
     boolean,
@@ -36,7 +37,10 @@ Endpoint = Callable[[Request], Awaitable[Response]]
 
 @dataclass(frozen=True)
 class Operation:
-    """One method on one path, with what the contract says about it."""
+    """One method on one path, with what the contract says about it.
+
+    `permission` is what it needs; a batch needs that of each item, and has none of its own.
+    """
 
     method: str
     path: str
@@ -64,6 +68,9 @@ def operations(resource: Resource) -> tuple[Operation, ...]:
         for kind, method, path, operation_id, endpoint in reads
         if kind in resource.operations
     ]
+    if batched(resource):
+        endpoint = collection_endpoint(resource)
+        found.append(Operation("POST", f"{base}/batch", f"batch_{many}", "batch", resource, endpoint, ""))
     for item in writes(resource):
         permission, endpoint = f"{many}:{item.permission}", _write(item)
         path, operation_id = item.path, item.operation_id
@@ -103,7 +110,7 @@ class Dispatch:
     """Path to endpoint by dictionary, whatever the number of resources."""
 
     def __init__(self, found: list[Operation]) -> None:
-        self._routes: dict[tuple[str, ...], dict[str, Endpoint]] = {}
+        self._routes: dict[tuple[str, ...], dict[str, Endpoint]] = {("batch",): {"POST": batch_endpoint()}}
         for operation in found:
             steps = tuple("" if step == "{id}" else step for step in operation.path.split("/")[2:])
             self._routes.setdefault(steps, {})[operation.method] = operation.endpoint

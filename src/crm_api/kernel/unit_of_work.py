@@ -65,7 +65,7 @@ async def transact(ctx: Context, work: Callable[[Context], Awaitable[Any]], *, p
     for attempt in range(1, _TRIES + 1):
         try:
             async with ctx.kernel.database.transaction(ctx.principal.tenant_id, keep=not ctx.dry_run) as link:
-                ctx.link, ctx.nets = link, {}
+                ctx.link, ctx.nets, ctx.moved = link, {}, False
                 return await work(ctx)
         except lost:
             if attempt == _TRIES:
