@@ -28,9 +28,8 @@ from crm_api.kernel.headers import (
 from crm_api.kernel.idempotency import identify
 from crm_api.kernel.projection import Json
 from crm_api.kernel.resource import Action, Domain, Resource
-from crm_api.kernel.sharing import share_actions
 from crm_api.kernel.unit_of_work import Outcome, open_context, write
-from crm_api.kernel.writes import Write, writes
+from crm_api.kernel.writes import Write, actions_of, writes
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 
@@ -79,7 +78,7 @@ def operations(resource: Resource) -> tuple[Operation, ...]:
         path, operation_id = f"{base}/{{id}}/transitions", f"list_{one}_transitions"
         endpoint = transitions_endpoint(resource)
         found.append(Operation("GET", path, operation_id, "transitions", resource, endpoint, f"{many}:read"))
-    for action in [*resource.actions, *(share_actions() if resource.owned else ())]:
+    for action in actions_of(resource):
         if action.method == "GET":
             path, operation_id = f"{base}/{{id}}/{action.verb}", f"{action.verb}_{one}"
             endpoint, permission = reading_endpoint(resource, action), f"{many}:{action.level or action.verb}"

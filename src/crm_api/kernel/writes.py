@@ -97,6 +97,11 @@ class Write:
         return status if status == 201 else 204, False
 
 
+def actions_of(resource: Resource) -> tuple[Action, ...]:
+    """The verbs of a resource: its own and those that follow from what it is."""
+    return (*resource.actions, *(share_actions() if resource.owned else ()))
+
+
 @cache
 def writes(resource: Resource) -> tuple[Write, ...]:
     """Every way to write records of a resource."""
@@ -124,7 +129,7 @@ def writes(resource: Resource) -> tuple[Write, ...]:
         if name in resource.operations
     ]
     verbs = [("edge", edge_action(resource, edge)) for edge in resource.lifecycle.edges] if resource.lifecycle else []
-    verbs += [("action", action) for action in (*resource.actions, *(share_actions() if resource.owned else ()))]
+    verbs += [("action", action) for action in actions_of(resource)]
     for kind, action in verbs:
         if action.method != "GET":
             found.append(
