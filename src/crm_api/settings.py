@@ -54,6 +54,7 @@ class Settings(BaseSettings):
         None, description="When set, `/metrics` wants `Authorization: Bearer` with it; at least 16 characters."
     )
     idempotency_days: int = Field(7, ge=1, le=90, description="Days the reply under an Idempotency-Key is kept.")
+    feed_days: int = Field(90, ge=1, le=3650, description="Days that events stay in the change feed; whole weeks.")
     shutdown_timeout: int = Field(20, ge=1, description="Seconds running requests get when the server stops.")
 
     @field_validator("cors_origins", "trusted_proxies", mode="before")

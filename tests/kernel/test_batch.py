@@ -9,8 +9,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from crm_api.kernel.batch_references import Part, check, replaced
 from crm_api.kernel.problems import Problem
-from crm_api.kernel.references import Part, check, replaced
 from tests.support.asking import code, fault
 from tests.support.org import Org, Person
 from tests.support.problems import problem

@@ -1,7 +1,9 @@
 """Laws of the source: who imports whom, where SQL may stand, how things are named, what every table has."""
 
 import ast
+import io
 import re
+import tokenize
 from pathlib import Path
 
 import pytest
@@ -105,9 +107,37 @@ def test_sql_is_text_only_where_it_must_be(path):
 def test_files_are_short_and_say_what_they_are(path):
     lines = path.read_text().splitlines()
     assert len(lines) < 400
+    assert code_lines(path) <= 300
     if lines:
         assert lines[0].startswith('"""')
     assert path.stem not in ("utils", "helpers", "common", "manager", "base", "misc")
+
+
+def code_lines(path: Path) -> int:
+    """Lines that are neither blank, comment, docstring nor import at the top."""
+    text = path.read_text()
+    tree = ast.parse(text)
+    left_out = [node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)]
+    left_out += [node for node in ast.walk(tree) if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)]
+    silent = (tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER)
+    found = {
+        line
+        for token in tokenize.generate_tokens(io.StringIO(text).readline)
+        if token.type not in silent
+        for line in range(token.start[0], token.end[0] + 1)
+    }
+    for node in left_out:
+        found -= set(range(node.lineno, (node.end_lineno or node.lineno) + 1))
+    return len(found)
+
+
+APART = ("spec", "examples", "feed", "pulse", "sight", "batch", "external", "upsert", "customs")
+"""Kernel files with a budget of their own: the OpenAPI document, and features that stand beside the data path."""
+
+
+def test_the_kernel_keeps_to_its_budget():
+    counted = [path for path in FILES if path.parent.name == "kernel" and not path.stem.startswith(APART)]
+    assert sum(map(code_lines, counted)) <= 4_100
 
 
 WORD = r"[a-z][a-z0-9]*(_[a-z0-9]+)*"

@@ -61,3 +61,9 @@ class OneWrite(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begins a connection."""
         super().connection_made(Corked(transport, self.loop))  # type: ignore[arg-type]
+
+    def shutdown(self) -> None:
+        """Lets the answer that is under way know that the server leaves: a stream or a long poll ends by it."""
+        if self.cycle is not None and not self.cycle.response_complete:
+            self.scope["crm.leaving"] = True  # type: ignore[typeddict-unknown-key]
+        super().shutdown()

@@ -13,6 +13,7 @@ import structlog
 from pydantic_core import to_json
 
 from crm_api.kernel import idempotency
+from crm_api.kernel.batch_references import replaced
 from crm_api.kernel.collections import record_id
 from crm_api.kernel.context import Context, Idempotency, new_id
 from crm_api.kernel.locking import in_order
@@ -28,7 +29,6 @@ from crm_api.kernel.problems import (
     unavailable,
 )
 from crm_api.kernel.projection import dumps
-from crm_api.kernel.references import replaced
 from crm_api.kernel.repository import find
 from crm_api.kernel.resource import Catalog, Resource
 from crm_api.kernel.unit_of_work import Outcome, Work, write

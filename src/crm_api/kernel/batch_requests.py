@@ -8,12 +8,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from crm_api.kernel.batch import Entry, Step, atomic, entries_of, partial
+from crm_api.kernel.batch_references import NAME_PATTERN, SIGN, Part, check
 from crm_api.kernel.context import Context
 from crm_api.kernel.headers import boolean, idempotency_key, minimal, parse, query, read_body
 from crm_api.kernel.idempotency import identify
 from crm_api.kernel.problems import INVALID, Fault, Problem
 from crm_api.kernel.projection import Json
-from crm_api.kernel.references import NAME_PATTERN, SIGN, Part, check
 from crm_api.kernel.resource import Resource
 from crm_api.kernel.schema import Wire
 from crm_api.kernel.unit_of_work import open_context

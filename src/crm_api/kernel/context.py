@@ -62,6 +62,7 @@ class Kernel:
     authenticator: Authenticator
     cursor_key: bytes
     statements: dict[Any, Any] = field(default_factory=dict)
+    pulses: dict[UUID, Any] = field(default_factory=dict)
 
     def statement(self, key: Any, build: Callable[[], Compiled]) -> Compiled:
         """The compiled statement of a shape; built at its first use, bounded in number."""
@@ -106,6 +107,7 @@ class Context:
     dry_run: bool = False
     via: str = "api"
     idempotency: Idempotency | None = None
+    idempotency_key: str | None = None
     nets: dict[tuple[str, UUID], Net] = field(default_factory=dict)
     moved: bool = False
 

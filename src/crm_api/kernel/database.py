@@ -316,6 +316,7 @@ class Database:
                     "transaction_timeout": str(limits.transaction),
                     "plan_cache_mode": "force_generic_plan",
                     "max_parallel_workers_per_gather": "0",
+                    "work_mem": "16MB",  # with 4 the bitmap of an aggregate over a million rows is lossy
                     "jit": "off",
                     "timezone": "UTC",
                 },

@@ -127,7 +127,13 @@ def entries(
 def parameters(ctx: Context, resource: Resource, action: str, emission: Emission) -> dict[str, Any]:
     """Values for `entries`."""
     ids = [new_id() for _ in emission.events] or [new_id()]
-    origin = {"request_id": ctx.request_id, "credential_id": ctx.principal.credential_id, "via": ctx.via}
+    origin = {
+        "request_id": ctx.request_id,
+        "credential_id": ctx.principal.credential_id,
+        "via": ctx.via,
+        "actor": ctx.principal.kind,
+        "idempotency_key": ctx.idempotency_key,
+    }
     return {
         "audit_id": ids[0],
         "now": ctx.now,

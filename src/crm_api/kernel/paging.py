@@ -59,6 +59,20 @@ def decode(secret: bytes, binding: bytes, cursor: str, resource: Resource, keys:
     Raises:
         Problem: 400, for anything but a cursor of this query and caller.
     """
+    parsers: dict[str, Any] = {"instant": datetime.fromisoformat, "date": date.fromisoformat}
+    kinds = [kind(resource.sortable[key.name]) for key in keys]
+    return [
+        value if value is None else parsers.get(kind_, lambda value: value)(value)
+        for kind_, value in zip(kinds, opened(secret, binding, cursor), strict=True)
+    ]
+
+
+def opened(secret: bytes, binding: bytes, cursor: str) -> list[Any]:
+    """The values that `encode` put into a cursor.
+
+    Raises:
+        Problem: 400, for anything but a cursor of ours with this binding.
+    """
     wrong = Problem(INVALID_CURSOR, "Start again without a cursor.")
     try:
         data = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4))
@@ -69,12 +83,7 @@ def decode(secret: bytes, binding: bytes, cursor: str, resource: Resource, keys:
     mac, payload = data[:_MAC], data[_MAC:]
     if not hmac.compare_digest(mac, hmac.new(secret, binding + b"\x00" + payload, hashlib.sha256).digest()[:_MAC]):
         raise wrong
-    parsers: dict[str, Any] = {"instant": datetime.fromisoformat, "date": date.fromisoformat}
-    kinds = [kind(resource.sortable[key.name]) for key in keys]
-    return [
-        value if value is None else parsers.get(kind_, lambda value: value)(value)
-        for kind_, value in zip(kinds, orjson.loads(payload), strict=True)
-    ]
+    return list(orjson.loads(payload))
 
 
 def order(table: Any, resource: Resource, keys: Sequence[Key]) -> list[Any]:

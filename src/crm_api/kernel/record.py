@@ -207,6 +207,37 @@ class OutboxEvent(Record):
     origin: Mapped[dict[str, Any]]
 
 
+class FeedEvent(Record):
+    """One event in its place: the rows of `outbox` that were committed, in one order for each tenant without gaps."""
+
+    __tablename__ = "feed"
+    __table_args__ = ({"postgresql_partition_by": "RANGE (moved_at)"},)
+
+    seq: Mapped[int] = mapped_column(sa.BigInteger, primary_key=True, autoincrement=False)
+    moved_at: Mapped[datetime] = mapped_column(primary_key=True)
+    event_id: Mapped[UUID]
+    at: Mapped[datetime]
+    transaction_id: Mapped[UUID]
+    type: Mapped[str]
+    object_type: Mapped[str]
+    object_id: Mapped[UUID]
+    version: Mapped[int]
+    previous: Mapped[dict[str, Any]]
+    data: Mapped[dict[str, Any]]
+    actor_id: Mapped[UUID | None]
+    origin: Mapped[dict[str, Any]]
+
+
+class FeedHead(Record):
+    """Where a tenant's feed ends (`seq`) and begins (after `floor`). A restored database gets a new `epoch`."""
+
+    __tablename__ = "feed_heads"
+
+    epoch: Mapped[UUID]
+    seq: Mapped[int]
+    floor: Mapped[int] = mapped_column(server_default="0")
+
+
 class IdempotencyKey(Record):
     """A key that a client chose for one write; its reply is kept beside it."""
 

@@ -72,6 +72,7 @@ class Action:
         reply: schema of the answer; None answers with the record itself.
         private: fields of the reply that are shown once and not stored with an idempotency key.
         level: the row rule it is subject to (a share of that level suffices): `read` or `update`, else its own name.
+        path: what follows the record's path, if not the verb.
     """
 
     verb: str
@@ -83,6 +84,7 @@ class Action:
     method: str = "POST"
     status: int = 200
     level: str | None = None
+    path: str | None = None
     private: frozenset[str] = frozenset()
 
 
@@ -111,6 +113,9 @@ class Resource:
         default_access: what everyone in the tenant may do unless the tenant says otherwise.
         mask: takes out of a row, before its values become JSON, what field rules of other resources hide.
         access_fields: columns whose change moves the tenant's access version.
+        notices: past tenses of events that no request makes, such as what a worker finds out.
+        rights: whether an event on such a row may change what a principal sees of other rows, from the past tense, the
+            fields that changed, the row and the principal's id.
         domain: set by the catalog.
     """
 
@@ -139,6 +144,8 @@ class Resource:
     require_match: bool = False
     mask: Callable[["Access", dict[str, Any]], None] | None = None
     access_fields: frozenset[str] = frozenset()
+    notices: tuple[str, ...] = ()
+    rights: Callable[[str, frozenset[str], Mapping[str, Any], str], bool] | None = None
     domain: str = ""
 
     @cached_property
@@ -182,6 +189,12 @@ class Resource:
     def circles(self) -> frozenset[str]:
         """References of a row with an owner that open it to others as well; to change one is to share the row."""
         return frozenset() if self.owner is None else frozenset(rule.column for rule in self.rows if rule.column)
+
+    @cached_property
+    def moving(self) -> frozenset[str]:
+        """Columns that decide who may see a row: a change of one may open the row to some and close it to others."""
+        own = {"owner_id", "team_id", "territory_id"} & set(self.table.c.keys()) if self.owned else set()
+        return self.parents | self.circles | own
 
     @cached_property
     def references(self) -> dict[str, str]:
@@ -240,6 +253,7 @@ class Resource:
         past += [edge.event for edge in self.lifecycle.edges] if self.lifecycle else []
         past += [action.event for action in self.actions if action.event]
         past += ["shared", "unshared"] if self.owned else []
+        past += self.notices
         past += ["updated"] if self.lifecycle or any(action.reply is None for action in self.actions) else []
         return tuple(f"{self.singular}.{name}" for name in dict.fromkeys(past))
 

@@ -80,7 +80,7 @@ def operations(resource: Resource) -> tuple[Operation, ...]:
         found.append(Operation("GET", path, operation_id, "transitions", resource, endpoint, f"{many}:read"))
     for action in actions_of(resource):
         if action.method == "GET":
-            path, operation_id = f"{base}/{{id}}/{action.verb}", f"{action.verb}_{one}"
+            path, operation_id = f"{base}/{{id}}/{action.path or action.verb}", f"{action.verb}_{one}"
             endpoint, permission = reading_endpoint(resource, action), f"{many}:{action.level or action.verb}"
             found.append(Operation("GET", path, operation_id, "action", resource, endpoint, permission, action))
     return tuple(found)
@@ -126,9 +126,7 @@ class Dispatch:
         if size == 4:
             named = self._routes.get((steps[2], steps[3]))
             return (named, "", True) if named else (self._routes.get((steps[2], "")), steps[3], True)
-        if size == 5 and steps[4]:
-            return self._routes.get((steps[2], "", steps[4])), steps[3], True
-        return None, "", True
+        return self._routes.get((steps[2], "", *steps[4:])) if steps[-1] else None, steps[3], True
 
 
 def etag(item: dict[str, Any]) -> str:

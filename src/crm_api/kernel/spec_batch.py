@@ -2,9 +2,9 @@
 
 from typing import Any
 
+from crm_api.kernel.batch_references import NAME_PATTERN, REFERENCE_PATTERN, SIGN
 from crm_api.kernel.batch_requests import MAX_ID, MAX_ITEMS, MAX_OPERATIONS, MAX_VERSION, batched
 from crm_api.kernel.examples import SAMPLE_ID, sample
-from crm_api.kernel.references import NAME_PATTERN, REFERENCE_PATTERN, SIGN
 from crm_api.kernel.resource import Catalog, Resource
 from crm_api.kernel.schema import UUID_PATTERN
 from crm_api.kernel.spec_parameters import JSON, parameter, problems, reply
@@ -172,7 +172,7 @@ def run_batch(catalog: Catalog) -> dict[str, Any]:
     assert write.model is not None  # noqa: S101 - narrows the type
     example = {"ref": "first", "operation": write.operation_id, "body": sample(write.model)}
     media = {"schema": ref("Batch"), "examples": {"minimal": {"value": {"operations": [example]}}}}
-    operation: dict[str, JsonSchema] = {
+    operation = {
         "operationId": "run_batch",
         "summary": "Run several writes, of any records",
         "description": "Writes and verbs, in the order given: all of them in one transaction, or with `mode` partial "

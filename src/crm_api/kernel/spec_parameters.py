@@ -111,6 +111,7 @@ _PROBLEMS: dict[int, tuple[str, str, tuple[str, ...]]] = {
         "The request contradicts the present state; `code` says how.",
         ("Retry-After", "Idempotency-Replayed"),
     ),
+    410: ("Gone", "It is not kept any more; `bootstrap` says where to begin again.", ()),
     412: ("PreconditionFailed", "The record was changed since it was read.", ("ETag",)),
     413: ("PayloadTooLarge", "The body is larger than allowed.", ()),
     414: ("UriTooLong", "Path and query are longer than allowed.", ()),

@@ -137,7 +137,7 @@ def writes(resource: Resource) -> tuple[Write, ...]:
                     resource,
                     kind,
                     action.method,
-                    f"{base}/{{id}}/{action.verb}",
+                    f"{base}/{{id}}/{action.path or action.verb}",
                     f"{action.verb}_{one}",
                     action.level or action.verb,
                     action.status,

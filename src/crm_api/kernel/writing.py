@@ -330,13 +330,13 @@ def _writing(ctx: Context, resource: Resource, written: Any, ctes: list[Any], pl
 
 
 def compile_record(resource: Resource) -> Statement:
-    """Ledger rows for an event that leaves the row as it is."""
-    table = resource.table
+    """Ledger rows for an event that leaves the row as it is; what it brought stands beside the row in the event."""
+    table, after = resource.table, sa.bindparam("after", type_=JSONB())
     columns = [
         table.c.id.label("row_id"),
         table.c.version.label("row_version"),
-        image(resource, str(table.name)).label("image"),
+        image(resource, str(table.name)).op("||", return_type=JSONB())(after).label("image"),
     ]
     found = sa.select(*columns).where(table.c.tenant_id == TENANT, table.c.id == _ID).cte("written")
-    ctes, _ = entries(found, resource, sa.bindparam("before", type_=JSONB()), sa.bindparam("after", type_=JSONB()))
+    ctes, _ = entries(found, resource, sa.bindparam("before", type_=JSONB()), after)
     return Statement(sa.select(found.c.row_id).add_cte(*ctes))

@@ -174,6 +174,7 @@ _SHARED: dict[str, Any] = {
         Check(frozenset({"is_active", "deleted_at"}), _back),
     ),
     "access_fields": frozenset({"manager_id", "team_id", "is_active"}),
+    "rights": lambda _past, changed, _row, _me: "manager_id" in changed,
     "actions": (ISSUE_KEY,),
 }
 USERS = Resource(

@@ -245,6 +245,12 @@ async def _without(
         open_to_all(ctx, declared.plural, declared.default_access or "private")
 
 
+def _given(past: str, changed: frozenset[str], row: Mapping[str, Any], me: str) -> bool:
+    """A new role gives nobody anything yet; a changed one does if what it grants or hides changed."""
+    del row, me
+    return past in ("deleted", "restored") or not changed.isdisjoint({"permissions", "field_rules"})
+
+
 ROLES = Resource(
     singular="role",
     plural="roles",
@@ -259,6 +265,7 @@ ROLES = Resource(
         Check(frozenset({"permissions", "field_rules"}), _within),
     ),
     access_fields=frozenset({"permissions", "field_rules"}),
+    rights=_given,
 )
 ROLE_ASSIGNMENTS = Resource(
     singular="role_assignment",
@@ -271,6 +278,7 @@ ROLE_ASSIGNMENTS = Resource(
     checks=(Check(frozenset({"role_id"}), _assignable),),
     operations=frozenset({"get", "list", "create", "delete"}),
     access_fields=frozenset({"role_id", "principal_id"}),
+    rights=lambda _past, _changed, row, me: bool(row["principal_id"] == me),
 )
 ACCESS_DEFAULTS = Resource(
     singular="access_default",
@@ -284,4 +292,5 @@ ACCESS_DEFAULTS = Resource(
     deletable=_without,
     operations=frozenset({"get", "list", "create", "update", "delete"}),
     access_fields=frozenset({"resource", "level"}),
+    rights=lambda _past, _changed, _row, _me: True,
 )

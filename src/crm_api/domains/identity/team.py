@@ -145,6 +145,7 @@ TEAMS = Resource(
     default_access="read",
     checks=(Check(frozenset({"deleted_at"}), _reopened),),
     access_fields=frozenset({"deleted_at"}),
+    rights=lambda past, _changed, _row, _me: past in ("deleted", "restored"),
 )
 TEAM_MEMBERS = Resource(
     singular="team_member",
@@ -158,4 +159,5 @@ TEAM_MEMBERS = Resource(
     checks=(Check(frozenset({"team_id"}), _joined),),
     operations=frozenset({"get", "list", "create", "delete"}),
     access_fields=frozenset({"team_id", "principal_id"}),
+    rights=lambda _past, _changed, row, me: bool(row["principal_id"] == me),
 )

@@ -1,0 +1,72 @@
+"""Which records a caller may see now, and which they saw before a change: for what tells of records, not for reads."""
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+from uuid import UUID
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
+
+from crm_api.kernel.context import Context
+from crm_api.kernel.database import TENANT, Row, Statement, bound
+from crm_api.kernel.query import frame
+from crm_api.kernel.repository import settled
+from crm_api.kernel.resource import Resource
+
+_IDS = sa.bindparam("ids", type_=ARRAY(sa.Uuid()))
+_IMAGES = sa.bindparam("images", type_=JSONB())
+
+
+def may_read(ctx: Context, resource: Resource) -> bool:
+    """Whether roles and the credential's scopes let the caller read any of it."""
+    return ctx.access.may(resource.plural, "read") and resource.plural not in ctx.access.closed
+
+
+async def seen(ctx: Context, resource: Resource, ids: Collection[str]) -> frozenset[str]:
+    """The records among `ids`, deleted ones too, that the caller may read now."""
+    if not ids or not may_read(ctx, resource):
+        return frozenset()
+    if ctx.access.unrestricted:
+        return frozenset(ids)
+    return await _ask(ctx, resource, "seen", {"ids": bound([UUID(id_) for id_ in ids])})
+
+
+async def saw(ctx: Context, resource: Resource, images: Sequence[Mapping[str, Any]]) -> frozenset[str]:
+    """The ids of those rows, given as they were, that the caller may read as such."""
+    if not images or not may_read(ctx, resource):
+        return frozenset()
+    return await _ask(ctx, resource, "saw", {"images": list(images)})
+
+
+async def _ask(ctx: Context, resource: Resource, question: str, values: dict[str, Any]) -> frozenset[str]:
+    async def run() -> tuple[None, list[Row]]:
+        statement = ctx.kernel.statement(
+            (question, resource.plural, ctx.access.shape),
+            lambda: _seen(ctx, resource) if question == "seen" else _saw(ctx, resource),
+        )
+        return None, await ctx.read(statement, {**ctx.access.values, **values})
+
+    _, rows = await settled(ctx, run)
+    return frozenset(row["id"] for row in rows if row["id"] is not None)
+
+
+def _seen(ctx: Context, resource: Resource) -> Statement:
+    table = resource.table
+    fixed = [table.c[name] == sa.literal(value, sa.Text()) for name, value in resource.fixed.items()]
+    rule = ctx.kernel.policy.rows(ctx.access, resource, "read", table, narrow=False)
+    conditions = [table.c.tenant_id == TENANT, sa.cast(table.c.id == sa.any_(_IDS), sa.Boolean), *fixed]
+    return _framed(sa.select(table.c.id).where(*conditions, *([] if rule is None else [rule])))
+
+
+def _saw(ctx: Context, resource: Resource) -> Statement:
+    columns = [sa.column(name, resource.table.c[name].type) for name in resource.columns]
+    row = sa.func.jsonb_to_recordset(_IMAGES).table_valued(*columns, name=f"was_{resource.table.name}")
+    was = row.render_derived(with_types=True)
+    rule = ctx.kernel.policy.rows(ctx.access, resource, "read", was, narrow=True)
+    return _framed(sa.select(was.c.id).where(sa.true() if rule is None else rule))
+
+
+def _framed(rows: sa.Select[Any]) -> Statement:
+    outer, page = frame(), rows.lateral("page")
+    chosen = sa.cast(page.c.id, sa.Text()).label("id")
+    return Statement(sa.select(outer.c.access_version, chosen).select_from(outer.outerjoin(page, sa.true())))

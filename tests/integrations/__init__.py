@@ -1,0 +1,1 @@
+"""Tests of what other systems follow: the change feed and webhooks."""
