@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from typing import Any
 
 from crm_api.kernel import repository
@@ -50,22 +50,22 @@ class Write:
     keyed: bool = False
     action: Action | None = None
 
-    @property
+    @cached_property
     def creates(self) -> bool:
         """Whether there is no record yet, and so no id in the path."""
         return self.kind == "create"
 
-    @property
+    @cached_property
     def matches(self) -> bool:
         """Whether the version that the caller expects is looked at."""
         return self.kind in ("update", "delete", "edge", "action")
 
-    @property
+    @cached_property
     def strict(self) -> bool:
         """Whether the caller must say which version they expect."""
         return self.resource.require_match and self.kind in ("update", "delete")
 
-    @property
+    @cached_property
     def replies(self) -> bool:
         """Whether it answers with something else than the record."""
         return self.action is not None and self.action.reply is not None
