@@ -1,10 +1,12 @@
 """Batches: references, rights that move within one, keys, races, and frames that nobody should send."""
 
+import asyncio
 import itertools
 import random
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
+import asyncpg
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -457,3 +459,37 @@ def test_limits(org):
     assert len(org.rep.all("/v1/accounts", limit=200)) == 200
     large = {"items": [{"op": "create", "body": {"name": "x", "description": "y" * 2**20}}]}
     problem(org.rep.post("/v1/accounts/batch", json=large), 413)
+
+
+@pytest.mark.parametrize("mode", ["atomic", "partial"])
+def test_a_row_that_somebody_holds_is_locked_and_nothing_else(org, database, mode):
+    """Not a twin that still runs, though the batch has a key; in a partial batch the others are done."""
+    held, free = org.rep.make("accounts", name="Held")["id"], org.rep.make("accounts", name="Free")["id"]
+    items = [{"op": "update", "id": id_, "body": {"tier": "A"}} for id_ in (held, free)]
+
+    async def ask():
+        connection = await asyncpg.connect(database["admin"])
+        try:
+            async with connection.transaction():
+                await connection.execute("SELECT 1 FROM accounts WHERE id = $1 FOR UPDATE", held)
+                headers = {"Idempotency-Key": f"held-{mode}"}
+                frame = {"mode": mode, "items": items}
+                return await asyncio.to_thread(org.rep.post, "/v1/accounts/batch", json=frame, headers=headers)
+        finally:
+            await connection.close()
+
+    answer = asyncio.run(ask())
+    if mode == "atomic":
+        assert problem(answer, 409, code="locked")["retryable"]
+        assert org.rep.get(f"/v1/accounts/{free}").json()["tier"] is None
+    else:
+        assert answer.status_code == 207
+        assert [item["status"] for item in answer.json()["results"]] == [409, 200]
+        assert answer.json()["results"][0]["problem"]["code"] == "locked"
+    again = org.rep.post(
+        "/v1/accounts/batch",
+        json={"mode": mode, "items": items},
+        headers={"Idempotency-Key": f"held-{mode}"},
+    )
+    assert [item["status"] for item in again.json()["results"]] == [200, 200], "the key was not used up"
+    assert org.rep.get(f"/v1/accounts/{free}").json()["version"] == 2

@@ -96,7 +96,7 @@ def _inspect(node: Any, pointer: str, depth: int) -> None:
         for i, value in enumerate(node):
             _inspect(value, f"{pointer}/{i}", depth + 1)
     elif isinstance(node, float) and not math.isfinite(node):
-        raise Problem(MALFORMED_JSON, "A number is out of range.")
+        raise invalid(pointer, "bad_value", "A number is out of range.")
 
 
 def query(request: Request, allowed: Iterable[str]) -> dict[str, list[str]]:

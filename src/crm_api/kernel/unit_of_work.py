@@ -102,12 +102,12 @@ async def write(
             item = await transact(ctx, work, patient=patient)
         else:
             item = await transact(ctx, lambda inner: _keyed(inner, work, status, kept), patient=patient)
-    except asyncpg.LockNotAvailableError:
+    except (Problem, asyncpg.PostgresError) as error:
         if ctx.idempotency is None:
             raise
-        raise idempotency.in_flight() from None
-    except (Problem, asyncpg.PostgresError) as error:
-        if ctx.idempotency is None or not await idempotency.refuse(ctx, error):
+        if single and isinstance(error, asyncpg.LockNotAvailableError):  # it waited for its twin's key
+            raise idempotency.in_flight() from None
+        if not await idempotency.refuse(ctx, error):
             raise
         item = None
     if item is not None:
@@ -117,8 +117,11 @@ async def write(
 
 
 async def _keyed(ctx: Context, work: Work, status: int, kept: Kept | None) -> dict[str, Any] | None:
-    if not await idempotency.claim(ctx):
-        return None
+    try:
+        if not await idempotency.claim(ctx):
+            return None
+    except asyncpg.LockNotAvailableError:
+        raise idempotency.in_flight() from None
     key, ctx.idempotency = ctx.idempotency, None
     try:
         item = await work(ctx) or {}
