@@ -45,15 +45,20 @@ def _resolved(node):
     return node
 
 
+HEADERS = (
+    "etag", "location", "link", "idempotency-replayed", "ignored-fields", "preference-applied", "retry-after",
+)  # fmt: skip
+
+
 def conforms(answer):
     """Fails unless status, headers, media type and body are declared; gives the answer back."""
-    path = answer.request.url.path
+    path = answer.request.url.raw_path.decode().partition("?")[0]
     item = next(item for template, item in _TEMPLATES.items() if template.match(path))
     operation = item[answer.request.method.lower()]
     where = f"{answer.request.method} {path} -> {answer.status_code}: {answer.text[:500]}"
     assert str(answer.status_code) in operation["responses"], f"undeclared status: {where}"
     declared = _resolved(operation["responses"][str(answer.status_code)])
-    for header in ("etag", "location", "link", "idempotency-replayed", "preference-applied", "retry-after"):
+    for header in HEADERS:
         if header in answer.headers:
             assert header in {name.lower() for name in declared["headers"]}, f"undeclared header {header}: {where}"
     assert "x-request-id" in answer.headers
@@ -276,12 +281,13 @@ def test_problems(shared_org, server, resource):
         assert conforms(httpx2.request(method, server.base_url + url)).status_code == 401
         refused = conforms(org.admin.request(method, url, params={"no_such_parameter": "1"}))
         assert refused.status_code == 422, refused.text
-        if "{id}" in operation.path and operation.kind not in ("create", "update"):
+        if "{id}" in operation.path and operation.kind not in ("create", "update", "upsert"):
             gone = operation.path.replace("{id}", absent)
             body = {"json": _sample(operation)} if operation.action and operation.action.body else {}
             assert conforms(org.admin.request(method, gone, **body)).status_code == 404
             assert conforms(org.admin.request(method, operation.path.replace("{id}", "x"), **body)).status_code == 404
-        if operation.kind in ("create", "update", "search", "aggregate"):
+        url = url.replace(record["id"], "ext:erp:1") if operation.kind == "upsert" else url
+        if operation.kind in ("create", "update", "upsert", "search", "aggregate"):
             json_ = {"content-type": "application/json"}
             assert conforms(org.admin.request(method, url, content=b"{", headers=json_)).status_code == 400
             twice = b'{"a": 1, "a": 2}'
@@ -292,7 +298,7 @@ def test_problems(shared_org, server, resource):
                 conforms(org.admin.request(method, url, content=b'"' + b"x" * 2**21 + b'"', headers=json_)).status_code
                 == 413
             )
-        if operation.kind in ("create", "update", "delete", "restore", "edge", "action") and method != "GET":
+        if operation.kind in ("create", "update", "upsert", "delete", "restore", "edge", "action") and method != "GET":
             wrong = {"Idempotency-Key": "with space"}
             assert conforms(org.admin.request(method, url, headers=wrong, json=_body(operation))).status_code in (
                 400,
@@ -314,7 +320,7 @@ def _sample(operation):
 def _body(operation):
     if operation.kind == "action" and operation.action.body:
         return _sample(operation)
-    return {} if operation.kind in ("update", "action", "edge") else None
+    return {} if operation.kind in ("update", "upsert", "action", "edge") else None
 
 
 def test_verbs(org):
@@ -336,6 +342,36 @@ def test_verbs(org):
     assert len(conforms(org.admin.get(f"{one}/shares")).json()["data"]) == 1
     assert conforms(org.admin.post(f"{one}/unshare", json={"share_id": given.json()["id"]})).status_code == 200
     assert conforms(org.outsider.get(one)).status_code == 404
+
+
+def test_external_ids(org):
+    owned = [{"resource": "accounts", "field": "name"}]
+    source = conforms(org.admin.post("/v1/sources", json={"name": "ERP", "code": "erp"})).json()
+    one, name = "/v1/accounts/ext:erp:4711%2Fa", {"name": "Kaufmann"}
+    key = {"Idempotency-Key": "upsert"}
+    assert conforms(org.admin.put(one, json=name, params={"dry_run": "true"})).status_code == 201
+    assert conforms(org.admin.put(one, json=name, headers=key)).status_code == 201
+    assert conforms(org.admin.put(one, json=name, headers=key)).headers["idempotency-replayed"] == "true"
+    assert conforms(org.admin.put(one, json=name)).json()["external_ids"] == {"erp": "4711/a"}
+    assert conforms(org.admin.put(one, json=name, headers={"Prefer": "return=minimal"})).status_code == 204
+    assert conforms(org.admin.put(one, json=name, headers={"If-Match": '"7"'})).status_code == 412
+    assert conforms(org.admin.put("/v1/accounts/ext:shop:1", json=name)).status_code == 422
+    assert conforms(org.admin.get(one)).status_code == 200
+    assert conforms(org.outsider.put(one, json=name)).status_code == 404
+    assert conforms(org.reader.put(one, json=name)).status_code == 403
+    patch = {"owned_fields": owned, "on_conflict": "refuse"}
+    assert conforms(org.admin.patch(f"/v1/sources/{source['id']}", json=patch)).status_code == 200
+    refused = conforms(org.admin.patch(one, json={"name": "Mine"}))
+    assert (refused.status_code, refused.json()["source"]) == (409, "erp")
+    assert conforms(org.admin.patch(f"/v1/sources/{source['id']}", json={"on_conflict": "ignore"})).status_code == 200
+    for method in ("PATCH", "PUT"):
+        for headers in ({}, {"Prefer": "return=minimal"}):
+            ignored = conforms(org.admin.request(method, one, json={"name": "Mine"}, headers=headers))
+            assert ignored.headers["ignored-fields"] == "name;source=erp"
+    link = {"source": "erp", "external_id": "4712"}
+    assert conforms(org.admin.post(f"{one}/link", json=link)).status_code == 409
+    assert conforms(org.admin.post(f"{one}/unlink", json={"source": "erp"})).status_code == 200
+    assert conforms(org.admin.put(one, json={"tier": "A"})).status_code == 422
 
 
 def test_keys(org):

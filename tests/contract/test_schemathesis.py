@@ -22,7 +22,7 @@ from crm_api.catalog import CATALOG
 from tests.support.org import Org
 
 SEED = 20261123
-TAGS = ("identity", "accounts", "contacts", "batch")
+TAGS = ("identity", "accounts", "contacts", "integrations", "batch")
 SELF_ENDING = (
     "revoke_api_key",
     "delete_role_assignment",

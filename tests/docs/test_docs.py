@@ -105,7 +105,8 @@ def test_every_table_is_documented_with_its_file():
 def test_every_limit_is_documented_as_it_is():
     from crm_api.domains.accounts import contact_points
     from crm_api.domains.identity import issue_key
-    from crm_api.kernel import batch_requests, collections, edge, filters, headers, paging, query, tree
+    from crm_api.domains.integrations import source
+    from crm_api.kernel import batch_requests, collections, edge, filters, headers, paging, query, schema, tree
 
     assert {what: int(cells[0]) for what, cells in _table(DOCS / "operations.md", "what").items()} == {
         "bytes of path and query": edge._MAX_TARGET,
@@ -125,6 +126,9 @@ def test_every_limit_is_documented_as_it_is():
         "levels of a tree of records": tree.MAX_DEPTH,
         "live keys of a principal": issue_key.LIVE_KEYS,
         "e-mails, phones or addresses of a record": contact_points.MOST,
+        "characters of an external id": schema.LONGEST_EXTERNAL_ID,
+        "external ids of a record": schema.MOST_SOURCES,
+        "fields that a source owns": source.MOST_OWNED,
     }
 
 

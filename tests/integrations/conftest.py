@@ -1,10 +1,13 @@
-"""Followers of the change feed."""
+"""Followers of the change feed, and the operator's view by SQL, as the laws have it."""
 
 from typing import Any
 
 import pytest
 
 from crm_api.kernel import feed
+from tests.laws.conftest import sql
+
+__all__ = ["sql"]
 
 
 class Follower:

@@ -15,7 +15,7 @@ from tests.support.examples import Examples
 from tests.support.org import Org
 
 FEW, MANY = 9, 30
-RIGHTS = ("secret_hash", "AS subordinates")
+RIGHTS = ("secret_hash", "AS subordinates", "SET last_used_at")
 
 
 @pytest.fixture(scope="session")
@@ -112,7 +112,8 @@ def lab(server) -> Org:
 def statements(monkeypatch) -> list[tuple[str, list[Any]]]:
     """Every statement the server runs during the test: (SQL, arguments); transaction commands are single words.
 
-    Left out: credential and rights, which are read again every few seconds and not for each request.
+    Left out: credential and rights, which are read again every few seconds and not for each request, and the note of
+    when keys were last used.
     """
     seen: list[tuple[str, list[Any]]] = []
     fetch, execute = Link.fetch, Link.execute

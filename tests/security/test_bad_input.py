@@ -524,7 +524,7 @@ def test_methods_that_a_path_does_not_take(crm):
     one = crm.account["id"]
     paths = {
         "/v1/accounts": {"GET", "HEAD", "OPTIONS", "POST"},
-        f"/v1/accounts/{one}": {"GET", "HEAD", "OPTIONS", "PATCH", "DELETE"},
+        f"/v1/accounts/{one}": {"GET", "HEAD", "OPTIONS", "PUT", "PATCH", "DELETE"},
         "/v1/accounts/search": {"OPTIONS", "POST"},
         f"/v1/accounts/{one}/activate": {"OPTIONS", "POST"},
         f"/v1/accounts/{one}/transitions": {"GET", "HEAD", "OPTIONS"},

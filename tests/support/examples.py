@@ -20,6 +20,7 @@ def _pattern(type_: Any) -> str:
 VALUES: dict[str, tuple[str, ...]] = {
     _pattern(wire.Money): ("10.00", "-5.25", "0.00", "99999999.9999", "1234.50"),
     _pattern(wire.Country): ("DE", "MX", "FR"),
+    _pattern(wire.Code): ("erp",),
     _pattern(wire.Currency): ("EUR", "USD", "MXN"),
     _pattern(wire.Language): ("en", "es", "de-AT"),
     _pattern(wire.Url): ("https://www.example.com/a", "https://example.org", "http://shop.example.net"),
@@ -45,6 +46,9 @@ def _free_resource(person: Any, n: int) -> str:
 
 MEANT: dict[tuple[str, str], Any] = {
     ("access_defaults", "resource"): _free_resource,
+    ("sources", "code"): lambda *_: f"source_{next(_serial)}",
+    ("sources", "service_account_id"): lambda person, n: person.make("service_accounts", name=f"Robot {n}")["id"],
+    ("sources", "owned_fields"): lambda *_: [{"resource": "accounts", "field": "legal_name"}],
     ("roles", "field_rules"): lambda *_: [{"resource": "accounts", "field": "legal_name", "rule": "hidden"}],
 }
 """Values whose meaning no schema tells: names of resources and fields."""
@@ -158,10 +162,10 @@ class Examples:
             if name in ("id", *given) or (not required and (bare or name in without or name in OWNERSHIP)):
                 continue
             target = CATALOG.target(resource, name)
-            if target is not None:
-                found[name] = self.reference(target, fresh=name in unique)
-            elif (resource.plural, name) in MEANT:
+            if (resource.plural, name) in MEANT:
                 found[name] = MEANT[resource.plural, name](self.person, n)
+            elif target is not None:
+                found[name] = self.reference(target, fresh=name in unique)
             else:
                 found[name] = sample(part, whole.get("$defs", {}), name, n, unique=name in unique)
         return found

@@ -40,7 +40,7 @@ def transitions_endpoint(resource: Resource) -> Endpoint:
         query(request, ())
         id_ = collections.path_id(request, resource)
         row = await repository.load(ctx, resource, id_, "read", lock=False)
-        return Json({"data": await transitions(ctx, resource, id_, row)})
+        return Json({"data": await transitions(ctx, resource, row["id"], row)})
 
     return endpoint
 

@@ -9,14 +9,14 @@ from pydantic import Field
 from starlette.requests import Request
 from starlette.responses import Response
 
-from crm_api.kernel.context import Context
+from crm_api.kernel.context import Context, settled
 from crm_api.kernel.database import Row
+from crm_api.kernel.external import settle
 from crm_api.kernel.filters import Filters, Group
 from crm_api.kernel.headers import parse, query, read_body
 from crm_api.kernel.problems import forbidden, invalid
 from crm_api.kernel.projection import Json, ratio_text
 from crm_api.kernel.query import compile_aggregate
-from crm_api.kernel.repository import settled
 from crm_api.kernel.resource import Resource
 from crm_api.kernel.schema import Wire, money_text
 from crm_api.kernel.unit_of_work import open_context
@@ -59,6 +59,7 @@ async def aggregate(ctx: Context, resource: Resource, body: AggregateRequest) ->
     """Groups and measures under the caller's policies; a hidden field can be neither grouped nor measured."""
     filters = Filters(ctx.kernel.catalog, resource, ctx.access)
     tree = filters.tree(body.filter) if "filter" in body.model_fields_set else Group("and")
+    await settle(ctx, filters)
     group = tree if isinstance(tree, Group) else Group("and", (tree,))
     kinds = resource.filterable
     for i, name in enumerate(body.group_by):

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
@@ -14,8 +14,8 @@ from pydantic_core import to_json
 
 from crm_api.kernel import idempotency
 from crm_api.kernel.batch_references import replaced
-from crm_api.kernel.collections import record_id
 from crm_api.kernel.context import Context, Idempotency, new_id
+from crm_api.kernel.external import is_external, own_id
 from crm_api.kernel.locking import in_order
 from crm_api.kernel.problems import (
     DEPENDENCY_FAILED,
@@ -32,7 +32,7 @@ from crm_api.kernel.projection import dumps
 from crm_api.kernel.repository import find
 from crm_api.kernel.resource import Catalog, Resource
 from crm_api.kernel.unit_of_work import Outcome, Work, write
-from crm_api.kernel.writes import Write, writes_by_name
+from crm_api.kernel.writes import Write, carry_out, writes_by_name
 
 log = structlog.get_logger("crm_api.batch")
 _TRIES = 4
@@ -62,6 +62,7 @@ class Entry:
     item: dict[str, Any] | None = None
     problem: Problem | None = None
     replayed: bool = False
+    ignored: Mapping[str, str] = field(default_factory=dict)
 
     def image(self) -> dict[str, Any]:
         """As it is kept under an idempotency key."""
@@ -80,6 +81,8 @@ class Entry:
         found: dict[str, Any] = {"status": status, "id": self.id}
         if self.item and not self.write.replies:
             found["version"] = self.item["version"]
+        if self.ignored:
+            found["ignored"] = self.ignored
         if self.item and whole:
             found["body"] = self.item
         return found
@@ -118,10 +121,10 @@ class _Known:
         return item[field]
 
 
-def _prepared(ctx: Context, step: Step, known: _Known) -> tuple[Work, bool, str]:
+async def _prepared(ctx: Context, step: Step, known: _Known) -> tuple[Work, bool, str]:
     """The work of a step, whether it is one statement, and the id; refuses what a request of its own would."""
     declared = step.write
-    ctx.kernel.policy.require(ctx.access, ctx.principal.scopes, declared.resource, declared.permission)
+    declared.permit(ctx)
     id_, body, expected = step.id, step.body, step.expected
     if step.linked:
         id_, body, expected = (replaced(part, known.value) for part in (id_, body, expected))
@@ -129,13 +132,15 @@ def _prepared(ctx: Context, step: Step, known: _Known) -> tuple[Work, bool, str]
             raise _at(step, "if_match", "int_type", "A version is a whole number.")
         if not declared.creates and not isinstance(id_, str):
             raise _at(step, "id", "string_type", "An id is a string.")
-    id_ = "" if declared.creates else record_id(id_, declared.resource)
-    if declared.matches:
-        declared.check(expected, given=expected is not None)
+    id_ = "" if declared.creates else declared.address(id_)
+    matched = declared.matches and expected is not None
+    declared.check(given=matched)
     parsed = None
     if declared.model is not None:
         parsed = declared.read(b"" if body is None else to_json(body))
-    return *declared.prepare(id_, parsed, expected), id_
+    if is_external(id_) and declared.kind != "upsert":
+        id_ = str(await own_id(ctx, declared.resource, id_, deleted=declared.kind == "restore"))
+    return *declared.prepare(id_, parsed, expected, matched), id_
 
 
 def _at(step: Step, member: str, code: str, detail: str) -> Problem:
@@ -144,13 +149,13 @@ def _at(step: Step, member: str, code: str, detail: str) -> Problem:
     return problem
 
 
-def _early(ctx: Context, steps: Sequence[Step]) -> dict[int, tuple[Work, bool, str]]:
+async def _early(ctx: Context, steps: Sequence[Step]) -> dict[int, tuple[Work, bool, str]]:
     """Works that need not wait: what is wrong with them is said before anything is written."""
     found = {}
     for i, step in enumerate(steps):
-        if not step.linked:
+        if not step.linked and not is_external(step.id):  # one before it may give it its external id
             try:
-                found[i] = _prepared(ctx, step, _Known(ctx))
+                found[i] = await _prepared(ctx, step, _Known(ctx))
             except Problem as problem:
                 raise problem.located(step.place, i) from None
         if step.write.resource.access_fields:
@@ -181,7 +186,7 @@ async def atomic(ctx: Context, steps: Sequence[Step]) -> Outcome:
     Raises:
         Problem: that of the step, with its place in the batch.
     """
-    rights, early, targets = ctx.access, _early(ctx, steps), _targets(steps)
+    rights, early, targets = ctx.access, await _early(ctx, steps), _targets(steps)
 
     async def work(inner: Context) -> dict[str, Any]:
         inner.access = rights
@@ -195,6 +200,7 @@ async def atomic(ctx: Context, steps: Sequence[Step]) -> Outcome:
             entry = await _within(inner, step, i, early.get(i), known)
             known.note(step, entry)
             entries.append(entry)
+        inner.status, inner.ignored = None, {}
         return {"transaction_id": str(inner.transaction_id), "entries": [entry.image() for entry in entries]}
 
     def kept(item: dict[str, Any]) -> dict[str, Any]:
@@ -209,7 +215,8 @@ async def atomic(ctx: Context, steps: Sequence[Step]) -> Outcome:
 
 async def _within(ctx: Context, step: Step, index: int, ready: tuple[Work, bool, str] | None, known: _Known) -> Entry:
     try:
-        work, _, id_ = ready or _prepared(ctx, step, known)
+        ctx.status, ctx.ignored = None, {}
+        work, _, id_ = ready or await _prepared(ctx, step, known)
         item = await work(ctx)
     except _LOST_RACES:
         raise
@@ -220,12 +227,13 @@ async def _within(ctx: Context, step: Step, index: int, ready: tuple[Work, bool,
         if found is None or found.kind.status >= 500:
             raise
         raise found.located(step.place, index) from error
-    return _entry(step, Outcome(item or {}, step.write.status), id_)
+    return _entry(step, Outcome(item or {}, ctx.status or step.write.status, ignored=ctx.ignored), id_)
 
 
 def _entry(step: Step, outcome: Outcome, id_: str) -> Entry:
     item = outcome.item
-    return Entry(step.write, outcome.status, id_ or item["id"], item or None, replayed=outcome.replayed)
+    id_ = item["id"] if item and not step.write.replies else id_
+    return Entry(step.write, outcome.status, id_, item or None, replayed=outcome.replayed, ignored=outcome.ignored)
 
 
 async def entries_of(ctx: Context, outcome: Outcome) -> list[Entry]:
@@ -281,13 +289,12 @@ async def partial(ctx: Context, steps: Sequence[Step]) -> list[Entry]:
 async def _alone(ctx: Context, step: Step, key: Idempotency | None, known: _Known) -> Entry:
     declared = step.write
     for _ in range(_TRIES):
-        inner = replace(ctx, transaction_id=new_id(), now=datetime.now(UTC), idempotency=key, nets={})
+        inner = replace(ctx, transaction_id=new_id(), now=datetime.now(UTC), idempotency=key, nets={}, ignored={})
         try:
             try:
-                work, single, id_ = _prepared(inner, step, known)
+                work, single, id_ = await _prepared(inner, step, known)
                 single = single and (key is None or declared.keyed)
-                outcome = await write(inner, work, declared.status, single=single, kept=declared.kept)
-                return _entry(step, outcome, id_)
+                return _entry(step, await carry_out(inner, declared, work, single=single), id_)
             except AccessMoved:
                 await _read_rights(ctx)
             except Problem as problem:

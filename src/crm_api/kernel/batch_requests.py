@@ -15,15 +15,15 @@ from crm_api.kernel.idempotency import identify
 from crm_api.kernel.problems import INVALID, Fault, Problem
 from crm_api.kernel.projection import Json
 from crm_api.kernel.resource import Resource
-from crm_api.kernel.schema import Wire
+from crm_api.kernel.schema import LONGEST_REF, Wire
 from crm_api.kernel.unit_of_work import open_context
 from crm_api.kernel.writes import Write, writes, writes_by_name
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 MAX_OPERATIONS = 25
 MAX_ITEMS = 200
-MAX_ID = 300
-KINDS = ("create", "update", "delete")
+MAX_ID = LONGEST_REF
+KINDS = ("create", "update", "upsert", "delete")
 """The writes that `POST /v1/{collection}/batch` knows."""
 
 Mode = Literal["atomic", "partial"]
@@ -51,7 +51,7 @@ class BatchFrame(Wire):
 class ItemFrame(Wire):
     """One write of a batch of one collection."""
 
-    op: Literal["create", "update", "delete"]
+    op: Literal["create", "update", "upsert", "delete"]
     id: Annotated[str, Field(max_length=MAX_ID)] | None = None
     if_match: Version | None = None
     body: dict[str, Any] | None = None

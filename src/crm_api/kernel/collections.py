@@ -11,17 +11,17 @@ from pydantic import Field
 from starlette.requests import Request
 from starlette.responses import Response
 
-from crm_api.kernel.context import Context
+from crm_api.kernel.context import Context, settled
 from crm_api.kernel.database import Row, Statement
+from crm_api.kernel.external import settle
 from crm_api.kernel.filters import Filters, Group, Leaf, flat_parameters, from_parameters, like
 from crm_api.kernel.headers import parse, query, read_body, single
 from crm_api.kernel.paging import decode, encode, parse_sort
 from crm_api.kernel.problems import QUERY_TOO_BROAD, Problem, forbidden, invalid, invalid_parameter, not_found
 from crm_api.kernel.projection import Json
 from crm_api.kernel.query import BROAD, COUNT_LIMITS, Listing, Plan, compile_breadth, compile_list
-from crm_api.kernel.repository import settled
 from crm_api.kernel.resource import Resource
-from crm_api.kernel.schema import UUID_PATTERN, Wire, fold
+from crm_api.kernel.schema import UUID_PATTERN, Wire, external_key, fold
 from crm_api.kernel.unit_of_work import open_context
 
 Endpoint = Callable[[Request], Awaitable[Response]]
@@ -47,13 +47,13 @@ class SearchRequest(Wire):
 
 
 def path_id(request: Request, resource: Resource) -> str:
-    """The id in the path; what is not one leads nowhere."""
+    """The id or external id in the path; what is neither leads nowhere."""
     return record_id(request.path_params["id"], resource)
 
 
 def record_id(text: str, resource: Resource) -> str:
-    """The id that a caller names a record by; what is not one leads nowhere."""
-    if not _UUID.fullmatch(text):
+    """The id or external id that a caller names a record by; what is neither leads nowhere."""
+    if not _UUID.fullmatch(text) and external_key(text) is None:
         raise not_found(resource.singular)
     return text
 
@@ -128,8 +128,10 @@ def list_endpoint(resource: Resource) -> Endpoint:
         if count != "none" and count not in COUNT_LIMITS:
             raise invalid_parameter("count", "invalid_value", "none, estimate or exact.")
         filters = Filters(ctx.kernel.catalog, resource, ctx.access)
+        tree = from_parameters(filters, pairs)
+        await settle(ctx, filters)
         listing = Listing(
-            from_parameters(filters, pairs),
+            tree,
             filters.values,
             parse_sort(resource, ctx.access, sort),
             limit,
@@ -163,6 +165,7 @@ def search_endpoint(resource: Resource) -> Endpoint:
         body = parse(await read_body(request), SearchRequest)
         filters = Filters(ctx.kernel.catalog, resource, ctx.access)
         tree = filters.tree(body.filter) if "filter" in body.model_fields_set else Group("and")
+        await settle(ctx, filters)
         expand = parse_expand(ctx, resource, ",".join(body.expand))
         listing = Listing(
             tree if isinstance(tree, Group) else Group("and", (tree,)),

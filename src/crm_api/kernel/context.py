@@ -3,13 +3,15 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol, TypeVar, cast
 from uuid import UUID
 
+import sqlalchemy as sa
 import uuid_utils
 
-from crm_api.kernel.database import Database, Link, Row, Statement
-from crm_api.kernel.problems import AccessMoved, unavailable
+from crm_api.kernel.database import TENANT, Database, Link, Row, Statement
+from crm_api.kernel.problems import AccessMoved, Problem, unavailable
+from crm_api.kernel.record import Tenant, table_of
 
 if TYPE_CHECKING:
     from crm_api.kernel.policy import Access, Policy
@@ -95,6 +97,8 @@ class Context:
     """One request or job.
 
     `link` is set while a transaction is open; `nets` are the objects written in it, `moved` that it changed rights.
+    `status` is what a write that knows only by itself whether it creates has come to. `ignored` are fields left out of
+    it, with the source that owns each.
     """
 
     kernel: Kernel
@@ -110,6 +114,8 @@ class Context:
     idempotency_key: str | None = None
     nets: dict[tuple[str, UUID], Net] = field(default_factory=dict)
     moved: bool = False
+    status: int | None = None
+    ignored: dict[str, str] = field(default_factory=dict)
 
     async def fetch(self, statement: Statement, values: dict[str, Any]) -> list[Row]:
         """Runs a statement in the open transaction, else in autocommit."""
@@ -129,8 +135,9 @@ class Context:
         if version is None:
             raise unavailable("The tenant is gone.")
         if not self.access.unrestricted:
-            await self.kernel.authenticator.access(self.principal, at_least=version)
-            raise AccessMoved
+            if self.link is None:  # else when the connection is free: a second one may be had by nobody then
+                await self.kernel.authenticator.access(self.principal, at_least=version)
+            raise AccessMoved(version)
         self.access = replace(self.access, version=version)
         return False
 
@@ -140,3 +147,29 @@ class Context:
         if self.link is not None:
             return await self.link.fetch(statement, values)
         return await self.kernel.database.read(self.principal.tenant_id, statement, values)
+
+
+_TRIES = 4
+_TENANTS = table_of(Tenant)
+_VERSION = Statement(sa.select(_TENANTS.c.access_version).where(_TENANTS.c.tenant_id == TENANT))
+
+
+async def settled(ctx: Context, run: Callable[[], Any]) -> tuple[Any, list[Row]]:
+    """Runs a statement until it ran under the rights it was compiled for.
+
+    Args:
+        ctx: the request; when the tenant's access version has moved on, the request is read again.
+        run: gives (plan, rows); the first column of each row is the access version.
+    """
+    for _ in range(_TRIES):
+        plan, rows = await run()
+        if await ctx.current(rows[0][0] if rows else None):
+            return plan, rows
+    raise unavailable("Permissions are changing; try again.")
+
+
+async def refuse(ctx: Context, problem: Problem) -> NoReturn:
+    """Raises a problem that rests on remembered rights, unless those have changed; then the request is read again."""
+    rows = await ctx.read(_VERSION, {})
+    await ctx.current(rows[0][0] if rows else None)
+    raise problem

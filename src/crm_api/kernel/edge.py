@@ -46,7 +46,7 @@ _SECURITY = (
 )
 _PRIVATE = (b"cache-control", b"private, no-cache")
 _CORS_HEADERS = "Authorization, Content-Type, If-Match, If-None-Match, Idempotency-Key, Prefer, X-Request-ID"
-_EXPOSED = "ETag, Link, Location, Idempotency-Replayed, Retry-After, X-Request-ID"
+_EXPOSED = "ETag, Link, Location, Idempotency-Replayed, Ignored-Fields, Retry-After, X-Request-ID"
 
 
 class Outcry:
@@ -161,10 +161,12 @@ class Edge:
             if headers and max(map(len, headers.values())) > MAX_HEADER:
                 raise Problem(INVALID_HEADER, f"A header has at most {MAX_HEADER} bytes.")
             methods, id_, ours = self._dispatch.find(path)
+            if ours and b"%2f" in (raw := scope.get("raw_path") or b"").lower():
+                methods, id_, _ = self._dispatch.find_encoded(raw)
             if not ours:
                 await self._handwritten({**scope, "method": "GET"} if method == "HEAD" else scope, receive, send)
                 return "other", None
-            if methods is None or b"%2f" in (scope.get("raw_path") or b"").lower():
+            if methods is None:
                 raise not_found("path")
             endpoint = methods.get("GET" if method == "HEAD" else method)
             if endpoint is None:

@@ -10,7 +10,7 @@ from crm_api.kernel.resource import Resource
 SAMPLE_ID = "019aa1c2-7d3e-7c41-b1f2-3f6d1b0a9e55"
 _REF = "#/$defs/"
 _FORMATS = {"email": "sample{}@example.com", "date": "2026-01-31", "date-time": "2026-01-31T12:00:00Z"}
-_PATTERNS = {"^[A-Z]{2}$": "DE", "^[A-Z]{3}$": "EUR"}
+_PATTERNS = {"^[A-Z]{2}$": "DE", "^[A-Z]{3}$": "EUR", "^[a-z][a-z0-9_]{0,62}$": "sample_{}"}
 
 
 def example(resource: Resource, number: int = 1) -> dict[str, Any]:
@@ -66,5 +66,5 @@ def _text(name: str, schema: dict[str, Any], number: int) -> str:
     if "pattern" in schema:
         if schema["pattern"] not in _PATTERNS:
             raise ValueError(f"{name} has a pattern and needs an example in its schema")
-        return _PATTERNS[schema["pattern"]]
+        return _PATTERNS[schema["pattern"]].format(number)
     return f"Sample {name.replace('_', ' ')} {number}"[: schema.get("maxLength")]

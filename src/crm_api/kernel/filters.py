@@ -15,7 +15,7 @@ from crm_api.kernel.policy import Access, Policy
 from crm_api.kernel.problems import Problem, forbidden, invalid, invalid_parameter
 from crm_api.kernel.record import FieldValue, table_of
 from crm_api.kernel.resource import Catalog, Resource
-from crm_api.kernel.schema import UUID_PATTERN, fold
+from crm_api.kernel.schema import UUID_PATTERN, external_key, fold
 
 MAX_LEAVES = 50
 MAX_DEPTH = 5
@@ -73,6 +73,8 @@ class Filters:
     resource: Resource
     access: Access
     values: dict[str, Any] = field(default_factory=dict)
+    external: dict[str, Resource] = field(default_factory=dict)
+    """Parameters with external ids among their values, and what is meant by them."""
 
     def leaf(self, path: str, op: str, raw: Any, place: "Place") -> Leaf:
         """Checks and types one comparison.
@@ -98,7 +100,12 @@ class Filters:
                 "unknown_operator", f"{op!r} does not apply to {name!r}; one of {', '.join(OPERATORS[kind])}."
             )
         parameter = f"f{len(self.values)}"
-        self.values[parameter] = _typed(kind, op, raw, place, choices(resource).get(name))
+        target = resource if name == "id" else self.catalog.target(resource, name) if kind == "id" else None
+        self.values[parameter] = value = _typed(
+            kind if target is None else "reference", op, raw, place, choices(resource).get(name)
+        )
+        if target is not None and any(map(external_key, value if isinstance(value, list) else [value])):
+            self.external[parameter] = target
         if len(self.values) > MAX_LEAVES:
             raise place.fault("too_many", f"A filter has at most {MAX_LEAVES} comparisons.")
         if op == "is_null":
@@ -220,7 +227,8 @@ def _typed(kind: str, op: str, raw: Any, place: Place, vocabulary: frozenset[str
 
 
 def _scalar(kind: str, raw: Any, place: Place, vocabulary: frozenset[str] | None) -> Any:
-    wrong = place.fault("invalid_value", f"This is not a value of kind {'text' if kind == 'values' else kind}.")
+    known = {"values": "text", "reference": "id"}.get(kind, kind)
+    wrong = place.fault("invalid_value", f"This is not a value of kind {known}.")
     if kind == "boolean":
         if isinstance(raw, bool):
             return raw
@@ -233,7 +241,7 @@ def _scalar(kind: str, raw: Any, place: Place, vocabulary: frozenset[str] | None
         raise wrong
     if vocabulary is not None and raw not in vocabulary:
         raise place.fault("invalid_value", f"One of {', '.join(sorted(vocabulary))}.")
-    if kind == "id" and not _UUID.fullmatch(raw):
+    if kind in ("id", "reference") and not _UUID.fullmatch(raw) and (kind == "id" or external_key(raw) is None):
         raise wrong
     try:
         return _PARSERS.get(kind, str)(raw)

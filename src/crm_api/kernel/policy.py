@@ -10,6 +10,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import ARRAY
 
 from crm_api.kernel.database import TENANT, bound
+from crm_api.kernel.external_sources import Source
 from crm_api.kernel.problems import FIELD_READ_ONLY, Fault, Problem, forbidden
 from crm_api.kernel.record import Share, Tenant, table_of
 from crm_api.kernel.resource import Catalog, Resource, RowRule
@@ -48,6 +49,7 @@ class Access:
     roles: tuple[str, ...] = ()
     unrestricted: bool = False
     closed: frozenset[str] = frozenset()
+    sources: Mapping[str, Source] = field(default_factory=dict)
     breadth: dict[str, int] = field(default_factory=dict, compare=False)
 
     @cached_property

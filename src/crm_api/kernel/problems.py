@@ -1,7 +1,7 @@
 """Every way a request can fail, as RFC 9457 problem details; maps driver errors once."""
 
 import re
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Self
 
 import asyncpg
@@ -16,7 +16,14 @@ class ConfigurationError(Exception):
 
 
 class AccessMoved(Exception):  # noqa: N818 - not an error: the request is read and run again under the new rights
-    """Rights changed between what the process remembered and the statement; nothing was done."""
+    """Rights changed between what the process remembered and the statement; nothing was done.
+
+    When it leaves the kernel, the rights were read again, at least as of the version `at_least`.
+    """
+
+    def __init__(self, at_least: int) -> None:
+        super().__init__(at_least)
+        self.at_least = at_least
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +54,8 @@ NOT_FOUND = _kind("not_found", 404, "There is no such thing, or none the caller 
 METHOD_NOT_ALLOWED = _kind("method_not_allowed", 405, "This path does not take this method")
 CONFLICT = _kind("conflict", 409, "The request contradicts the present state")
 DUPLICATE = _kind("duplicate", 409, "A live record already holds this unique value")
+EXTERNAL_ID_TAKEN = _kind("external_id_taken", 409, "Another live record holds this external id")
+FIELD_OWNED = _kind("field_owned", 409, "Another system owns the field of this record")
 IN_USE = _kind("in_use", 409, "Other records still refer to this one")
 TRANSITION_REFUSED = _kind("transition_refused", 409, "The record's state does not allow this")
 CYCLE = _kind("cycle", 409, "The record would become its own ancestor")
@@ -124,7 +133,7 @@ class Problem(Exception):  # noqa: N818 - the standard's word for it
         """
         faults = self.errors
         if not self.placed:
-            faults = [replace(fault, pointer=f"{place}/body{fault.pointer or ''}") for fault in faults]
+            faults = [_located(fault, place) for fault in faults]
         if not faults:
             faults = [Fault(self.kind.code, self.detail, pointer=place)]
         extra = self.extra if index is None else {**self.extra, "index": index}
@@ -140,6 +149,12 @@ class Problem(Exception):  # noqa: N818 - the standard's word for it
         """The problem that was kept."""
         faults = [Fault(**fault) for fault in image["errors"]]
         return cls(CATALOGUE[image["code"]], image["detail"], faults, extra=image["extra"])
+
+
+def _located(fault: Fault, place: str) -> Fault:
+    """A fault of a request as one of an item in a batch, where parameters are members of the item."""
+    inside = f"/{fault.parameter}" if fault.parameter else f"/body{fault.pointer or ''}"
+    return Fault(fault.code, fault.detail, pointer=f"{place}{inside}")
 
 
 def not_found(noun: str = "record") -> Problem:
@@ -235,6 +250,10 @@ def _from_constraint(
     column = getattr(error, "column_name", None)
     columns = columns_of.get(name) or ((column,) if column else ())
     pointers = [f"/{column}" for column in columns] or [""]
+    if name == "uq_external_ids_external_id":
+        return Problem(EXTERNAL_ID_TAKEN, "Another record took an external id of this one; unlink it there first.")
+    if name == "pk_external_ids":
+        columns, pointers = ("id",), ["/id"]
     if state == "23505":
         detail = f"Another record already holds this {' and '.join(columns) or 'value'}."
         return Problem(DUPLICATE, detail, [Fault("duplicate", detail, pointer=pointer) for pointer in pointers])

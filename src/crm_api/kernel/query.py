@@ -140,6 +140,21 @@ def compile_get(
     return _finish(kernel, access, resource, projection, page, expand, [], narrow=True, keys=0)
 
 
+def compile_load(
+    kernel: Kernel, access: Access, resource: Resource, action: str, *, deleted: bool, lock: bool
+) -> Statement:
+    """The raw row by id for a verb, under the gate for `action`; ids as text."""
+    table, outer = resource.table, frame()
+    gate = kernel.policy.gate(access, resource, action, table, deleted=deleted)
+    rows = sa.select(table).where(table.c.id == _ID, *gate)
+    page = (rows.with_for_update(key_share=True) if lock else rows).lateral("page")
+    columns = [
+        sa.cast(column, sa.Text()).label(column.name) if isinstance(column.type, sa.Uuid) else column
+        for column in page.c
+    ]
+    return Statement(sa.select(outer.c.access_version, *columns).select_from(outer.outerjoin(page, sa.true())))
+
+
 def compile_list(kernel: Kernel, access: Access, resource: Resource, listing: Listing) -> Plan:
     """A page of rows, under the gate, with count and expansions."""
     projection = Projection(resource, access, listing.fields)

@@ -1,6 +1,6 @@
 """The only reader and writer of rows: visible, load, create, update, delete, restore."""
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 from uuid import UUID
 
@@ -8,8 +8,11 @@ import sqlalchemy as sa
 
 from crm_api.kernel import writing
 from crm_api.kernel.coalescing import Emission, emission
-from crm_api.kernel.context import Context
+from crm_api.kernel.context import Context, settled
 from crm_api.kernel.database import TENANT, Row, Statement
+from crm_api.kernel.external import is_external, key_parameters, own_id, referred
+from crm_api.kernel.external_ownership import owned_changes
+from crm_api.kernel.external_sources import contested, without_owned
 from crm_api.kernel.ledger import parameters
 from crm_api.kernel.problems import (
     FORBIDDEN,
@@ -21,7 +24,7 @@ from crm_api.kernel.problems import (
     not_found,
     unavailable,
 )
-from crm_api.kernel.query import Plan, compile_get, frame
+from crm_api.kernel.query import Plan, compile_get, compile_load
 from crm_api.kernel.record import AuditEntry, table_of
 from crm_api.kernel.resource import Resource
 from crm_api.kernel.row import derived, new_row, row_parameters
@@ -30,24 +33,12 @@ _TRIES = 4
 _ID = sa.bindparam("id", type_=sa.Uuid())
 
 
-async def settled(ctx: Context, run: Callable[[], Any]) -> tuple[Any, list[Row]]:
-    """Runs a statement until it ran under the rights it was compiled for.
-
-    Args:
-        ctx: the request; when the tenant's access version has moved on, the request is read again.
-        run: gives (plan, rows); the first column of each row is the access version.
-    """
-    for _ in range(_TRIES):
-        plan, rows = await run()
-        if await ctx.current(rows[0][0] if rows else None):
-            return plan, rows
-    raise unavailable("Permissions are changing; try again.")
-
-
 async def find(
     ctx: Context, resource: Resource, id_: str | UUID, expand: tuple[str, ...] = (), action: str = "read"
 ) -> dict[str, Any] | None:
-    """The wire object of a row the caller may see (or act on), or None."""
+    """The wire object of a row the caller may see (or act on), or None. Here and below, an external id is an id too."""
+    if is_external(id_):
+        id_ = await own_id(ctx, resource, id_)
 
     async def run() -> tuple[Plan, list[Row]]:
         key = ("get", resource.plural, ctx.access.shape, expand, action)
@@ -70,32 +61,24 @@ async def load(
     ctx: Context, resource: Resource, id_: str | UUID, action: str, *, deleted: bool = False, lock: bool = True
 ) -> Row:
     """The raw row for a verb, locked; 404 when it cannot be seen, 403 when it may not be acted on."""
+    id_ = await own_id(ctx, resource, id_, deleted=deleted)
 
     async def run() -> tuple[None, list[Row]]:
         key = ("load", resource.plural, ctx.access.shape, action, deleted, lock)
         statement = ctx.kernel.statement(
-            key, lambda: _load_statement(ctx, resource, action, deleted=deleted, lock=lock)
+            key, lambda: compile_load(ctx.kernel, ctx.access, resource, action, deleted=deleted, lock=lock)
         )
         return None, await ctx.fetch(statement, {**ctx.access.values, "id": id_})
 
-    _, rows = await settled(ctx, run)
-    if rows[0]["id"] is not None:
-        return rows[0]
-    if deleted or await find(ctx, resource, id_) is None:
-        raise not_found(resource.singular)
-    raise forbidden(f"{resource.plural}:{action}")
-
-
-def _load_statement(ctx: Context, resource: Resource, action: str, *, deleted: bool, lock: bool) -> Statement:
-    table, outer = resource.table, frame()
-    gate = ctx.kernel.policy.gate(ctx.access, resource, action, table, deleted=deleted)
-    rows = sa.select(table).where(table.c.id == sa.bindparam("id", type_=sa.Uuid()), *gate)
-    page = (rows.with_for_update(key_share=True) if lock else rows).lateral("page")
-    columns = [
-        sa.cast(column, sa.Text()).label(column.name) if isinstance(column.type, sa.Uuid) else column
-        for column in page.c
-    ]
-    return Statement(sa.select(outer.c.access_version, *columns).select_from(outer.outerjoin(page, sa.true())))
+    for _ in range(_TRIES):
+        _, rows = await settled(ctx, run)
+        if rows[0]["id"] is not None:
+            return rows[0]
+        if deleted or await find(ctx, resource, id_) is None:
+            raise not_found(resource.singular)
+        if await find(ctx, resource, id_, action=action) is None:
+            raise forbidden(f"{resource.plural}:{action}")
+    raise unavailable("Other requests keep changing the record; try again.")  # it is there each time it is looked for
 
 
 async def create(
@@ -104,8 +87,9 @@ async def create(
     values: Mapping[str, Any],
     events: tuple[str, ...] = ("created",),
     given: Collection[str] | None = None,
+    external: tuple[str, str] | None = None,
 ) -> dict[str, Any] | None:
-    """Writes a row with its ledger in one statement; None when the request's idempotency key was used before.
+    """Writes a row with its ledger in one statement; None when its idempotency key or external id was taken before.
 
     Args:
         ctx: the request.
@@ -113,7 +97,9 @@ async def create(
         values: every field of the create schema.
         events: past tenses to emit, the generic one first.
         given: the fields that the client sent, which field rules apply to; None for all of `values`.
+        external: (source, external id) that it is found by from now on.
     """
+    values = await referred(ctx, resource, values)
     ctx.kernel.policy.writable(ctx.access, resource, values if given is None else dict.fromkeys(given))
     row = new_row(ctx, resource, values)
     for check in resource.touched(values):
@@ -123,12 +109,15 @@ async def create(
     emitted = emission(ctx, resource, row["id"], events)
 
     async def run() -> tuple[writing.Writing, list[Row]]:
-        key = ("create", resource.plural, ctx.access.shape, keyed, form, emitted.mode)
-        plan = ctx.kernel.statement(key, lambda: writing.compile_create(ctx, resource, form, emitted.mode))
+        key = ("create", resource.plural, ctx.access.shape, keyed, form, emitted.mode, external is None)
+        plan = ctx.kernel.statement(
+            key, lambda: writing.compile_create(ctx, resource, form, emitted.mode, linked=external is not None)
+        )
         parameters_ = {
             **ctx.access.values,
             **parameters(ctx, resource, "create", emitted),
             **row_parameters(resource, row),
+            **key_parameters(external),
         }
         if ctx.idempotency is not None:
             parameters_ |= {"scope": ctx.idempotency.scope, "fingerprint": ctx.idempotency.fingerprint}
@@ -140,7 +129,7 @@ async def create(
         ctx.moved |= bool(resource.access_fields)
         return dict(item)
     await _explain_create(ctx, resource, row)
-    if ctx.idempotency is not None:
+    if ctx.idempotency is not None or external is not None:
         return None
     raise unavailable("The record could not be written; try again.")
 
@@ -186,6 +175,7 @@ async def update(
     action: str = "update",
     events: tuple[str, ...] = ("updated",),
     by_verb: bool = False,
+    recorded: str | None = None,
 ) -> dict[str, Any]:
     """Merges values into a row with its ledger, in one statement; a merge that changes nothing writes nothing.
 
@@ -198,7 +188,9 @@ async def update(
         action: the permission whose gate applies.
         events: past tenses to emit, the generic one first.
         by_verb: the values come from our own code, so field rules and the transfer permission do not apply.
+        recorded: what the audit log calls it; `action`, unless told.
     """
+    id_, values = await own_id(ctx, resource, id_), await referred(ctx, resource, values)
     if not by_verb:
         ctx.kernel.policy.writable(ctx.access, resource, values)
     actions: tuple[str, ...] = (action,)
@@ -213,19 +205,24 @@ async def update(
             await check.run(ctx, resource, changed, dict(before))
     references = frozenset(name for name in resource.references if values.get(name) is not None)
     names, match = frozenset(changed), if_match is not None
+    owners = contested(ctx.access, resource, values)
+    owned = frozenset(owners)
     emitted = emission(ctx, resource, id_, events)
 
     async def run() -> tuple[writing.Writing, list[Row]]:
-        key = ("update", resource.plural, ctx.access.shape, names, references, actions, match, emitted.mode)
+        key = ("update", resource.plural, ctx.access.shape, names, references, actions, match, emitted.mode, owned)
         plan = ctx.kernel.statement(
             key,
-            lambda: writing.compile_update(ctx, resource, names, references, actions, match=match, mode=emitted.mode),
+            lambda: writing.compile_update(
+                ctx, resource, names, references, actions, match=match, mode=emitted.mode, owned=owned
+            ),
         )
         parameters_ = {
             **ctx.access.values,
-            **parameters(ctx, resource, action, emitted),
+            **parameters(ctx, resource, recorded or action, emitted),
             **row_parameters(resource, changed),
             "id": id_,
+            **{f"o_{name}": [source.code for source in sources] for name, sources in owners.items()},
         }
         if if_match is not None:
             parameters_["if_match"] = if_match
@@ -239,6 +236,13 @@ async def update(
             ctx.moved |= not resource.access_fields.isdisjoint(names)
             return dict(written)
         item = await _explain_update(ctx, resource, id_, values, if_match, actions)
+        if owners and (theirs := await owned_changes(ctx, resource, item, changed, owners)):
+            kept = await without_owned(ctx, values, theirs, whole=by_verb)
+            if not kept:
+                return item
+            return await update(
+                ctx, resource, id_, kept, if_match=if_match, action=action, events=events, recorded=recorded
+            )
         if item["version"] == seen:
             return item  # tried again at a version that was seen before and after: nothing differs
         seen = item["version"]
@@ -340,14 +344,16 @@ async def record(
 
 
 async def delete(ctx: Context, resource: Resource, id_: str | UUID, *, if_match: int | None = None) -> None:
-    """Soft deletion; unique values are free again."""
+    """Soft deletion; unique values and external ids are free again."""
+    id_ = await own_id(ctx, resource, id_)
     if resource.deletable is not None:
         await resource.deletable(ctx, resource, {}, dict(await load(ctx, resource, id_, "delete")))
     await _mark(ctx, resource, id_, if_match, deleted=True)
 
 
 async def restore(ctx: Context, resource: Resource, id_: str | UUID) -> dict[str, Any]:
-    """Undoes a deletion, if all checks of the row pass; 409 when a live record took a unique value meanwhile."""
+    """Undoes a deletion, if all checks pass; 409 when a live record took a unique value or external id meanwhile."""
+    id_ = await own_id(ctx, resource, id_, deleted=True)
     if resource.checks:
         row = dict(await load(ctx, resource, id_, "delete", deleted=True))
         for check in resource.touched(row):

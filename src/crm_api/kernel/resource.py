@@ -113,6 +113,7 @@ class Resource:
         default_access: what everyone in the tenant may do unless the tenant says otherwise.
         mask: takes out of a row, before its values become JSON, what field rules of other resources hide.
         access_fields: columns whose change moves the tenant's access version.
+        once: fields that a create sets and nothing changes.
         notices: past tenses of events that no request makes, such as what a worker finds out.
         rights: whether an event on such a row may change what a principal sees of other rows, from the past tense, the
             fields that changed, the row and the principal's id.
@@ -144,6 +145,7 @@ class Resource:
     require_match: bool = False
     mask: Callable[["Access", dict[str, Any]], None] | None = None
     access_fields: frozenset[str] = frozenset()
+    once: frozenset[str] = frozenset()
     notices: tuple[str, ...] = ()
     rights: Callable[[str, frozenset[str], Mapping[str, Any], str], bool] | None = None
     domain: str = ""
@@ -156,7 +158,12 @@ class Resource:
     @cached_property
     def update(self) -> type[Input] | None:
         """The PATCH schema, derived from the create schema."""
-        return updated_from(self.create) if self.create and "update" in self.operations else None
+        return updated_from(self.create, self.once) if self.create and "update" in self.operations else None
+
+    @property
+    def upserts(self) -> bool:
+        """Whether records are created and changed by an external id, too."""
+        return self.update is not None and "create" in self.operations
 
     @cached_property
     def columns(self) -> tuple[str, ...]:

@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
+from urllib.parse import unquote
 
 from fastapi import APIRouter
 from starlette.requests import Request
@@ -14,6 +15,7 @@ from crm_api.kernel.actions import reading_endpoint, transitions_endpoint
 from crm_api.kernel.aggregate import aggregate_endpoint
 from crm_api.kernel.batch_requests import batch_endpoint, batched, collection_endpoint
 from crm_api.kernel.context import Context
+from crm_api.kernel.external_sources import ignored_fields
 from crm_api.kernel.headers import (
     boolean,
     header,
@@ -28,8 +30,8 @@ from crm_api.kernel.headers import (
 from crm_api.kernel.idempotency import identify
 from crm_api.kernel.projection import Json
 from crm_api.kernel.resource import Action, Domain, Resource
-from crm_api.kernel.unit_of_work import Outcome, open_context, write
-from crm_api.kernel.writes import Write, actions_of, writes
+from crm_api.kernel.unit_of_work import Outcome, open_context
+from crm_api.kernel.writes import Write, actions_of, carry_out, writes
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 
@@ -117,7 +119,20 @@ class Dispatch:
 
     def find(self, path: str) -> tuple[dict[str, Endpoint] | None, str, bool]:
         """(methods of the path or None, the id in it, whether the collection is one of ours)."""
-        steps = path.split("/")
+        return self._find(path.split("/"))
+
+    def find_encoded(self, raw: bytes) -> tuple[dict[str, Endpoint] | None, str, bool]:
+        """The same for a path with an encoded slash, which only an external id may hold."""
+        try:
+            steps = [unquote(step, errors="strict") for step in raw.decode("ascii").split("/")]
+        except ValueError:
+            return None, "", True
+        free = {3} if len(steps) > 3 and steps[3].startswith("ext:") else set()
+        if any("/" in step for place, step in enumerate(steps) if place not in free):
+            return None, "", True
+        return self._find(steps)
+
+    def _find(self, steps: list[str]) -> tuple[dict[str, Endpoint] | None, str, bool]:
         if len(steps) < 3 or steps[0] or steps[1] != "v1" or steps[2] not in self.collections:
             return None, "", False
         size = len(steps)
@@ -152,43 +167,41 @@ _DRY_RUN = ("dry_run",)
 
 
 def _write(declared: Write) -> Endpoint:
-    resource = declared.resource
-
     async def endpoint(request: Request) -> Response:
         ctx = await open_context(request)
-        ctx.kernel.policy.require(ctx.access, ctx.principal.scopes, resource, declared.permission)
+        declared.permit(ctx)
         ctx.dry_run = boolean(query(request, _DRY_RUN), "dry_run")
-        id_ = "" if declared.creates else collections.path_id(request, resource)
-        expected = _expected(request, declared)
+        id_ = "" if declared.creates else declared.address(request.path_params["id"])
+        expected, matched = _expected(request, declared) if declared.matches else (None, False)
         raw, body = b"", None
         if declared.model is not None:
             raw = await read_body(request)
             body = declared.read(raw)
-        work, one = declared.prepare(id_, body, expected)
+        work, one = declared.prepare(id_, body, expected, matched)
         if key := idempotency_key(request):
             ctx.idempotency = identify(ctx, key, declared.method, request.scope["path"], raw)
             one = one and declared.keyed
-        outcome = await write(ctx, work, declared.status, single=one, kept=declared.kept)
-        return _reply(request, ctx, declared, outcome)
+        return _reply(request, ctx, declared, await carry_out(ctx, declared, work, single=one))
 
     return endpoint
 
 
-def _expected(request: Request, declared: Write) -> int | None:
-    if not declared.matches:
-        return None
+def _expected(request: Request, declared: Write) -> tuple[int | None, bool]:
     expected = if_match(request)
-    declared.check(expected, given=expected is not None or header(request, b"if-match") is not None)
-    return expected
+    matched = expected is not None or header(request, b"if-match") is not None
+    declared.check(given=matched)
+    return expected, matched
 
 
 def _reply(request: Request, ctx: Context, declared: Write, outcome: Outcome) -> Response:
     item = outcome.item
     headers = {"ETag": etag(item)} if "version" in item else {}
-    if declared.creates:
+    if outcome.status == 201 and not declared.replies:
         headers["Location"] = f"/v1/{declared.resource.plural}/{item['id']}"
     if outcome.replayed:
         headers["Idempotency-Replayed"] = "true"
+    if outcome.ignored:
+        headers["Ignored-Fields"] = ignored_fields(outcome.ignored)
     short = not declared.replies and minimal(request)
     status, whole = declared.shown(outcome.status, ctx.access, minimal=short)
     if short and outcome.status != 204:

@@ -24,8 +24,18 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 UUID_PATTERN = "^[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}$"
+SOURCE_PATTERN = "[a-z][a-z0-9_]{0,62}"
+_MARK = r"\x00-\x1f\x7f\ufffd"
+EXTERNAL_ID_PATTERN = rf"[^\s{_MARK}]([^{_MARK}]*[^\s{_MARK}])?"
+"""What other systems call a record: any text without control characters or spaces around it."""
+EXTERNAL_PATTERN = f"^ext:{SOURCE_PATTERN}:{EXTERNAL_ID_PATTERN}$"
+REF_PATTERN = f"^({UUID_PATTERN[1:-1]}|{EXTERNAL_PATTERN[1:-1]})$"
+LONGEST_EXTERNAL_ID = 200
+MOST_SOURCES = 50
+LONGEST_REF = 4 + 63 + 1 + LONGEST_EXTERNAL_ID
 _MONEY_PATTERN = r"^-?[0-9]{1,14}(\.[0-9]{1,4})?$"
 _MONEY = re.compile(_MONEY_PATTERN)
+_EXTERNAL = re.compile(EXTERNAL_PATTERN[1:-1])
 _PLAIN_EMAIL = re.compile(
     r"[a-z0-9_+-]{1,32}(\.[a-z0-9_+-]{1,31})?@(([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.){1,3}[a-z]{2,24})"
 )
@@ -100,6 +110,20 @@ _CURRENCIES = frozenset(code for code in list_currencies() if get_currency_name(
 Id = Annotated[
     str, Field(pattern=UUID_PATTERN, min_length=36, max_length=36, examples=["019aa1c2-7d3e-7c41-b1f2-3f6d1b0a9e55"])
 ]
+Ref = Annotated[
+    str,
+    Field(
+        pattern=REF_PATTERN,
+        min_length=7,
+        max_length=LONGEST_REF,
+        examples=["019aa1c2-7d3e-7c41-b1f2-3f6d1b0a9e55"],
+        description="An id, or an external id: `ext:{source}:{external_id}`.",
+    ),
+]
+"""A reference in a body: the id of a record, or what another system calls it."""
+ExternalIdText = Annotated[
+    str, Field(pattern=f"^{EXTERNAL_ID_PATTERN}$", min_length=1, max_length=LONGEST_EXTERNAL_ID, examples=["4711"])
+]
 Name = Annotated[str, Field(min_length=1, max_length=200)]
 Line = Annotated[str, Field(min_length=1, max_length=500)]
 Paragraph = Annotated[str, Field(min_length=1, max_length=10_000)]
@@ -122,6 +146,14 @@ Money = Annotated[
     ),
 ]
 Count = Annotated[int, Field(ge=0, le=2_000_000_000)]
+
+
+def external_key(text: Any) -> tuple[str, str] | None:
+    """(source, external id) of an external id as it is written in place of an id; None for anything else."""
+    if not isinstance(text, str) or not text.startswith("ext:") or not _EXTERNAL.fullmatch(text):
+        return None
+    source, _, external_id = text[4:].partition(":")
+    return (source, external_id) if len(external_id) <= LONGEST_EXTERNAL_ID else None
 
 
 def e164(number: str, country: str | None) -> str:
@@ -172,6 +204,10 @@ class Output(Wire):
     updated_at: Instant
     updated_by: Id | None
     custom: Annotated[dict[str, Any], Field(description="Custom fields by their key.")]
+    external_ids: Annotated[
+        dict[str, Annotated[str, Field(max_length=LONGEST_EXTERNAL_ID)]],
+        Field(max_length=MOST_SOURCES, description="What other systems call the record, by source."),
+    ]
     redacted: Annotated[
         list[Annotated[str, Field(max_length=63)]], Field(max_length=200, description="Fields hidden from the caller.")
     ]
@@ -193,11 +229,11 @@ class Redacted(Wire):
     redacted: Literal[True]
 
 
-def updated_from(create: type[Input]) -> type[Input]:
-    """The merge patch (RFC 7396) of a create body: all optional, null only where null is a value."""
+def updated_from(create: type[Input], once: frozenset[str] = frozenset()) -> type[Input]:
+    """The merge patch (RFC 7396) of a create body: all optional, null only where null is a value; without `once`."""
     fields: dict[str, Any] = {}
     for name, info in create.model_fields.items():
-        if name != "id":
+        if name != "id" and name not in once:
             fields[name] = (
                 info.rebuild_annotation(),
                 Field(default=None, validate_default=False, description=info.description),

@@ -10,12 +10,13 @@ from sqlalchemy.dialects.postgresql import insert as upsert
 
 from crm_api.kernel.context import Context, new_id
 from crm_api.kernel.database import TENANT, Statement
+from crm_api.kernel.external import is_external
 from crm_api.kernel.ledger import NOW
 from crm_api.kernel.problems import CONFLICT, Problem, forbidden, invalid, not_found
 from crm_api.kernel.record import Share, table_of
 from crm_api.kernel.repository import find, record
 from crm_api.kernel.resource import Action, Resource
-from crm_api.kernel.schema import Id, Instant, Line, Wire
+from crm_api.kernel.schema import Id, Instant, Line, Ref, Wire
 
 _SHARES = table_of(Share)
 MOST = 200
@@ -25,7 +26,7 @@ class ShareRequest(Wire):
     """Opens the record to a user or team; a second share for the same grantee replaces the first."""
 
     grantee_type: Literal["user", "team"]
-    grantee_id: Id
+    grantee_id: Ref
     level: Literal["read", "write"] = "read"
     expires_at: Instant | None = None
     cause: Line = "manual"
@@ -87,7 +88,10 @@ _LIST = Statement(sa.select(*_COLUMNS).where(_SHARES.c.tenant_id == TENANT, *_OF
 
 async def _share(ctx: Context, resource: Resource, row: Any, body: ShareRequest) -> dict[str, Any]:
     target = ctx.kernel.catalog.by_table["principals" if body.grantee_type == "user" else "teams"]
-    if await find(ctx, target, body.grantee_id) is None:
+    if is_external(body.grantee_id):
+        ctx.access.through(target)
+    grantee = await find(ctx, target, body.grantee_id)
+    if grantee is None:
         raise invalid("/grantee_id", "reference_not_found", f"There is no such {body.grantee_type}.")
     if body.level == "write" and await find(ctx, resource, row["id"], action="update") is None:
         raise forbidden(f"{resource.plural}:update")
@@ -95,6 +99,7 @@ async def _share(ctx: Context, resource: Resource, row: Any, body: ShareRequest)
         raise invalid("/expires_at", "in_the_past", "The end must be in the future.")
     values = {
         **body.model_dump(),
+        "grantee_id": grantee["id"],
         "id": new_id(),
         **_object(resource, row),
         "granted_by": ctx.principal.id,

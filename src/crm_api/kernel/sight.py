@@ -7,10 +7,9 @@ from uuid import UUID
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
-from crm_api.kernel.context import Context
+from crm_api.kernel.context import Context, settled
 from crm_api.kernel.database import TENANT, Row, Statement, bound
 from crm_api.kernel.query import frame
-from crm_api.kernel.repository import settled
 from crm_api.kernel.resource import Resource
 
 _IDS = sa.bindparam("ids", type_=ARRAY(sa.Uuid()))

@@ -26,8 +26,9 @@ _ALWAYS = (400, 401, 403, 414, 422, 500, 503)
 _WRITE = ("DryRun", "IdempotencyKey")
 _DESCRIPTION = """\
 Records are read and written under `/v1/{collection}`; verbs move them. Every GET answers HEAD too. Errors are RFC 9457
-problems. Ids are UUIDv7 and may be chosen by the client. Amounts are decimal strings. Lists page by cursor. An unknown
-parameter or field is refused with 422. Readers must accept members and enumeration values they do not know."""
+problems. Ids are UUIDv7 and may be chosen by the client; `ext:{source}:{external_id}`, the id of another system, stands
+for one anywhere. Amounts are decimal strings. Lists page by cursor. An unknown parameter or field is refused with 422.
+Readers must accept members and enumeration values they do not know."""
 _SUMMARY = {
     "list": "List {many}",
     "create": "Create {one}",
@@ -37,6 +38,7 @@ _SUMMARY = {
     "get": "Get {one}",
     "update": "Change {one}",
     "delete": "Delete {one}",
+    "upsert": "Create or change {one} by its external id",
     "restore": "Restore a deleted {bare}",
     "transitions": "List what can be done with {one} now",
 }
@@ -50,6 +52,8 @@ _DETAIL = {
     "get": "The whole record; fields hidden from the caller are null and named in `redacted`.",
     "update": "A JSON merge patch (RFC 7396): absent keeps, null clears.",
     "delete": "The record is gone from every read and its unique values are free; it can be restored.",
+    "upsert": "Creates the record with this external id, or changes it as a merge patch would: absent keeps, null "
+    "clears. Of several requests at once one creates. 404 when it exists but is hidden from the caller.",
     "restore": "409 when a live record has taken a unique value meanwhile.",
     "transitions": "Each action of the state graph, whether it is open to the caller, and if not, why.",
 }
@@ -103,9 +107,11 @@ def _operation(catalog: Catalog, operation: Operation) -> dict[str, Any]:
         summary, detail = operation.action.summary, _first_line(operation.action)
     needs = ""
     if operation.permission:
+        permission = f"permission `{operation.permission}`"
+        if kind == "upsert":
+            permission += f" to create, `{resource.plural}:update` to change,"
         scope = {"read": "read", "delete": "delete"}.get(operation.permission.split(":")[1], "write")
-        needs = f"Needs the permission `{operation.permission}` and, where the credential is bounded, "
-        needs += f"the scope `{resource.domain}:{scope}`."
+        needs = f"Needs the {permission} and, where the credential is bounded, the scope `{resource.domain}:{scope}`."
     found: dict[str, Any] = {
         "operationId": operation.operation_id,
         "summary": summary,
@@ -134,14 +140,16 @@ def _writes(operation: Operation) -> bool:
 
 
 def _matches(operation: Operation) -> bool:
-    return operation.kind in ("update", "delete", "edge", "batch") or (
+    return operation.kind in ("update", "upsert", "delete", "edge", "batch") or (
         operation.kind == "action" and _writes(operation)
     )
 
 
 def _parameters(catalog: Catalog, operation: Operation) -> list[dict[str, Any]]:
     resource, kind = operation.resource, operation.kind
-    found: list[dict[str, Any]] = [parameter("Id")] if "{id}" in operation.path else []
+    found: list[dict[str, Any]] = []
+    if "{id}" in operation.path:
+        found.append(parameter("ExternalId" if kind == "upsert" else "Id"))
     if kind == "list":
         return list_parameters(catalog, resource)
     if kind == "get":
@@ -149,9 +157,9 @@ def _parameters(catalog: Catalog, operation: Operation) -> list[dict[str, Any]]:
     if _writes(operation):
         found += [parameter(name) for name in _WRITE]
     if _matches(operation) and kind != "batch":
-        strict = resource.require_match and kind in ("update", "delete")
+        strict = resource.require_match and kind in ("update", "delete")  # an upsert may create
         found.append(parameter("IfMatchRequired" if strict else "IfMatch"))
-    if kind in ("create", "update", "restore", "edge", "batch") or (
+    if kind in ("create", "update", "upsert", "restore", "edge", "batch") or (
         operation.action and operation.action.reply is None
     ):
         found.append(parameter("Prefer"))
@@ -167,7 +175,7 @@ def _body(operation: Operation) -> dict[str, Any] | None:
         return _content(f"{name}Aggregate", {"measures": [{"op": "count"}]}, required=True)
     if kind == "batch":
         return _content(f"{name}Batch", {"items": [batch_example(resource)]}, required=True)
-    if kind == "create" and resource.create:
+    if kind in ("create", "upsert") and resource.create:
         return _content(name_of(resource.create), sample(resource.create), required=True)
     if kind == "update" and resource.update and resource.create:
         values = sample(resource.create)
@@ -193,11 +201,11 @@ def _responses(operation: Operation) -> dict[str, Any]:
         statuses.add(404)
     if _writes(operation):
         statuses.add(409)
-    if operation.method in ("POST", "PATCH") and kind != "restore":
+    if operation.method in ("POST", "PATCH", "PUT") and kind != "restore":
         statuses |= {413, 415}
     if _matches(operation):
         statuses.add(412)
-    if resource.require_match and kind in ("update", "delete", "batch"):
+    if resource.require_match and kind in ("update", "upsert", "delete", "batch"):
         statuses.add(428)
     return {**dict(sorted(_success(operation).items())), **problems(*statuses)}
 
@@ -207,6 +215,8 @@ def _success(operation: Operation) -> dict[str, Any]:
     name = name_of(resource.output)
     replayed = ("Idempotency-Replayed",) if _writes(operation) else ()
     record = reply("The record.", name, "ETag", *replayed)
+    merged = reply("The record.", name, "ETag", "Ignored-Fields", *replayed)
+    nothing = reply("Done; no body was wanted.", None, "ETag", "Ignored-Fields", "Preference-Applied", *replayed)
     no_body = reply("Done; no body was wanted.", None, "ETag", "Preference-Applied", *replayed)
     unchanged = reply("The version named by If-None-Match is the present one.", None, "ETag")
     created = reply(
@@ -223,7 +233,8 @@ def _success(operation: Operation) -> dict[str, Any]:
         "aggregate": {"200": reply("The groups.", "AggregateResult")},
         "get": {"200": record, "304": unchanged},
         "create": {"201": {**created, "links": _links(resource)}},
-        "update": {"200": record, "204": no_body},
+        "update": {"200": merged, "204": nothing},
+        "upsert": {"200": merged, "201": created, "204": nothing},
         "restore": {"200": record, "204": no_body},
         "delete": {"204": reply("Deleted.", None, *replayed)},
         "edge": {"200": record, "204": no_body},
@@ -241,5 +252,5 @@ def _links(resource: Resource) -> dict[str, Any]:
     return {
         item.operation_id: {"operationId": item.operation_id, "parameters": {"id": "$response.body#/id"}}
         for item in operations(resource)
-        if "{id}" in item.path and item.kind != "restore"
+        if "{id}" in item.path and item.kind not in ("restore", "upsert")
     }

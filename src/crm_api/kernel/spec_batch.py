@@ -6,7 +6,7 @@ from crm_api.kernel.batch_references import NAME_PATTERN, REFERENCE_PATTERN, SIG
 from crm_api.kernel.batch_requests import MAX_ID, MAX_ITEMS, MAX_OPERATIONS, MAX_VERSION, batched
 from crm_api.kernel.examples import SAMPLE_ID, sample
 from crm_api.kernel.resource import Catalog, Resource
-from crm_api.kernel.schema import UUID_PATTERN
+from crm_api.kernel.schema import EXTERNAL_PATTERN, LONGEST_REF, UUID_PATTERN
 from crm_api.kernel.spec_parameters import JSON, parameter, problems, reply
 from crm_api.kernel.spec_routes import SECURITY
 from crm_api.kernel.spec_style import JsonSchema, a, array, name_of, noun, nouns, ref
@@ -14,6 +14,7 @@ from crm_api.kernel.writes import Write, writes_by_name
 
 _UUID = {"type": "string", "pattern": UUID_PATTERN, "minLength": 36, "maxLength": 36}
 _ID = {"type": "string", "minLength": 1, "maxLength": MAX_ID}
+_EXTERNAL = {"type": "string", "pattern": EXTERNAL_PATTERN, "minLength": 7, "maxLength": LONGEST_REF}
 _VERSION = {"type": "integer", "minimum": 1, "maximum": MAX_VERSION}
 _MODE = {
     "type": "string",
@@ -43,7 +44,7 @@ def _item(write: Write) -> JsonSchema:
     properties: dict[str, JsonSchema] = {"op": {"type": "string", "const": write.kind}}
     required = ["op"]
     if not write.creates:
-        properties["id"] = _ID
+        properties["id"] = _EXTERNAL if write.kind == "upsert" else _ID
         properties["if_match"] = {**_VERSION, "description": "The version you read; 412 when there is another by now."}
         required += ["id", "if_match"] if write.strict else ["id"]
     if write.model is not None:
@@ -78,6 +79,11 @@ def _results(prefix: str, what: str, body: JsonSchema, most: int, **more: JsonSc
         "status": _STATUS,
         "id": {**_UUID, "description": "The record that was written."},
         "version": {**_VERSION, "description": "Its version, when the answer to the write alone is the record."},
+        "ignored": {
+            "type": "object",
+            "description": "Fields that were left out, each with the source that owns it.",
+            "additionalProperties": {"type": "string", "maxLength": 63},
+        },
         "body": {"description": "What the write alone would have answered, when it has a body.", **body},
         "problem": {"description": "Why it was refused.", **ref("Problem")},
     }

@@ -8,14 +8,17 @@ from crm_api.kernel.filters import MAX_IN, OPERATORS, choices, flat_parameters
 from crm_api.kernel.paging import MAX_SORT_KEYS
 from crm_api.kernel.problems import PROBLEM_JSON
 from crm_api.kernel.resource import Catalog, Resource
-from crm_api.kernel.schema import UUID_PATTERN
+from crm_api.kernel.schema import EXTERNAL_PATTERN, LONGEST_REF, REF_PATTERN, UUID_PATTERN
 from crm_api.kernel.spec_queries import paths, sorts
 from crm_api.kernel.spec_style import JsonSchema, array, ref
 
 JSON = "application/json"
 _ID = {"type": "string", "pattern": UUID_PATTERN, "minLength": 36, "maxLength": 36}
+_REF = {"type": "string", "pattern": REF_PATTERN, "minLength": 7, "maxLength": LONGEST_REF}
+_EXTERNAL = {"type": "string", "pattern": EXTERNAL_PATTERN, "minLength": 7, "maxLength": LONGEST_REF}
 _KINDS: dict[str, JsonSchema] = {
     "id": _ID,
+    "reference": _REF,
     "text": {"type": "string", "maxLength": 500},
     "boolean": {"type": "boolean"},
     "integer": {"type": "integer", "format": "int64", "minimum": -(2**63) + 1, "maximum": 2**63 - 1},
@@ -53,7 +56,20 @@ _MATCH = _header(
     maxLength=22,
 )
 PARAMETERS: dict[str, dict[str, Any]] = {
-    "Id": {"name": "id", "in": "path", "required": True, "description": "The record's id.", "schema": _ID},
+    "Id": {
+        "name": "id",
+        "in": "path",
+        "required": True,
+        "description": "The record's id, or an external id, `ext:{source}:{external_id}`, percent-encoded.",
+        "schema": _REF,
+    },
+    "ExternalId": {
+        "name": "id",
+        "in": "path",
+        "required": True,
+        "description": "What a source calls the record, percent-encoded; at most 200 characters behind the source.",
+        "schema": _EXTERNAL,
+    },
     "Limit": _query("limit", "Rows of a page.", {"type": "integer", "minimum": 1, "maximum": MAX_LIMIT, "default": 50}),
     "Cursor": _query(
         "cursor", "`next_cursor` of the page before.", {"type": "string", "minLength": 1, "maxLength": 2000}
@@ -95,6 +111,11 @@ HEADERS: dict[str, dict[str, Any]] = {
         ("ETag", "The version of the record, for If-Match and If-None-Match.", 24),
         ("Location", "Path of the new record.", 200),
         ("Link", 'The next page, with rel="next"; absent on the last.', 9000),
+        (
+            "Ignored-Fields",
+            "Fields left out, since another system owns them: `name;source=erp, ...`; not repeated in a replay.",
+            8192,
+        ),
         ("Idempotency-Replayed", "`true` when this is the stored reply of the first request with the key.", 4),
         ("Preference-Applied", "`return=minimal` when it was honoured.", 40),
         ("Retry-After", "Seconds to wait.", 10),
@@ -169,13 +190,14 @@ def list_parameters(catalog: Catalog, resource: Resource) -> list[dict[str, Any]
         *expand_parameter(catalog, resource),
         parameter("Count"),
         *([parameter("Text")] if resource.search else []),
-        *(_filter(resource, name) for name in flat_parameters(resource)),
+        *(_filter(catalog, resource, name) for name in flat_parameters(resource)),
     ]
 
 
-def _filter(resource: Resource, name: str) -> dict[str, Any]:
+def _filter(catalog: Catalog, resource: Resource, name: str) -> dict[str, Any]:
     field, op, kind = flat_parameters(resource)[name]
-    schema = dict(_KINDS["boolean" if op == "is_null" else kind])
+    refers = kind == "id" and (field == "id" or catalog.target(resource, field) is not None)
+    schema = dict(_KINDS["boolean" if op == "is_null" else "reference" if refers else kind])
     if field in choices(resource) and op == "eq":
         schema = {"type": "string", "enum": sorted(choices(resource)[field])}
     meaning = _MEANING[op]

@@ -2,8 +2,8 @@
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
@@ -14,7 +14,7 @@ from crm_api.kernel import idempotency
 from crm_api.kernel.context import Context, Kernel, Principal
 from crm_api.kernel.headers import values
 from crm_api.kernel.policy import Access
-from crm_api.kernel.problems import Problem
+from crm_api.kernel.problems import AccessMoved, Problem
 
 _TRIES = 5
 
@@ -26,6 +26,7 @@ class Outcome:
     item: dict[str, Any]
     status: int
     replayed: bool = False
+    ignored: Mapping[str, str] = field(default_factory=dict)
 
 
 Work = Callable[[Context], Awaitable[dict[str, Any] | None]]
@@ -65,8 +66,11 @@ async def transact(ctx: Context, work: Callable[[Context], Awaitable[Any]], *, p
     for attempt in range(1, _TRIES + 1):
         try:
             async with ctx.kernel.database.transaction(ctx.principal.tenant_id, keep=not ctx.dry_run) as link:
-                ctx.link, ctx.nets, ctx.moved = link, {}, False
+                ctx.link, ctx.nets, ctx.moved, ctx.ignored = link, {}, False, {}
                 return await work(ctx)
+        except AccessMoved as moved:
+            await ctx.kernel.authenticator.access(ctx.principal, at_least=moved.at_least)
+            raise
         except lost:
             if attempt == _TRIES:
                 raise
@@ -95,7 +99,8 @@ async def write(
     try:
         if ctx.dry_run:
             ctx.idempotency = None
-            return Outcome(await transact(ctx, work, patient=patient), status)
+            item = await transact(ctx, work, patient=patient)
+            return Outcome(item, ctx.status or status, ignored=ctx.ignored)
         if single:
             item = await work(ctx)
         elif ctx.idempotency is None:
@@ -111,7 +116,7 @@ async def write(
             raise
         item = None
     if item is not None:
-        return Outcome(item, status)
+        return Outcome(item, ctx.status or status, ignored=ctx.ignored)
     replayed, stored = await idempotency.replay(ctx)
     return Outcome(stored, replayed, replayed=True)
 
@@ -127,5 +132,5 @@ async def _keyed(ctx: Context, work: Work, status: int, kept: Kept | None) -> di
         item = await work(ctx) or {}
     finally:
         ctx.idempotency = key
-    await idempotency.keep(ctx, status, item if kept is None else kept(item))
+    await idempotency.keep(ctx, ctx.status or status, item if kept is None else kept(item))
     return item

@@ -2,21 +2,23 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cache, cached_property, partial
 from typing import Any
 
-from crm_api.kernel import repository
+from crm_api.kernel import repository, upsert
+from crm_api.kernel.collections import record_id
 from crm_api.kernel.context import Context
+from crm_api.kernel.external_links import link_actions
 from crm_api.kernel.headers import parse
 from crm_api.kernel.lifecycle import Edge
 from crm_api.kernel.policy import Access
-from crm_api.kernel.problems import PRECONDITION_REQUIRED, TRANSITION_REFUSED, Problem
+from crm_api.kernel.problems import PRECONDITION_REQUIRED, TRANSITION_REFUSED, Problem, invalid_parameter
 from crm_api.kernel.resource import Action, Catalog, Resource
-from crm_api.kernel.schema import Wire
+from crm_api.kernel.schema import Wire, external_key
 from crm_api.kernel.sharing import share_actions
-from crm_api.kernel.unit_of_work import Work
+from crm_api.kernel.unit_of_work import Outcome, Work, write
 
-Prepare = Callable[[str, Any, int | None], tuple[Work, bool]]
+Prepare = Callable[[str, Any, int | None, bool], tuple[Work, bool]]
 
 
 class Nothing(Wire):
@@ -28,10 +30,11 @@ class Write:
     """One way to write a record of a resource.
 
     Attributes:
-        kind: `create`, `update`, `delete`, `restore`, `edge` or `action`.
+        kind: `create`, `update`, `upsert`, `delete`, `restore`, `edge` or `action`.
         permission: the action of the resource that the caller must be permitted.
         status: of a success.
-        prepare: (id, body, expected version) -> the work, and whether it is one statement, which needs no transaction.
+        prepare: (id, body, expected version, whether a version or any was expected) -> the work, and whether it is
+            one statement, which needs no transaction.
         model: the schema of the body; None when there is none to read.
         optional: the body may be left out when nothing in it is required.
         keyed: the one statement takes an idempotency key, too.
@@ -58,7 +61,7 @@ class Write:
     @cached_property
     def matches(self) -> bool:
         """Whether the version that the caller expects is looked at."""
-        return self.kind in ("update", "delete", "edge", "action")
+        return self.kind in ("update", "upsert", "delete", "edge", "action")
 
     @cached_property
     def strict(self) -> bool:
@@ -76,16 +79,33 @@ class Write:
             return item
         return {name: value for name, value in item.items() if name not in self.action.private}
 
+    def permit(self, ctx: Context) -> None:
+        """403 unless the caller may write so at all."""
+        if self.kind == "upsert":
+            upsert.permit(ctx, self.resource)
+        else:
+            ctx.kernel.policy.require(ctx.access, ctx.principal.scopes, self.resource, self.permission)
+
+    def address(self, text: str) -> str:
+        """The id or external id by which the record is named; an upsert says itself what is wrong with it."""
+        return text if self.kind == "upsert" else record_id(text, self.resource)
+
     def read(self, raw: bytes) -> Any:
         """The body that was sent, as its schema; raises what `parse` does."""
         assert self.model is not None  # noqa: S101 - otherwise nothing is read
         if self.optional and not raw:
             return None if self.model is Nothing else parse(b"{}", self.model)
-        return parse(raw, self.model, self.resource.read_only if self.kind in ("create", "update") else frozenset())
+        return parse(raw, self.model, self._read_only)
 
-    def check(self, expected: int | None, *, given: bool) -> None:
+    @cached_property
+    def _read_only(self) -> frozenset[str]:
+        if self.kind == "update":
+            return self.resource.read_only | self.resource.once
+        return self.resource.read_only if self.kind in ("create", "upsert") else frozenset()
+
+    def check(self, *, given: bool) -> None:
         """428 where the resource insists on a version and none was given."""
-        if expected is None and not given and self.strict:
+        if self.strict and not given:
             raise Problem(PRECONDITION_REQUIRED, "Send If-Match with the ETag of the version you read.")
 
     def shown(self, status: int, access: Access, *, minimal: bool) -> tuple[int, bool]:
@@ -99,7 +119,15 @@ class Write:
 
 def actions_of(resource: Resource) -> tuple[Action, ...]:
     """The verbs of a resource: its own and those that follow from what it is."""
-    return (*resource.actions, *(share_actions() if resource.owned else ()))
+    links = link_actions() if resource.update else ()
+    return (*resource.actions, *(share_actions() if resource.owned else ()), *links)
+
+
+async def carry_out(ctx: Context, declared: Write, work: Work, *, single: bool) -> Outcome:
+    """Runs a prepared write by itself; `single` when its one statement needs no transaction."""
+    if declared.kind == "upsert":
+        return await upsert.patiently(lambda: write(ctx, work, declared.status, single=single, kept=declared.kept))
+    return await write(ctx, work, declared.status, single=single, kept=declared.kept)
 
 
 @cache
@@ -110,6 +138,7 @@ def writes(resource: Resource) -> tuple[Write, ...]:
         ("create", "POST", base, "create", 201, _create, resource.create),
         ("update", "PATCH", f"{base}/{{id}}", "update", 200, _update, resource.update),
         ("delete", "DELETE", f"{base}/{{id}}", "delete", 204, _delete, None),
+        ("upsert", "PUT", f"{base}/{{id}}", "create", 200, _upsert, resource.create),
         ("restore", "POST", f"{base}/{{id}}/restore", "delete", 200, _restore, None),
     )
     found = [
@@ -126,7 +155,7 @@ def writes(resource: Resource) -> tuple[Write, ...]:
             keyed=name == "create",
         )
         for name, method, path, permission, status, prepare, model in derived
-        if name in resource.operations
+        if name in resource.operations or (name == "upsert" and resource.upserts)
     ]
     verbs = [("edge", edge_action(resource, edge)) for edge in resource.lifecycle.edges] if resource.lifecycle else []
     verbs += [("action", action) for action in actions_of(resource)]
@@ -157,7 +186,7 @@ def writes_by_name(catalog: Catalog) -> dict[str, Write]:
 
 
 def _create(resource: Resource) -> Prepare:
-    def prepare(_: str, body: Any, __: int | None) -> tuple[Work, bool]:
+    def prepare(_: str, body: Any, __: int | None, ___: bool) -> tuple[Work, bool]:
         values, given = body.model_dump(), body.model_fields_set
         return (
             lambda ctx: repository.create(ctx, resource, values, given=given),
@@ -168,7 +197,7 @@ def _create(resource: Resource) -> Prepare:
 
 
 def _update(resource: Resource) -> Prepare:
-    def prepare(id_: str, body: Any, expected: int | None) -> tuple[Work, bool]:
+    def prepare(id_: str, body: Any, expected: int | None, _: bool) -> tuple[Work, bool]:
         whole = body.model_dump()  # exclude_unset would leave out the defaults of parts, too
         values = {name: whole[name] for name in whole if name in body.model_fields_set}
         if not values:
@@ -181,8 +210,20 @@ def _update(resource: Resource) -> Prepare:
     return prepare
 
 
+def _upsert(resource: Resource) -> Prepare:
+    def prepare(id_: str, body: Any, expected: int | None, matched: bool) -> tuple[Work, bool]:
+        external = external_key(id_)
+        if external is None:
+            raise invalid_parameter("id", "not_an_external_id", "PUT takes ext:{source}:{external_id}.")
+        values, given = body.model_dump(), body.model_fields_set
+        run = partial(upsert.upsert, if_match=expected, matched=matched)
+        return lambda ctx: run(ctx, resource, external, values, given), not resource.touched(values)
+
+    return prepare
+
+
 def _delete(resource: Resource) -> Prepare:
-    def prepare(id_: str, _: Any, expected: int | None) -> tuple[Work, bool]:
+    def prepare(id_: str, _: Any, expected: int | None, __: bool) -> tuple[Work, bool]:
         async def work(ctx: Context) -> dict[str, Any]:
             await repository.delete(ctx, resource, id_, if_match=expected)
             return {}
@@ -193,7 +234,7 @@ def _delete(resource: Resource) -> Prepare:
 
 
 def _restore(resource: Resource) -> Prepare:
-    def prepare(id_: str, _: Any, __: int | None) -> tuple[Work, bool]:
+    def prepare(id_: str, _: Any, __: int | None, ___: bool) -> tuple[Work, bool]:
         return lambda ctx: repository.restore(ctx, resource, id_), not resource.checks
 
     return prepare
@@ -203,16 +244,17 @@ def _act(resource: Resource, action: Action) -> Prepare:
     """Locks the row, runs the verb, records what it changed and its event."""
     permission = action.level or action.verb
     events = ("updated", action.event) if action.event else ("updated",)
+    update = partial(repository.update, action=permission, recorded=action.verb, events=events, by_verb=True)
 
-    def prepare(id_: str, body: Any, expected: int | None) -> tuple[Work, bool]:
+    def prepare(id_: str, body: Any, expected: int | None, _: bool) -> tuple[Work, bool]:
         async def work(ctx: Context) -> dict[str, Any]:
             row = await repository.load(ctx, resource, id_, permission)
             if expected is not None and row["version"] != expected:
-                raise await repository.stale(ctx, resource, id_, expected, row["version"])
+                raise await repository.stale(ctx, resource, row["id"], expected, row["version"])
             result = await action.run(ctx, resource, row, body if action.body else None)
             if action.reply is not None:
                 return dict(result or {})
-            return await repository.update(ctx, resource, id_, result, action=permission, events=events, by_verb=True)
+            return await update(ctx, resource, row["id"], result)
 
         return work, False
 

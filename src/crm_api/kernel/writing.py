@@ -12,6 +12,7 @@ from sqlalchemy.dialects.postgresql import insert as upsert
 from crm_api.kernel.coalescing import Mode
 from crm_api.kernel.context import Context
 from crm_api.kernel.database import TENANT, Row, Statement
+from crm_api.kernel.external import claim, kind_of, release
 from crm_api.kernel.ledger import ACTOR, NOW, entries, image
 from crm_api.kernel.policy import access_version
 from crm_api.kernel.projection import Projection
@@ -93,8 +94,8 @@ class New:
 _OF_SELF = ("own", "subordinates")
 
 
-def compile_create(ctx: Context, resource: Resource, form: New, mode: Mode) -> Writing:
-    """Guard, key, row, index values, audit, outbox and reply in one statement."""
+def compile_create(ctx: Context, resource: Resource, form: New, mode: Mode, *, linked: bool = False) -> Writing:
+    """Guard, key, external id, row, index values, audit, outbox and reply in one statement."""
     columns = form.columns
     new = source(resource, columns)
     conditions = [access_version()]
@@ -110,6 +111,9 @@ def compile_create(ctx: Context, resource: Resource, form: New, mode: Mode) -> W
         key = _key(guarded)
         ctes.append(key)
         feed = sa.join(guarded, key, sa.true())
+    if linked:
+        ctes.append(claim(kind_of(ctx.kernel.catalog, resource), guarded))
+        feed = sa.join(feed, ctes[-1], sa.true())
     names = ["tenant_id", *sorted(columns)]
     chosen: list[Any] = [guarded.c[name] for name in names]
     if resource.search:
@@ -232,8 +236,13 @@ def compile_update(
     *,
     match: bool,
     mode: Mode,
+    owned: frozenset[str] = frozenset(),
 ) -> Writing:
-    """A merge with its ledger in one statement; no row comes back when nothing is permitted, or nothing differs."""
+    """A merge with its ledger in one statement; no row comes back when nothing is permitted, or nothing differs.
+
+    Nor when one of the fields `owned` differs and the record is linked to one of its owners, which are the parameters
+    `o_{field}`.
+    """
     table = resource.table
     ordered = sorted(columns)
     gate = ctx.kernel.policy.gate(ctx.access, resource, actions[0], table)
@@ -245,6 +254,9 @@ def compile_update(
         gate.append(sa.exists(new))
     if (opening := opened(ctx, resource, columns, actions[0])) is not None:
         gate.append(opening)
+    for name in sorted(owned):
+        theirs = table.c.external_ids.has_any(sa.bindparam(f"o_{name}", type_=ARRAY(sa.Text())))
+        gate.append(~sa.and_(table.c[name].is_distinct_from(_bind(resource, name)), theirs))
     gate.append(sa.or_(*(table.c[name].is_distinct_from(_bind(resource, name)) for name in ordered)))
     assignments: dict[str, Any] = {name: _bind(resource, name) for name in ordered}
     if columns.intersection(resource.search):
@@ -308,6 +320,8 @@ def compile_mark(ctx: Context, resource: Resource, *, deleted: bool, match: bool
     before = written.c.image if deleted else sa.literal_column("'{}'::jsonb", JSONB())
     after = sa.literal_column("'{}'::jsonb", JSONB()) if deleted else written.c.image
     ctes, place = entries(written, resource, before, after, mode)
+    if "external_ids" in resource.table.c:
+        ctes.append(release(kind_of(ctx.kernel.catalog, resource), written, deleted=deleted))
     return _writing(ctx, resource, written, [*ctes, _moved(written)] if resource.access_fields else ctes, place)
 
 

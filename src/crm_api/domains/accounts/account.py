@@ -34,6 +34,7 @@ from crm_api.kernel.schema import (
     Name,
     OwnedOutput,
     Paragraph,
+    Ref,
     Tag,
     Url,
 )
@@ -122,9 +123,9 @@ class AccountCreate(Input):
     tier: Annotated[str, Field(min_length=1, max_length=40)] | None = None
     risk: Level | None = None
     description: Paragraph | None = None
-    parent_id: Annotated[Id | None, Field(description="The account this one belongs to.")] = None
-    owner_id: Id | None = None
-    team_id: Id | None = None
+    parent_id: Annotated[Ref | None, Field(description="The account this one belongs to.")] = None
+    owner_id: Ref | None = None
+    team_id: Ref | None = None
     addresses: AddressList = []
     emails: EmailList = []
     phones: PhoneInputList = []

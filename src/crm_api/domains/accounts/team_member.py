@@ -9,7 +9,7 @@ from sqlalchemy.orm import Mapped
 from crm_api.kernel.policy import through
 from crm_api.kernel.record import Entity, one_of, reference, sortable
 from crm_api.kernel.resource import Resource
-from crm_api.kernel.schema import Id, Input, Name, Output
+from crm_api.kernel.schema import Id, Input, Name, Output, Ref
 
 
 class AccountTeamMember(Entity):
@@ -41,8 +41,8 @@ class AccountTeamMemberCreate(Input):
     """Puts a principal into the team of an account."""
 
     id: Id | None = None
-    account_id: Id
-    principal_id: Id
+    account_id: Ref
+    principal_id: Ref
     role: Name | None = None
     level: Literal["read", "write"] = "read"
 

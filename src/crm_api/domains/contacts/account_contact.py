@@ -14,7 +14,7 @@ from crm_api.kernel.problems import invalid
 from crm_api.kernel.record import Entity, reference, sortable
 from crm_api.kernel.repository import may_open
 from crm_api.kernel.resource import Check, Resource
-from crm_api.kernel.schema import Id, Input, Name, Output
+from crm_api.kernel.schema import Id, Input, Name, Output, Ref
 
 
 class AccountContact(Entity):
@@ -47,8 +47,8 @@ class AccountContactCreate(Input):
     """Links a contact to a further account."""
 
     id: Id | None = None
-    account_id: Id
-    contact_id: Id
+    account_id: Ref
+    contact_id: Ref
     role: Name | None = None
     is_active: bool = True
     starts_on: date | None = None

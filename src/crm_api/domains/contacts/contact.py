@@ -22,7 +22,7 @@ from crm_api.domains.contacts.policy import THROUGH_LINKS
 from crm_api.kernel.policy import through
 from crm_api.kernel.record import Entity, Owned, ownership, reference, sortable, sparse
 from crm_api.kernel.resource import Check, Resource, ToMany
-from crm_api.kernel.schema import Country, Id, Input, Instant, Language, Name, OwnedOutput, Paragraph, Tag, Wire
+from crm_api.kernel.schema import Country, Id, Input, Instant, Language, Name, OwnedOutput, Paragraph, Ref, Tag, Wire
 from crm_api.kernel.tree import acyclic
 
 Tags = Annotated[list[Tag], Field(max_length=50)]
@@ -85,15 +85,15 @@ class ContactCreate(Input):
     salutation: Annotated[str, Field(min_length=1, max_length=40)] | None = None
     title: Name | None = None
     department: Name | None = None
-    account_id: Id | None = None
-    reports_to_id: Id | None = None
+    account_id: Ref | None = None
+    reports_to_id: Ref | None = None
     language: Language | None = None
     birthday: date | None = None
     do_not_contact: bool = False
     source: Name | None = None
     description: Paragraph | None = None
-    owner_id: Id | None = None
-    team_id: Id | None = None
+    owner_id: Ref | None = None
+    team_id: Ref | None = None
     addresses: AddressList = []
     emails: EmailList = []
     phones: PhoneInputList = []

@@ -22,8 +22,10 @@ from crm_api.domains.identity.role import AccessDefault, Role, RoleAssignment
 from crm_api.domains.identity.team import Team, TeamMember
 from crm_api.kernel.context import Principal
 from crm_api.kernel.database import TENANT, Database, Link, Statement
+from crm_api.kernel.external_sources import Source
 from crm_api.kernel.policy import Access
 from crm_api.kernel.problems import UNAUTHENTICATED, Problem
+from crm_api.kernel.record import Source as SourceRow
 from crm_api.kernel.record import Tenant, table_of
 from crm_api.kernel.resource import Catalog
 
@@ -35,7 +37,7 @@ _DEPTH = 64
 
 _KEYS, _PEOPLE, _TENANTS = table_of(ApiKey), table_of(PrincipalRow), table_of(Tenant)
 _ROLES, _HOLDS, _DEFAULTS = table_of(Role), table_of(RoleAssignment), table_of(AccessDefault)
-_TEAMS, _MEMBERS = table_of(Team), table_of(TeamMember)
+_TEAMS, _MEMBERS, _SOURCES = table_of(Team), table_of(TeamMember), table_of(SourceRow)
 _ID = sa.bindparam("id", type_=sa.Uuid())
 _CREDENTIAL = sa.bindparam("credential", type_=sa.Uuid())
 
@@ -98,6 +100,14 @@ def _access_statement() -> Statement:
     defaults = sa.select(sa.func.jsonb_object_agg(_DEFAULTS.c.resource, _DEFAULTS.c.level)).where(
         _DEFAULTS.c.tenant_id == TENANT, _DEFAULTS.c.deleted_at.is_(None)
     )
+    sources = sa.select(
+        sa.func.jsonb_agg(
+            sa.func.jsonb_build_object(
+                *("code", _SOURCES.c.code, "account", _SOURCES.c.service_account_id),
+                *("owned", _SOURCES.c.owned_fields, "on_conflict", _SOURCES.c.on_conflict),
+            )
+        )
+    ).where(_SOURCES.c.tenant_id == TENANT, _SOURCES.c.deleted_at.is_(None))
     held = sa.select(sa.literal(1)).where(_KEYS.c.tenant_id == TENANT, _KEYS.c.id == _CREDENTIAL, _live(_KEYS))
     return Statement(
         sa.select(
@@ -109,6 +119,7 @@ def _access_statement() -> Statement:
             sa.func.array(teams.scalar_subquery(), type_=ARRAY(sa.Uuid())).label("teams"),
             roles.scalar_subquery().label("roles"),
             defaults.scalar_subquery().label("defaults"),
+            sources.scalar_subquery().label("sources"),
         )
         .select_from(sa.join(_TENANTS, _PEOPLE, sa.true()))
         .where(
@@ -233,6 +244,15 @@ def _refused(detail: str = "The credential is not valid.") -> Problem:
     return Problem(UNAUTHENTICATED, detail)
 
 
+def _source(item: Any) -> Source:
+    owned: dict[str, set[str]] = {}
+    for place in item["owned"]:
+        owned.setdefault(place["resource"], set()).add(place["field"])
+    fields = {plural: frozenset(names) for plural, names in owned.items()}
+    account = item["account"] and UUID(item["account"])
+    return Source(item["code"], account, fields, ignores=item["on_conflict"] == "ignore")
+
+
 def _compile(catalog: Catalog, principal: Principal, row: Any) -> Access:
     roles = orjson.loads(row["roles"]) if row["roles"] else []
     defaults = orjson.loads(row["defaults"]) if row["defaults"] else {}
@@ -261,6 +281,7 @@ def _compile(catalog: Catalog, principal: Principal, row: Any) -> Access:
         hidden_types={catalog.resources[name].singular: fields for name, fields in hidden.items()},
         read_only=ruled(catalog, roles, ("hidden", "read_only")),
         defaults=defaults,
+        sources={item["code"]: _source(item) for item in orjson.loads(row["sources"] or "[]")},
         subordinates=tuple(UUID(str(value)) for value in row["subordinates"]),
         teams=tuple(UUID(str(value)) for value in row["teams"]),
         primary_team=row["team_id"] and UUID(str(row["team_id"])),

@@ -10,12 +10,13 @@ from starlette.requests import Request
 
 from crm_api.kernel.context import Context, Principal
 from crm_api.kernel.database import TENANT, Statement
+from crm_api.kernel.external import own_id
 from crm_api.kernel.headers import query
 from crm_api.kernel.policy import Access
 from crm_api.kernel.problems import Problem, forbidden, invalid_parameter, not_found
 from crm_api.kernel.repository import find
 from crm_api.kernel.resource import Resource
-from crm_api.kernel.schema import Id
+from crm_api.kernel.schema import Id, Ref
 from crm_api.kernel.unit_of_work import open_context
 
 router = APIRouter()
@@ -110,10 +111,10 @@ async def me(ctx: Current) -> Me:
 async def explain(
     ctx: Current,
     resource: Annotated[str, Query(max_length=63, description="Plural name, e.g. `accounts`.")],
-    id: Annotated[Id, Query(description="The record.")],  # noqa: A002 - the contract's name
+    id: Annotated[Ref, Query(description="The record.")],  # noqa: A002 - the contract's name
     action: Annotated[str, Query(max_length=63, description="What would be done, e.g. `update`.")] = "read",
     principal: Annotated[
-        Id | None, Query(description="Whose access; default: the caller. Others need roles:read over all.")
+        Ref | None, Query(description="Whose access; default: the caller. Others need roles:read over all.")
     ] = None,
 ) -> Explanation:
     """The answer for someone else is given to those who may read roles, and for records the caller may see."""
@@ -124,6 +125,9 @@ async def explain(
         )
     access = ctx.access
     access.through(declared)
+    principals = ctx.kernel.catalog.resources["principals"]
+    id = str(await own_id(ctx, declared, id))  # noqa: A001 - the contract's name
+    principal = None if principal is None else str(await own_id(ctx, principals, principal))
     if principal is not None and principal != str(ctx.principal.id):
         ctx.access.through(ctx.kernel.catalog.resources["roles"])
         if "all" not in ctx.access.reach.get(("roles", "read"), ()):

@@ -16,7 +16,7 @@ from crm_api.kernel.context import Context
 from crm_api.kernel.database import bound
 from crm_api.kernel.record import Entity, one_of, reference, sortable
 from crm_api.kernel.resource import READS, Check, Resource
-from crm_api.kernel.schema import Email, Id, Input, Language, Line, Name, Output
+from crm_api.kernel.schema import Email, Id, Input, Language, Line, Name, Output, Ref
 from crm_api.kernel.tree import acyclic, ancestors
 
 
@@ -62,8 +62,8 @@ class UserCreate(Input):
     title: Name | None = None
     language: Language | None = None
     time_zone: TimeZone | None = None
-    manager_id: Annotated[Id | None, Field(description="Sees what this user sees, with reach `subordinates`.")] = None
-    team_id: Annotated[Id | None, Field(description="Team that new records of this user belong to.")] = None
+    manager_id: Annotated[Ref | None, Field(description="Sees what this user sees, with reach `subordinates`.")] = None
+    team_id: Annotated[Ref | None, Field(description="Team that new records of this user belong to.")] = None
     is_active: bool = True
 
 
@@ -87,8 +87,8 @@ class ServiceAccountCreate(Input):
     id: Id | None = None
     name: Name
     description: Line | None = None
-    manager_id: Id | None = None
-    team_id: Id | None = None
+    manager_id: Ref | None = None
+    team_id: Ref | None = None
     is_active: bool = True
 
 

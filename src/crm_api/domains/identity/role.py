@@ -15,7 +15,7 @@ from crm_api.kernel.database import TENANT, Statement, bound
 from crm_api.kernel.problems import invalid
 from crm_api.kernel.record import Entity, one_of, reference, sortable, table_of
 from crm_api.kernel.resource import Check, Resource
-from crm_api.kernel.schema import Code, Id, Input, Line, Name, Output, Wire
+from crm_api.kernel.schema import Code, Id, Input, Line, Name, Output, Ref, Wire
 
 
 class Role(Entity):
@@ -136,8 +136,8 @@ class RoleAssignmentCreate(Input):
     """Gives a principal a role."""
 
     id: Id | None = None
-    role_id: Id
-    principal_id: Id
+    role_id: Ref
+    principal_id: Ref
 
 
 class RoleAssignmentView(Output):

@@ -13,7 +13,7 @@ from crm_api.kernel.context import Context
 from crm_api.kernel.database import TENANT, Row, Statement, bound
 from crm_api.kernel.record import Entity, Share, reference, sortable, table_of
 from crm_api.kernel.resource import Check, Resource
-from crm_api.kernel.schema import Id, Input, Line, Name, Output
+from crm_api.kernel.schema import Id, Input, Line, Name, Output, Ref
 
 
 class Team(Entity):
@@ -72,8 +72,8 @@ class TeamMemberCreate(Input):
     """Puts a principal into a team."""
 
     id: Id | None = None
-    team_id: Id
-    principal_id: Id
+    team_id: Ref
+    principal_id: Ref
 
 
 class TeamMemberView(Output):

@@ -1,6 +1,7 @@
-"""Integrations: the change feed."""
+"""What other systems need to work with this one: who they are, which fields are theirs, and the change feed."""
 
 from crm_api.domains.integrations import changes
+from crm_api.domains.integrations.source import SOURCES
 from crm_api.kernel.resource import Domain
 
-DOMAIN = Domain("integrations", routers=(changes.router,))
+DOMAIN = Domain("integrations", resources=(SOURCES,), routers=(changes.router,))

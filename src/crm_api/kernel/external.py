@@ -1,0 +1,168 @@
+"""External ids: `ext:{source}:{external_id}` wherever an id goes, and the table that finds a record by one."""
+
+import hashlib
+import hmac
+from collections.abc import Collection, Mapping
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy.dialects.postgresql import insert as upsert
+
+from crm_api.kernel.context import Context, settled
+from crm_api.kernel.database import TENANT, Row, Statement
+from crm_api.kernel.ledger import NOW
+from crm_api.kernel.query import frame
+from crm_api.kernel.record import ExternalId, table_of
+from crm_api.kernel.resource import Catalog, Resource
+from crm_api.kernel.schema import external_key
+
+if TYPE_CHECKING:
+    from crm_api.kernel.filters import Filters
+
+IDS = table_of(ExternalId)
+SOURCE = sa.bindparam("x_source", type_=sa.Text())
+EXTERNAL_ID = sa.bindparam("x_external_id", type_=sa.Text())
+_KEY = ["tenant_id", "source", "object_type", "external_id"]
+
+
+def is_external(value: Any) -> bool:
+    """Whether a value names a record by an external id."""
+    return isinstance(value, str) and value.startswith("ext:")
+
+
+def kind_of(catalog: Catalog, resource: Resource) -> str:
+    """Under which object type the external ids of a resource are kept: one for each table."""
+    return catalog.by_table[resource.table.name].singular
+
+
+async def resolved(
+    ctx: Context, resource: Resource, texts: Collection[str], *, deleted: bool = False
+) -> dict[str, str]:
+    """The id that each external id stands for, in one statement.
+
+    What is unknown, hidden from the caller or another tenant's stands for an id that no record has, so that whatever
+    follows answers as it answers for an unknown id.
+
+    Args:
+        ctx: the request.
+        resource: what kind of record is meant.
+        texts: external ids as they are written, `ext:{source}:{external_id}`.
+        deleted: look among deleted records; of several that had the id, the last one deleted is meant.
+    """
+    kind = kind_of(ctx.kernel.catalog, resource)
+    keys = {text: key for text in texts if (key := external_key(text)) is not None}
+    found: dict[tuple[str, str], str] = {}
+    if keys:
+        sources, ids = (list(part) for part in zip(*sorted(set(keys.values())), strict=True))
+
+        async def run() -> tuple[None, list[Row]]:
+            shape = ("external", resource.plural, ctx.access.shape, deleted)
+            statement = ctx.kernel.statement(shape, lambda: _find(ctx, resource, kind, deleted=deleted))
+            return None, await ctx.read(statement, {**ctx.access.values, "x_sources": sources, "x_external_ids": ids})
+
+        _, rows = await settled(ctx, run)
+        found = {(row["source"], row["external_id"]): row["object_id"] for row in rows}
+    return {text: found.get(keys.get(text, ("", ""))) or _nobody(ctx, kind, text) for text in texts}
+
+
+def _nobody(ctx: Context, kind: str, text: str) -> str:
+    """An id that no record has and nobody can guess; the same each time, since cursors are bound to it."""
+    told = f"{ctx.principal.tenant_id}\n{kind}\n{text}".encode()
+    return str(UUID(bytes=hmac.new(ctx.kernel.cursor_key, told, hashlib.sha256).digest()[:16], version=4))
+
+
+def _find(ctx: Context, resource: Resource, kind: str, *, deleted: bool) -> Statement:
+    table = resource.table
+    gate = ctx.kernel.policy.gate(ctx.access, resource, "delete" if deleted else "read", table, deleted=deleted)
+    pairs = sa.func.unnest(*(sa.bindparam(name, type_=ARRAY(sa.Text())) for name in ("x_sources", "x_external_ids")))
+    wanted = pairs.table_valued(
+        sa.column("source", sa.Text()), sa.column("external_id", sa.Text()), name="wanted"
+    ).render_derived()
+    same = sa.and_(IDS.c.source == wanted.c.source, IDS.c.external_id == wanted.c.external_id)
+    rows = (
+        sa.select(IDS.c.source, IDS.c.external_id, sa.cast(table.c.id, sa.Text()).label("object_id"))
+        .select_from(wanted.join(IDS, same).join(table, table.c.id == IDS.c.object_id))
+        .where(
+            IDS.c.tenant_id == TENANT,
+            IDS.c.object_type == sa.literal(kind, sa.Text()),
+            IDS.c.deleted_at.is_not(None) if deleted else IDS.c.deleted_at.is_(None),
+            *gate,
+        )
+        .order_by(IDS.c.deleted_at)
+        .lateral("found")
+    )
+    outer = frame()
+    return Statement(sa.select(outer.c.access_version, *rows.c).select_from(outer.outerjoin(rows, sa.true())))
+
+
+async def own_id(ctx: Context, resource: Resource, id_: str | UUID, *, deleted: bool = False) -> str | UUID:
+    """The id of the record that an id or external id means."""
+    if not is_external(id_):
+        return id_
+    return (await resolved(ctx, resource, [str(id_)], deleted=deleted))[str(id_)]
+
+
+async def referred(ctx: Context, resource: Resource, values: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Values of a body, with ids in place of external ids in each reference."""
+    given: dict[str, dict[str, str]] = {}
+    for name in resource.references:
+        value = values.get(name)
+        if is_external(value) and (target := ctx.kernel.catalog.target(resource, name)) is not None:
+            given.setdefault(target.plural, {})[name] = str(value)
+    if not given:
+        return values
+    found = dict(values)
+    for plural, names in given.items():
+        target = ctx.kernel.catalog.resources[plural]
+        if target is not resource:
+            ctx.access.through(target)
+        ids = await resolved(ctx, target, set(names.values()))
+        found.update({name: ids[text] for name, text in names.items()})
+    return found
+
+
+async def settle(ctx: Context, filters: "Filters") -> None:
+    """Puts ids in place of external ids in the values of a filter."""
+    for plural in sorted({target.plural for target in filters.external.values()}):
+        target = ctx.kernel.catalog.resources[plural]
+        names = [name for name, other in filters.external.items() if other.plural == plural]
+        if target is not filters.resource:
+            ctx.access.through(target)
+        texts = {text for name in names for text in _listed(filters.values[name]) if is_external(text)}
+        ids = await resolved(ctx, target, texts)
+        for name in names:
+            value = filters.values[name]
+            filters.values[name] = (
+                [ids.get(item, item) for item in value] if isinstance(value, list) else ids.get(value, value)
+            )
+
+
+def _listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
+
+
+def key_parameters(key: tuple[str, str] | None) -> dict[str, str]:
+    """The parameters of `claim` and of look-ups by one external id."""
+    return {} if key is None else {"x_source": key[0], "x_external_id": key[1]}
+
+
+def claim(kind: str, guarded: Any) -> Any:
+    """The CTE that takes an external id for the row in the CTE `guarded`; without a row when another has it."""
+    rows = sa.select(TENANT, SOURCE, sa.literal(kind, sa.Text()), EXTERNAL_ID, guarded.c.id).select_from(guarded)
+    insert = upsert(IDS).from_select([*_KEY, "object_id"], rows)
+    return (
+        insert.on_conflict_do_nothing(index_elements=_KEY, index_where=IDS.c.deleted_at.is_(None))
+        .returning(sa.literal_column("1").label("one"))
+        .cte("claimed")
+    )
+
+
+def release(kind: str, written: Any, *, deleted: bool) -> Any:
+    """The CTE that frees the external ids of a deleted row, or takes those of a restored one again."""
+    own = sa.select(written.c.row_id).scalar_subquery()
+    rows = sa.update(IDS).where(
+        IDS.c.tenant_id == TENANT, IDS.c.object_type == sa.literal(kind, sa.Text()), IDS.c.object_id == own
+    )
+    return rows.values(deleted_at=NOW if deleted else sa.null()).returning(sa.literal_column("1")).cte("released")
