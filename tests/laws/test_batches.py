@@ -59,7 +59,11 @@ def told(problem: dict, place: str | None = None) -> tuple:
     """What a problem says, with its pointers as they are in a batch when it is of a request of its own."""
     errors = [(item.get("pointer"), item["code"], item["detail"]) for item in problem["errors"]]
     if place is not None:
-        errors = [(f"{place}/body{pointer or ''}", *rest) for pointer, *rest in errors]
+        inside = [
+            f"/{item['parameter']}" if "parameter" in item else f"/body{item.get('pointer', '')}"
+            for item in problem["errors"]
+        ]
+        errors = [(place + pointer, *rest) for pointer, (_, *rest) in zip(inside, errors, strict=True)]
         errors = errors or [(place, problem["code"], problem["detail"])]
     rest = without(problem, ("errors", "instance", "request_id", "index"))
     return rest, errors
@@ -74,6 +78,8 @@ def same(alone, result: dict, place: str) -> None:
         return
     body = alone.json() if alone.content else {}
     assert without(result.get("body", {})) == without(body)
+    ignored = [f"{name};source={source}" for name, source in sorted(result.get("ignored", {}).items())]
+    assert alone.headers.get("ignored-fields", "") == ", ".join(ignored)
     if "etag" in alone.headers:
         assert alone.headers["etag"] == f'"{result["version"]}"'
 

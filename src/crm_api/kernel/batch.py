@@ -66,12 +66,14 @@ class Entry:
 
     def image(self) -> dict[str, Any]:
         """As it is kept under an idempotency key."""
-        return {"operation": self.write.operation_id, "status": self.status, "id": self.id, "item": self.item}
+        told = {"status": self.status, "id": self.id, "item": self.item, "ignored": self.ignored}
+        return {"operation": self.write.operation_id, **told}
 
     @classmethod
     def from_image(cls, catalog: Catalog, image: Mapping[str, Any]) -> "Entry":
         """The entry that was kept."""
-        return cls(writes_by_name(catalog)[image["operation"]], image["status"], image["id"], image["item"])
+        told = {name: image[name] for name in ("status", "id", "item", "ignored")}
+        return cls(writes_by_name(catalog)[image["operation"]], **told)
 
     def wire(self, ctx: Context, path: str, *, minimal: bool) -> dict[str, Any]:
         """As it is sent."""
@@ -294,7 +296,10 @@ async def _alone(ctx: Context, step: Step, key: Idempotency | None, known: _Know
             try:
                 work, single, id_ = await _prepared(inner, step, known)
                 single = single and (key is None or declared.keyed)
-                return _entry(step, await carry_out(inner, declared, work, single=single), id_)
+                outcome = await carry_out(inner, declared, work, single=single)
+                if outcome.replayed and declared.kind == "delete" and is_external(step.id):
+                    id_ = str(await own_id(ctx, declared.resource, step.id, deleted=True))
+                return _entry(step, outcome, id_)
             except AccessMoved:
                 await _read_rights(ctx)
             except Problem as problem:
