@@ -1,8 +1,10 @@
 """Sources: who may name records in their place, and whose fields are whose."""
 
+import asyncio
 import random
 from concurrent.futures import ThreadPoolExecutor
 
+import asyncpg
 import pytest
 
 from tests.support.asking import code, fault
@@ -338,3 +340,45 @@ def test_whatever_races_an_external_id_means_one_record(org, sql):
     assert sql(live, org.tenant_id) == []
     for name in "ab":
         assert len(org.admin.all("/v1/accounts", id=f"ext:erp:{name}")) <= 1
+
+
+def test_the_feed_carries_external_ids_and_their_changes(org, follow):
+    source(org, fields=())
+    follower = follow(org.admin)
+    org.admin.put(PATH, json={"name": "Kaufmann"})
+    org.admin.put(PATH, json={"name": "Kaufmann"})
+    org.admin.post(f"{PATH}/unlink", json={"source": "erp"})
+    created, unlinked = follower.read()
+    assert (created["type"], created["data"]["external_ids"]) == ("account.created", {"erp": "4711"})
+    assert (unlinked["type"], unlinked["changed"]) == ("account.updated", ["external_ids"])
+    assert (unlinked["previous"]["external_ids"], unlinked["data"]["external_ids"]) == ({"erp": "4711"}, {})
+
+
+def test_a_deletion_that_waits_for_a_link_frees_the_linked_id_too(org, database, sql):
+    """The deletion began before the link was committed, and so does not see it in its snapshot."""
+    source(org, fields=())
+    account = org.admin.make("accounts", name="Linked late")
+
+    async def work():
+        connection = await asyncpg.connect(database["admin"])
+        try:
+            async with connection.transaction():
+                await connection.execute(
+                    'UPDATE accounts SET external_ids = \'{"erp": "4711"}\' WHERE id = $1', account["id"]
+                )
+                await connection.execute(
+                    "INSERT INTO external_ids (tenant_id, object_type, object_id, source, external_id) "
+                    "VALUES ($1, 'account', $2, 'erp', '4711')",
+                    org.tenant_id,
+                    account["id"],
+                )
+                deletion = asyncio.create_task(asyncio.to_thread(org.admin.delete, f"/v1/accounts/{account['id']}"))
+                await asyncio.sleep(0.2)
+            return await deletion
+        finally:
+            await connection.close()
+
+    assert asyncio.run(work()).status_code == 204
+    rows = sql("SELECT deleted_at IS NULL AS live FROM external_ids WHERE tenant_id = $1", org.tenant_id)
+    assert [row["live"] for row in rows] == [False]
+    assert org.admin.put(PATH, json={"name": "Its successor"}).status_code == 201

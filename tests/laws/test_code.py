@@ -137,7 +137,7 @@ APART = ("spec", "examples", "feed", "pulse", "sight", "batch", "external", "ups
 
 def test_the_kernel_keeps_to_its_budget():
     counted = [path for path in FILES if path.parent.name == "kernel" and not path.stem.startswith(APART)]
-    assert sum(map(code_lines, counted)) <= 4_100
+    assert sum(map(code_lines, counted)) <= 4_200
 
 
 WORD = r"[a-z][a-z0-9]*(_[a-z0-9]+)*"

@@ -12,9 +12,10 @@ from sqlalchemy.dialects.postgresql import insert as upsert
 
 from crm_api.kernel.context import Context, settled
 from crm_api.kernel.database import TENANT, Row, Statement
+from crm_api.kernel.external_records import ExternalId
 from crm_api.kernel.ledger import NOW
 from crm_api.kernel.query import frame
-from crm_api.kernel.record import ExternalId, table_of
+from crm_api.kernel.record import table_of
 from crm_api.kernel.resource import Catalog, Resource
 from crm_api.kernel.schema import external_key
 
@@ -157,6 +158,19 @@ def claim(kind: str, guarded: Any) -> Any:
         .returning(sa.literal_column("1").label("one"))
         .cte("claimed")
     )
+
+
+def settled_links(kind: str, table: Any) -> sa.ColumnElement[bool]:
+    """A condition that the statement sees every external id of a row.
+
+    A link that is committed while the statement waits for the row is in the row it then finds, but not in its snapshot
+    of the table: it must run again, or `release` would leave that external id behind.
+    """
+    pairs = sa.func.jsonb_object_agg(IDS.c.source, IDS.c.external_id)
+    known = sa.select(sa.func.coalesce(pairs, sa.literal_column("'{}'::jsonb"))).where(
+        IDS.c.tenant_id == TENANT, IDS.c.object_type == sa.literal(kind, sa.Text()), IDS.c.object_id == table.c.id
+    )
+    return sa.cast(table.c.external_ids == known.correlate(table).scalar_subquery(), sa.Boolean)
 
 
 def release(kind: str, written: Any, *, deleted: bool) -> Any:

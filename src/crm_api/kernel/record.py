@@ -170,55 +170,6 @@ class Share(Record):
     expires_at: Mapped[datetime | None]
 
 
-class ExternalId(Record):
-    """What a source calls a record: the same as in the record's own `external_ids`, where it can be found.
-
-    `object_type` is the first resource of the record's table, so that a reference to the table finds it. With its
-    record, it is deleted and restored; only those of live records are taken.
-    """
-
-    __tablename__ = "external_ids"
-    __table_args__ = (
-        sa.Index(
-            "uq_external_ids_external_id",
-            *("tenant_id", "source", "object_type", "external_id"),
-            unique=True,
-            postgresql_where=sa.text("deleted_at IS NULL"),
-        ),
-        sa.Index(
-            "ix_external_ids_deleted",
-            *("tenant_id", "source", "object_type", "external_id"),
-            postgresql_where=sa.column("deleted_at").is_not(None),
-        ),
-    )
-
-    object_type: Mapped[str] = mapped_column(primary_key=True)
-    object_id: Mapped[UUID] = mapped_column(primary_key=True)
-    source: Mapped[str] = mapped_column(primary_key=True)
-    external_id: Mapped[str]
-    deleted_at: Mapped[datetime | None]
-
-
-class Source(Entity):
-    """Another system that has ids of its own for our records, and may own some of their fields."""
-
-    __tablename__ = "sources"
-    __table_args__ = (
-        one_of("on_conflict", ("refuse", "ignore")),
-        reference("service_account_id", "principals"),
-        sa.Index("uq_sources_code", "tenant_id", "code", unique=True, postgresql_where=sa.text("deleted_at IS NULL")),
-        *sortable("sources", "name_key", "created_at"),
-        sparse("sources", "service_account_id"),
-    )
-
-    code: Mapped[str]
-    name: Mapped[str]
-    name_key: Mapped[str]
-    service_account_id: Mapped[UUID | None]
-    owned_fields: Mapped[list[Any]]
-    on_conflict: Mapped[str]
-
-
 class AuditEntry(Record):
     """Who changed what, when and how; append-only for the server's role."""
 

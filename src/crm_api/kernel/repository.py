@@ -30,6 +30,7 @@ from crm_api.kernel.resource import Resource
 from crm_api.kernel.row import derived, new_row, row_parameters
 
 _TRIES = 4
+_CHANGING = "Other requests keep changing the record; try again."
 _ID = sa.bindparam("id", type_=sa.Uuid())
 
 
@@ -76,9 +77,15 @@ async def load(
             return rows[0]
         if deleted or await find(ctx, resource, id_) is None:
             raise not_found(resource.singular)
-        if await find(ctx, resource, id_, action=action) is None:
-            raise forbidden(f"{resource.plural}:{action}")
-    raise unavailable("Other requests keep changing the record; try again.")  # it is there each time it is looked for
+        await _permit(ctx, resource, id_, action)
+    raise unavailable(_CHANGING)  # it is there each time it is looked for
+
+
+async def _permit(ctx: Context, resource: Resource, id_: str | UUID, action: str) -> None:
+    """403 when a record may not be acted on, 404 when it is gone."""
+    if await find(ctx, resource, id_, action=action) is None:
+        await get(ctx, resource, id_)
+        raise forbidden(f"{resource.plural}:{action}")
 
 
 async def create(
@@ -126,7 +133,6 @@ async def create(
     plan, rows = await settled(ctx, run)
     if (item := plan.item(rows[0])) is not None:
         emitted.done(rows[0])
-        ctx.moved |= bool(resource.access_fields)
         return dict(item)
     await _explain_create(ctx, resource, row)
     if ctx.idempotency is not None or external is not None:
@@ -233,7 +239,6 @@ async def update(
         plan, rows = await settled(ctx, run)
         if (written := plan.item(rows[0])) is not None:
             emitted.done(rows[0])
-            ctx.moved |= not resource.access_fields.isdisjoint(names)
             return dict(written)
         item = await _explain_update(ctx, resource, id_, values, if_match, actions)
         if owners and (theirs := await owned_changes(ctx, resource, item, changed, owners)):
@@ -246,7 +251,7 @@ async def update(
         if item["version"] == seen:
             return item  # tried again at a version that was seen before and after: nothing differs
         seen = item["version"]
-    raise unavailable("Other requests keep changing the record; try again.")
+    raise unavailable(_CHANGING)
 
 
 async def _explain_update(
@@ -259,8 +264,7 @@ async def _explain_update(
 ) -> dict[str, Any]:
     item = await get(ctx, resource, id_)
     for action in actions:
-        if await find(ctx, resource, id_, action=action) is None:
-            raise forbidden(f"{resource.plural}:{action}")
+        await _permit(ctx, resource, id_, action)
     if if_match is not None and item["version"] != if_match:
         raise await stale(ctx, resource, id_, if_match, item["version"])
     await check_references(ctx, resource, values)
@@ -381,14 +385,15 @@ async def _mark(
             parameters_["if_match"] = if_match
         return plan, await ctx.fetch(plan.statement, parameters_)
 
-    plan, rows = await settled(ctx, run)
-    if (item := plan.item(rows[0])) is not None:
-        emitted.done(rows[0])
-        ctx.moved |= bool(resource.access_fields)
-        return dict(item)
-    if not deleted:
-        raise not_found(resource.singular)
-    item = await get(ctx, resource, id_)
-    if if_match is not None and item["version"] != if_match:
-        raise await stale(ctx, resource, id_, if_match, item["version"])
-    raise forbidden(f"{resource.plural}:delete")
+    for _ in range(_TRIES):
+        plan, rows = await settled(ctx, run)
+        if (item := plan.item(rows[0])) is not None:
+            emitted.done(rows[0])
+            return dict(item)
+        if not deleted:
+            raise not_found(resource.singular)
+        item = await get(ctx, resource, id_)
+        if if_match is not None and item["version"] != if_match:
+            raise await stale(ctx, resource, id_, if_match, item["version"])
+        await _permit(ctx, resource, id_, "delete")
+    raise unavailable(_CHANGING)

@@ -1,14 +1,15 @@
 """Upsert: `PUT /v1/{collection}/ext:{source}:{external_id}` makes a record be as a source says, new or not."""
 
 from collections.abc import Awaitable, Callable, Collection, Mapping
+from functools import partial
 from typing import Any
 
 import asyncpg
 import sqlalchemy as sa
 
 from crm_api.kernel import repository
-from crm_api.kernel.context import Context
-from crm_api.kernel.database import TENANT, Statement
+from crm_api.kernel.context import Context, settled
+from crm_api.kernel.database import TENANT, Row, Statement
 from crm_api.kernel.external import EXTERNAL_ID, IDS, SOURCE, key_parameters, kind_of
 from crm_api.kernel.external_sources import EXTERNAL_IDS, contested, known, may_name, without_owned
 from crm_api.kernel.locking import one_at_a_time
@@ -21,23 +22,16 @@ from crm_api.kernel.problems import (
     Fault,
     Problem,
     invalid_parameter,
+    not_found,
     unavailable,
 )
+from crm_api.kernel.query import frame
 from crm_api.kernel.resource import Resource
-from crm_api.kernel.unit_of_work import Outcome
+from crm_api.kernel.schema import external_key
+from crm_api.kernel.unit_of_work import Outcome, Work
 
 _TRIES = 8
 _LOCK_TRIES = 4
-_MISSES = 3
-_HOLDER = Statement(
-    sa.select(sa.cast(IDS.c.object_id, sa.Text())).where(
-        IDS.c.tenant_id == TENANT,
-        IDS.c.source == SOURCE,
-        IDS.c.object_type == sa.bindparam("x_kind", type_=sa.Text()),
-        IDS.c.external_id == EXTERNAL_ID,
-        IDS.c.deleted_at.is_(None),
-    )
-)
 
 
 def permit(ctx: Context, resource: Resource) -> None:
@@ -76,25 +70,20 @@ async def upsert(
     if ctx.link is not None:  # a check may lock first what another upsert of the record locks last
         kind = kind_of(ctx.kernel.catalog, resource)
         await one_at_a_time(ctx, f"external {kind} {key[0]}:{key[1]}")
-    missed = 0
     for _ in range(_TRIES):
-        holder = await _holder(ctx, resource, key)
+        holder, visible = await _holder(ctx, resource, key)
         if holder is None:
             if matched:
                 raise Problem(VERSION_MISMATCH, "No record has this external id.")
             ctx.status = 201
             item = await _create(ctx, resource, key, values, given)
+        elif not visible:
+            raise not_found(resource.singular)
         else:
             if resource.require_match and not matched:
                 raise Problem(PRECONDITION_REQUIRED, "Send If-Match with the ETag of the version you read.")
             ctx.status = 200
-            try:
-                item = await _update(ctx, resource, holder, {name: values[name] for name in given}, if_match)
-            except Problem as problem:  # it was deleted or unlinked meanwhile, or the caller may not see it
-                missed += 1
-                if problem.kind is not NOT_FOUND or missed == _MISSES:
-                    raise
-                item = None
+            item = await _update(ctx, resource, holder, {name: values[name] for name in given}, if_match)
         if item is not None:
             return item
     raise unavailable("Other requests keep changing who has this external id; try again.")
@@ -113,11 +102,35 @@ async def patiently(run: Callable[[], Awaitable[Outcome]]) -> Outcome:
     return await run()
 
 
-async def _holder(ctx: Context, resource: Resource, key: tuple[str, str]) -> str | None:
-    """The live record with an external id, whoever may see it."""
-    kind = kind_of(ctx.kernel.catalog, resource)
-    rows = await ctx.fetch(_HOLDER, {**key_parameters(key), "x_kind": kind})
-    return str(rows[0][0]) if rows else None
+async def _holder(ctx: Context, resource: Resource, key: tuple[str, str]) -> tuple[str | None, bool]:
+    """The live record with an external id, whoever may see it, and whether the caller may: both as of one moment."""
+
+    async def run() -> tuple[None, list[Row]]:
+        shape = ("holder", resource.plural, ctx.access.shape)
+        statement = ctx.kernel.statement(shape, lambda: _holder_statement(ctx, resource))
+        return None, await ctx.fetch(statement, {**ctx.access.values, **key_parameters(key)})
+
+    _, rows = await settled(ctx, run)
+    return rows[0]["object_id"], rows[0]["visible"]
+
+
+def _holder_statement(ctx: Context, resource: Resource) -> Statement:
+    table, outer = resource.table, frame()
+    gate = ctx.kernel.policy.gate(ctx.access, resource, "read", table)
+    seen = sa.exists(sa.select(sa.literal(1)).select_from(table).where(table.c.id == IDS.c.object_id, *gate))
+    kind = sa.literal(kind_of(ctx.kernel.catalog, resource), sa.Text())
+    held = (
+        sa.select(sa.cast(IDS.c.object_id, sa.Text()).label("object_id"), seen.correlate(IDS).label("visible"))
+        .where(
+            IDS.c.tenant_id == TENANT,
+            IDS.c.source == SOURCE,
+            IDS.c.object_type == kind,
+            IDS.c.external_id == EXTERNAL_ID,
+            IDS.c.deleted_at.is_(None),
+        )
+        .lateral("held")
+    )
+    return Statement(sa.select(outer.c.access_version, *held.c).select_from(outer.outerjoin(held, sa.true())))
 
 
 async def _create(
@@ -134,15 +147,21 @@ async def _create(
 
 async def _update(
     ctx: Context, resource: Resource, holder: str, values: Mapping[str, Any], if_match: int | None
-) -> dict[str, Any]:
+) -> dict[str, Any] | None:
+    """None when the record is gone meanwhile."""
+    ctx.kernel.policy.require(ctx.access, ctx.principal.scopes, resource, "update")
     fixed = {name: value for name, value in values.items() if name in ("id", *resource.once) and value is not None}
     changes = {name: value for name, value in values.items() if name not in ("id", *resource.once)}
-    if fixed or not changes or not ctx.access.may(resource.plural, "update"):
-        item = await repository.get(ctx, resource, holder)  # 404 before 403 and 409
-        _unchanged(item, fixed)
-    ctx.kernel.policy.require(ctx.access, ctx.principal.scopes, resource, "update")
-    if changes:
-        item = await repository.update(ctx, resource, holder, changes, if_match=if_match)
+    try:
+        if fixed or not changes:
+            item = await repository.get(ctx, resource, holder)
+            _unchanged(item, fixed)
+        if changes:
+            item = await repository.update(ctx, resource, holder, changes, if_match=if_match)
+    except Problem as problem:
+        if problem.kind is not NOT_FOUND:
+            raise
+        return None
     return item
 
 
@@ -154,3 +173,17 @@ def _unchanged(item: Mapping[str, Any], fixed: Mapping[str, Any]) -> None:
     ]
     if faults:
         raise Problem(CONFLICT, faults[0].detail, faults)
+
+
+def prepared(resource: Resource) -> Callable[[str, Any, int | None, bool], tuple[Work, bool]]:
+    """How an upsert is declared: (external id, body, expected version, whether one was) -> its work; see `writes.py`."""
+
+    def prepare(id_: str, body: Any, expected: int | None, matched: bool) -> tuple[Work, bool]:
+        key = external_key(id_)
+        if key is None:
+            raise invalid_parameter("id", "not_an_external_id", "PUT takes ext:{source}:{external_id}.")
+        values, given = body.model_dump(), body.model_fields_set
+        run = partial(upsert, if_match=expected, matched=matched)
+        return lambda ctx: run(ctx, resource, key, values, given), not resource.touched(values)
+
+    return prepare

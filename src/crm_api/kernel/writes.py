@@ -12,9 +12,9 @@ from crm_api.kernel.external_links import link_actions
 from crm_api.kernel.headers import parse
 from crm_api.kernel.lifecycle import Edge
 from crm_api.kernel.policy import Access
-from crm_api.kernel.problems import PRECONDITION_REQUIRED, TRANSITION_REFUSED, Problem, invalid_parameter
+from crm_api.kernel.problems import PRECONDITION_REQUIRED, TRANSITION_REFUSED, Problem
 from crm_api.kernel.resource import Action, Catalog, Resource
-from crm_api.kernel.schema import Wire, external_key
+from crm_api.kernel.schema import Wire
 from crm_api.kernel.sharing import share_actions
 from crm_api.kernel.unit_of_work import Outcome, Work, write
 
@@ -138,7 +138,7 @@ def writes(resource: Resource) -> tuple[Write, ...]:
         ("create", "POST", base, "create", 201, _create, resource.create),
         ("update", "PATCH", f"{base}/{{id}}", "update", 200, _update, resource.update),
         ("delete", "DELETE", f"{base}/{{id}}", "delete", 204, _delete, None),
-        ("upsert", "PUT", f"{base}/{{id}}", "create", 200, _upsert, resource.create),
+        ("upsert", "PUT", f"{base}/{{id}}", "create", 200, upsert.prepared, resource.create),
         ("restore", "POST", f"{base}/{{id}}/restore", "delete", 200, _restore, None),
     )
     found = [
@@ -206,18 +206,6 @@ def _update(resource: Resource) -> Prepare:
             lambda ctx: repository.update(ctx, resource, id_, values, if_match=expected),
             not resource.touched(values),
         )
-
-    return prepare
-
-
-def _upsert(resource: Resource) -> Prepare:
-    def prepare(id_: str, body: Any, expected: int | None, matched: bool) -> tuple[Work, bool]:
-        external = external_key(id_)
-        if external is None:
-            raise invalid_parameter("id", "not_an_external_id", "PUT takes ext:{source}:{external_id}.")
-        values, given = body.model_dump(), body.model_fields_set
-        run = partial(upsert.upsert, if_match=expected, matched=matched)
-        return lambda ctx: run(ctx, resource, external, values, given), not resource.touched(values)
 
     return prepare
 

@@ -12,7 +12,7 @@ from sqlalchemy.dialects.postgresql import insert as upsert
 from crm_api.kernel.coalescing import Mode
 from crm_api.kernel.context import Context
 from crm_api.kernel.database import TENANT, Row, Statement
-from crm_api.kernel.external import claim, kind_of, release
+from crm_api.kernel.external import claim, kind_of, release, settled_links
 from crm_api.kernel.ledger import ACTOR, NOW, entries, image
 from crm_api.kernel.policy import access_version
 from crm_api.kernel.projection import Projection
@@ -315,13 +315,17 @@ def _delta(columns: list[str], side: str) -> Any:
 def compile_mark(ctx: Context, resource: Resource, *, deleted: bool, match: bool, mode: Mode) -> Writing:
     """Deletion or restoration with its ledger."""
     gate = ctx.kernel.policy.gate(ctx.access, resource, "delete", resource.table, deleted=not deleted)
+    linkable = "external_ids" in resource.table.c
+    kind = kind_of(ctx.kernel.catalog, resource)
+    if linkable:
+        gate.append(settled_links(kind, resource.table))
     stamp = NOW if deleted else sa.null()
     written = _update(resource, gate, {"deleted_at": stamp}, match=match, public=[])
     before = written.c.image if deleted else sa.literal_column("'{}'::jsonb", JSONB())
     after = sa.literal_column("'{}'::jsonb", JSONB()) if deleted else written.c.image
     ctes, place = entries(written, resource, before, after, mode)
-    if "external_ids" in resource.table.c:
-        ctes.append(release(kind_of(ctx.kernel.catalog, resource), written, deleted=deleted))
+    if linkable:
+        ctes.append(release(kind, written, deleted=deleted))
     return _writing(ctx, resource, written, [*ctes, _moved(written)] if resource.access_fields else ctes, place)
 
 

@@ -7,9 +7,9 @@ from pydantic import Field
 
 from crm_api.domains.identity.delegation import parsed
 from crm_api.kernel.context import Context
+from crm_api.kernel.external_records import Source
 from crm_api.kernel.external_sources import EXTERNAL_IDS, ownable
 from crm_api.kernel.problems import invalid
-from crm_api.kernel.record import Source
 from crm_api.kernel.repository import find
 from crm_api.kernel.resource import Check, Resource
 from crm_api.kernel.schema import Code, Id, Input, Name, Output, Ref, Wire
