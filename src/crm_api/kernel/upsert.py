@@ -176,7 +176,7 @@ def _unchanged(item: Mapping[str, Any], fixed: Mapping[str, Any]) -> None:
 
 
 def prepared(resource: Resource) -> Callable[[str, Any, int | None, bool], tuple[Work, bool]]:
-    """How an upsert is declared: (external id, body, expected version, whether one was) -> its work; see `writes.py`."""
+    """An upsert as `writes.py` declares it: (external id, body, expected version, whether one was) -> its work."""
 
     def prepare(id_: str, body: Any, expected: int | None, matched: bool) -> tuple[Work, bool]:
         key = external_key(id_)
