@@ -171,6 +171,59 @@ def test_writes(shared_org, resource):
         assert conforms(org.admin.post(f"{one}/restore")).status_code == 404
 
 
+@pytest.mark.parametrize("resource", [item for item in CREATED if item.plural != "access_defaults"], **ids)
+def test_batches(shared_org, resource):
+    org, path = shared_org, f"/v1/{resource.plural}/batch"
+    create = {"op": "create", "body": body_of(org, resource)}
+    kept = {"Idempotency-Key": f"batch-{resource.plural}"}
+    done = conforms(org.admin.post(path, json={"items": [create]}, headers=kept))
+    assert done.status_code == 200, done.text
+    assert conforms(org.admin.post(path, json={"items": [create]}, headers=kept)).headers["idempotency-replayed"]
+    for mode, status in (("atomic", 422), ("partial", 207)):
+        bad = {"op": "create", "body": {"no_such_field": 1}}
+        frame = {"mode": mode, "items": [{"op": "create", "body": body_of(org, resource)}, bad]}
+        assert conforms(org.admin.post(path, json=frame)).status_code == status
+    short = conforms(
+        org.admin.post(path, json={"items": [{**create, "body": body_of(org, resource)}]}, headers=MINIMAL)
+    )
+    items = []
+    for kind in ("update", "delete"):
+        if kind in {operation.kind for operation in operations(resource)}:
+            body = {"body": {}} if kind == "update" else {}
+            items.append({"op": kind, "id": short.json()["results"][0]["id"], "if_match": 1, **body})
+    assert not items or conforms(org.admin.post(path, json={"items": items})).status_code == 200
+    if items:
+        assert conforms(org.admin.post(path, json={"items": items})).status_code in (404, 412, 200)
+    conforms(org.reader.post(path, json={"items": [create]}))
+    conforms(org.admin.post(path, json={"items": []}))
+
+
+MINIMAL = {"Prefer": "return=minimal"}
+
+
+def test_a_batch_of_anything(org):
+    share = {"grantee_type": "user", "grantee_id": org.outsider.id}
+    operations_ = [
+        {"ref": "acc", "operation": "create_account", "body": {"name": "Batch"}},
+        {"operation": "update_account", "id": {"$ref": "acc.id"}, "body": {"tier": "A"}},
+        {"operation": "activate_account", "id": {"$ref": "acc.id"}, "if_match": 2},
+        {"operation": "share_account", "id": {"$ref": "acc.id"}, "body": share},
+        {"operation": "issue_key_user", "id": org.outsider.id, "body": {"name": "second"}},
+        {"operation": "create_contact", "body": {"last_name": "Batch", "account_id": {"$ref": "acc.id"}}},
+        {"operation": "delete_account", "id": {"$ref": "acc.id"}},
+        {"operation": "restore_account", "id": {"$ref": "acc.id"}},
+    ]
+    frame = {"operations": operations_}
+    assert conforms(org.admin.post("/v1/batch", json=frame, params={"dry_run": "true"})).status_code == 200
+    first = conforms(org.admin.post("/v1/batch", json=frame, headers={"Idempotency-Key": "any"}))
+    assert [item["status"] for item in first.json()["results"]] == [201, 200, 200, 201, 201, 201, 204, 200]
+    assert conforms(org.admin.post("/v1/batch", json=frame, headers={"Idempotency-Key": "any"})).status_code == 200
+    assert conforms(org.admin.post("/v1/batch", json=frame, headers=MINIMAL)).status_code == 409
+    assert conforms(org.admin.post("/v1/batch", json={**frame, "mode": "partial"})).status_code == 207
+    for wrong in ({}, {"operations": [{"operation": "x"}]}, {"operations": [operations_[1]]}):
+        assert conforms(org.admin.post("/v1/batch", json=wrong)).status_code == 422
+
+
 @pytest.mark.parametrize("resource", RESOURCES, **ids)
 def test_reads(shared_org, resource):
     org, path = shared_org, f"/v1/{resource.plural}"

@@ -22,8 +22,18 @@ from crm_api.catalog import CATALOG
 from tests.support.org import Org
 
 SEED = 20261123
-TAGS = ("identity", "accounts", "contacts", "integrations")
-SELF_ENDING = ("revoke_api_key", "delete_role_assignment", "delete_role", "update_role", "delete_user", "update_user")
+TAGS = ("identity", "accounts", "contacts", "integrations", "batch")
+SELF_ENDING = (
+    "revoke_api_key",
+    "delete_role_assignment",
+    "delete_role",
+    "update_role",
+    "delete_user",
+    "update_user",
+    "batch_role_assignments",
+    "batch_roles",
+    "batch_users",
+)
 """Operations by which an administrator may take its own rights away in the middle of a run."""
 PARSER_LIMIT = 65_535  # a longer request line is refused by the HTTP parser, before the application
 

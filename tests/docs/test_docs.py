@@ -106,13 +106,15 @@ def test_every_limit_is_documented_as_it_is():
     from crm_api.domains.accounts import contact_points
     from crm_api.domains.identity import issue_key
     from crm_api.domains.integrations import source
-    from crm_api.kernel import collections, edge, filters, headers, jobs, paging, query, schema, tree
+    from crm_api.kernel import batch_requests, collections, edge, filters, headers, jobs, paging, query, schema, tree
 
     assert {what: int(cells[0]) for what, cells in _table(DOCS / "operations.md", "what").items()} == {
         "bytes of path and query": edge._MAX_TARGET,
         "bytes of a body": Settings.model_fields["max_body"].default,
         "levels of JSON": headers.MAX_DEPTH,
         "rows of a page": collections.MAX_LIMIT,
+        "operations of a batch": batch_requests.MAX_OPERATIONS,
+        "items of a batch of one collection": batch_requests.MAX_ITEMS,
         "keys of a sort": paging.MAX_SORT_KEYS,
         "comparisons in a filter": filters.MAX_LEAVES,
         "levels of a filter": filters.MAX_DEPTH,

@@ -67,6 +67,7 @@ def emission(ctx: Context, resource: Resource, id_: str | UUID, events: tuple[st
 
     def remember(place: int | None) -> None:
         ctx.nets[key] = net
+        ctx.moved |= bool(resource.access_fields)
         net.place = place
 
     kind = _AS_A_WHOLE.get((net.before, events[0] != "deleted"))

@@ -48,10 +48,14 @@ class SearchRequest(Wire):
 
 def path_id(request: Request, resource: Resource) -> str:
     """The id or external id in the path; what is neither leads nowhere."""
-    id_: str = request.path_params["id"]
-    if not _UUID.fullmatch(id_) and external_key(id_) is None:
+    return record_id(request.path_params["id"], resource)
+
+
+def record_id(text: str, resource: Resource) -> str:
+    """The id or external id that a caller names a record by; what is neither leads nowhere."""
+    if not _UUID.fullmatch(text) and external_key(text) is None:
         raise not_found(resource.singular)
-    return id_
+    return text
 
 
 def parse_expand(ctx: Context, resource: Resource, text: str | None) -> tuple[str, ...]:

@@ -1,7 +1,7 @@
 """The one argument of every function: who asks, in which tenant, with which rights, in which transaction."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol, TypeVar, cast
@@ -52,8 +52,11 @@ class Authenticator(Protocol):
     async def authenticate(self, authorization: str | None, address: str) -> Principal:
         """The principal of an Authorization header; raises a 401 problem."""
 
-    async def access(self, principal: Principal, *, at_least: int = 0) -> "Access":
-        """What a principal may do; from memory unless older than version `at_least`. Raises 401 when revoked."""
+    async def access(self, principal: Principal, *, at_least: int = 0, link: Link | None = None) -> "Access":
+        """What a principal may do; from memory unless older than version `at_least`. Raises 401 when revoked.
+
+        With `link`, as the transaction that is open on it sees it; that is not remembered.
+        """
 
 
 @dataclass(frozen=True)
@@ -105,9 +108,9 @@ class Net:
 class Context:
     """One request or job.
 
-    `link` is set while a transaction is open, `nets` are the objects written in it, and `rings` the bells that are rung
-    when it is committed. `status` is what a write that knows only by itself whether it creates has come to. `ignored`
-    are fields left out of it, with the source that owns each.
+    `link` is set while a transaction is open, `nets` are the objects written in it, `moved` that it changed rights, and
+    `rings` the bells that are rung when it is committed. `status` is what a write that knows only by itself whether it
+    creates has come to. `ignored` are fields left out of it, with the source that owns each.
     """
 
     kernel: Kernel
@@ -121,8 +124,8 @@ class Context:
     via: str = "api"
     idempotency: Idempotency | None = None
     idempotency_key: str | None = None
-    private: frozenset[str] = frozenset()
     nets: dict[tuple[str, UUID], Net] = field(default_factory=dict)
+    moved: bool = False
     status: int | None = None
     ignored: dict[str, str] = field(default_factory=dict)
     rings: set[str] = field(default_factory=set)
@@ -164,7 +167,6 @@ class Context:
         return await self.kernel.database.read(self.principal.tenant_id, statement, values)
 
 
-Work = Callable[[Context], Awaitable[Any]]
 _TRIES = 4
 _TENANTS = table_of(Tenant)
 _VERSION = Statement(sa.select(_TENANTS.c.access_version).where(_TENANTS.c.tenant_id == TENANT))

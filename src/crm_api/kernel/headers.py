@@ -1,5 +1,6 @@
 """Reads a request: bodies, query strings, preconditions, preferences. Each fault is a problem that says where."""
 
+import math
 import re
 from collections.abc import Iterable
 from typing import Any, TypeVar
@@ -94,6 +95,8 @@ def _inspect(node: Any, pointer: str, depth: int) -> None:
     elif isinstance(node, list):
         for i, value in enumerate(node):
             _inspect(value, f"{pointer}/{i}", depth + 1)
+    elif isinstance(node, float) and not math.isfinite(node):
+        raise invalid(pointer, "bad_value", "A number is out of range.")
 
 
 def query(request: Request, allowed: Iterable[str]) -> dict[str, list[str]]:

@@ -11,7 +11,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from crm_api.kernel.context import Context, Idempotency
-from crm_api.kernel.database import TENANT, Statement
+from crm_api.kernel.database import TENANT, Row, Statement
 from crm_api.kernel.problems import IDEMPOTENCY_IN_FLIGHT, IDEMPOTENCY_MISMATCH, Problem, from_database, not_found
 from crm_api.kernel.projection import Projection
 from crm_api.kernel.record import IdempotencyKey, IdempotencyReply, table_of
@@ -86,6 +86,27 @@ def identify(ctx: Context, key: str, method: str, path: str, body: bytes) -> Ide
     return Idempotency(scope, hashlib.sha256(body).digest())
 
 
+def part(key: Idempotency, index: int) -> Idempotency:
+    """The key of one item of a batch whose items are kept each by itself."""
+    return Idempotency(hashlib.sha256(key.scope + index.to_bytes(4)).digest(), key.fingerprint)
+
+
+async def bind(ctx: Context) -> None:
+    """Takes the key of a request whose parts have keys of their own, for good: it stands for this body from now on.
+
+    Raises:
+        Problem: 422 when it came with another body.
+    """
+    assert ctx.idempotency is not None  # noqa: S101 - narrows the type
+    if not await claim(ctx):
+        _same(ctx.idempotency, await ctx.fetch(_LOOK_UP, {"scope": ctx.idempotency.scope}))
+
+
+def _same(key: Idempotency, rows: list[Row]) -> None:
+    if rows and rows[0]["fingerprint"] != key.fingerprint:
+        raise Problem(IDEMPOTENCY_MISMATCH, "This Idempotency-Key came with another body before.")
+
+
 async def claim(ctx: Context) -> bool:
     """Takes the key inside the open transaction; False when it was used before."""
     assert ctx.idempotency is not None  # noqa: S101 - narrows the type
@@ -145,11 +166,10 @@ async def replay(ctx: Context) -> tuple[int, dict[str, Any]]:
     """
     assert ctx.idempotency is not None  # noqa: S101 - narrows the type
     rows = await ctx.fetch(_LOOK_UP, {"scope": ctx.idempotency.scope})
+    _same(ctx.idempotency, rows)
     if not rows or rows[0]["status"] is None:
         raise in_flight()
     row = rows[0]
-    if row["fingerprint"] != ctx.idempotency.fingerprint:
-        raise Problem(IDEMPOTENCY_MISMATCH, "This Idempotency-Key came with another body before.")
     image = orjson.loads(row["image"])
     if row["status"] >= 400:
         refused = Problem.from_image(image)

@@ -64,6 +64,7 @@ IDEMPOTENCY_IN_FLIGHT = _kind("idempotency_in_flight", 409, "The first request i
 LOCKED = _kind("locked", 409, "Another request holds the record", retryable=True)
 FEED_RESTARTED = _kind("feed_restarted", 409, "The feed began anew since the cursor was given; start from a snapshot")
 CURSOR_EXPIRED = _kind("cursor_expired", 410, "The feed does not reach back to the cursor; start from a snapshot")
+DEPENDENCY_FAILED = _kind("dependency_failed", 424, "What this refers to in its batch failed")
 VERSION_MISMATCH = _kind("version_mismatch", 412, "The record was changed since it was read")
 TOO_LARGE = _kind("body_too_large", 413, "The body is larger than allowed")
 URI_TOO_LONG = _kind("uri_too_long", 414, "The path and query are longer than allowed")
@@ -95,17 +96,18 @@ class Fault:
 
 @dataclass(eq=False)
 class Problem(Exception):  # noqa: N818 - the standard's word for it
-    """Ends a request with a problem document."""
+    """Ends a request with a problem document; `placed` when its pointers are into the whole body of a batch."""
 
     kind: Kind
     detail: str
     errors: list[Fault] = field(default_factory=list)
     headers: dict[str, str] = field(default_factory=dict)
     extra: dict[str, Any] = field(default_factory=dict)
+    placed: bool = False
 
-    def body(self, instance: str, request_id: str) -> bytes:
-        """The document as JSON."""
-        document = {
+    def document(self, instance: str, request_id: str) -> dict[str, Any]:
+        """The document of a request's path and id."""
+        return {
             "type": f"/problems/{self.kind.code}",
             "title": self.kind.title,
             "status": self.kind.status,
@@ -117,7 +119,25 @@ class Problem(Exception):  # noqa: N818 - the standard's word for it
             "errors": [fault.wire() for fault in self.errors],
             **self.extra,
         }
-        return orjson.dumps(document)
+
+    def body(self, instance: str, request_id: str) -> bytes:
+        """The document as JSON."""
+        return orjson.dumps(self.document(instance, request_id))
+
+    def located(self, place: str, index: int | None = None) -> "Problem":
+        """The same problem of one item of a batch; with its index when it ends the whole.
+
+        Args:
+            place: pointer to the item; the faults of the problem point into its body.
+            index: which item it is, from 0.
+        """
+        faults = self.errors
+        if not self.placed:
+            faults = [_located(fault, place) for fault in faults]
+        if not faults:
+            faults = [Fault(self.kind.code, self.detail, pointer=place)]
+        extra = self.extra if index is None else {**self.extra, "index": index}
+        return Problem(self.kind, self.detail, faults, self.headers, extra, placed=True)
 
     def image(self) -> dict[str, Any]:
         """What is kept of it under an idempotency key: all but headers, path and request id."""
@@ -129,6 +149,12 @@ class Problem(Exception):  # noqa: N818 - the standard's word for it
         """The problem that was kept."""
         faults = [Fault(**fault) for fault in image["errors"]]
         return cls(CATALOGUE[image["code"]], image["detail"], faults, extra=image["extra"])
+
+
+def _located(fault: Fault, place: str) -> Fault:
+    """A fault of a request as one of an item in a batch, where parameters are members of the item."""
+    inside = f"/{fault.parameter}" if fault.parameter else f"/body{fault.pointer or ''}"
+    return Fault(fault.code, fault.detail, pointer=f"{place}{inside}")
 
 
 def not_found(noun: str = "record") -> Problem:

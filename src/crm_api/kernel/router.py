@@ -10,10 +10,11 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
-from crm_api.kernel import collections, repository
-from crm_api.kernel.actions import action_endpoint, edge_endpoint, transitions_endpoint
+from crm_api.kernel import collections, jobs, repository
+from crm_api.kernel.actions import reading_endpoint, transitions_endpoint
 from crm_api.kernel.aggregate import aggregate_endpoint
-from crm_api.kernel.external_links import link_actions
+from crm_api.kernel.batch_requests import batch_endpoint, batched, collection_endpoint
+from crm_api.kernel.context import Context
 from crm_api.kernel.external_sources import ignored_fields
 from crm_api.kernel.headers import (
     boolean,
@@ -22,25 +23,25 @@ from crm_api.kernel.headers import (
     if_match,
     if_none_match,
     minimal,
-    parse,
     query,
     read_body,
     single,
 )
 from crm_api.kernel.idempotency import identify
-from crm_api.kernel.problems import PRECONDITION_REQUIRED, Problem
 from crm_api.kernel.projection import Json
 from crm_api.kernel.resource import Action, Domain, Resource
-from crm_api.kernel.sharing import share_actions
-from crm_api.kernel.unit_of_work import Outcome, open_context, write
-from crm_api.kernel.upsert import upsert_endpoint
+from crm_api.kernel.unit_of_work import Outcome, open_context
+from crm_api.kernel.writes import Write, actions_of, carry_out, writes
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 
 
 @dataclass(frozen=True)
 class Operation:
-    """One method on one path, with what the contract says about it."""
+    """One method on one path, with what the contract says about it.
+
+    `permission` is what it needs; a batch needs that of each item, and has none of its own.
+    """
 
     method: str
     path: str
@@ -57,68 +58,33 @@ def operations(resource: Resource) -> tuple[Operation, ...]:
     """Everything a client can do with a resource."""
     one, many = resource.singular, resource.plural
     base = f"/v1/{many}"
-    table: list[tuple[str, str, str, str, str, Endpoint, str]] = [
-        ("list", "GET", base, f"list_{many}", "list", collections.list_endpoint(resource), "read"),
-        ("create", "POST", base, f"create_{one}", "create", _create(resource), "create"),
-        ("search", "POST", f"{base}/search", f"search_{many}", "search", collections.search_endpoint(resource), "read"),
-        (
-            "aggregate",
-            "POST",
-            f"{base}/aggregate",
-            f"aggregate_{many}",
-            "aggregate",
-            aggregate_endpoint(resource),
-            "read",
-        ),
-        ("get", "GET", f"{base}/{{id}}", f"get_{one}", "get", _get(resource), "read"),
-        ("update", "PATCH", f"{base}/{{id}}", f"update_{one}", "update", _update(resource), "update"),
-        ("delete", "DELETE", f"{base}/{{id}}", f"delete_{one}", "delete", _delete(resource), "delete"),
-        ("upsert", "PUT", f"{base}/{{id}}", f"upsert_{one}", "upsert", upsert_endpoint(resource, reply), "create"),
-        ("restore", "POST", f"{base}/{{id}}/restore", f"restore_{one}", "restore", _restore(resource), "delete"),
+    reads: list[tuple[str, str, str, str, Endpoint]] = [
+        ("list", "GET", base, f"list_{many}", collections.list_endpoint(resource)),
+        ("search", "POST", f"{base}/search", f"search_{many}", collections.search_endpoint(resource)),
+        ("aggregate", "POST", f"{base}/aggregate", f"aggregate_{many}", aggregate_endpoint(resource)),
+        ("get", "GET", f"{base}/{{id}}", f"get_{one}", _get(resource)),
     ]
     found = [
-        Operation(method, path, operation_id, kind, resource, endpoint, f"{many}:{permission}")
-        for name, method, path, operation_id, kind, endpoint, permission in table
-        if name in (resource.operations | {"upsert"} if resource.upserts else resource.operations)
+        Operation(method, path, operation_id, kind, resource, endpoint, f"{many}:read")
+        for kind, method, path, operation_id, endpoint in reads
+        if kind in resource.operations
     ]
+    if batched(resource):
+        endpoint = collection_endpoint(resource)
+        found.append(Operation("POST", f"{base}/batch", f"batch_{many}", "batch", resource, endpoint, ""))
+    for item in writes(resource):
+        permission, endpoint = f"{many}:{item.permission}", _write(item)
+        path, operation_id = item.path, item.operation_id
+        found.append(Operation(item.method, path, operation_id, item.kind, resource, endpoint, permission, item.action))
     if resource.lifecycle:
-        for edge in resource.lifecycle.edges:
-            found.append(
-                Operation(
-                    "POST",
-                    f"{base}/{{id}}/{edge.verb}",
-                    f"{edge.verb}_{one}",
-                    "edge",
-                    resource,
-                    edge_endpoint(resource, edge),
-                    f"{many}:{edge.verb}",
-                )
-            )
-        found.append(
-            Operation(
-                "GET",
-                f"{base}/{{id}}/transitions",
-                f"list_{one}_transitions",
-                "transitions",
-                resource,
-                transitions_endpoint(resource),
-                f"{many}:read",
-            )
-        )
-    derived = [*(share_actions() if resource.owned else ()), *(link_actions() if resource.update else ())]
-    for action in [*resource.actions, *derived]:
-        found.append(
-            Operation(
-                action.method,
-                f"{base}/{{id}}/{action.path or action.verb}",
-                f"{action.verb}_{one}",
-                "action",
-                resource,
-                action_endpoint(resource, action),
-                f"{many}:{action.level or action.verb}",
-                action,
-            )
-        )
+        path, operation_id = f"{base}/{{id}}/transitions", f"list_{one}_transitions"
+        endpoint = transitions_endpoint(resource)
+        found.append(Operation("GET", path, operation_id, "transitions", resource, endpoint, f"{many}:read"))
+    for action in actions_of(resource):
+        if action.method == "GET":
+            path, operation_id = f"{base}/{{id}}/{action.path or action.verb}", f"{action.verb}_{one}"
+            endpoint, permission = reading_endpoint(resource, action), f"{many}:{action.level or action.verb}"
+            found.append(Operation("GET", path, operation_id, "action", resource, endpoint, permission, action))
     return tuple(found)
 
 
@@ -145,7 +111,7 @@ class Dispatch:
     """Path to endpoint by dictionary, whatever the number of resources."""
 
     def __init__(self, found: list[Operation]) -> None:
-        self._routes: dict[tuple[str, ...], dict[str, Endpoint]] = {}
+        self._routes: dict[tuple[str, ...], dict[str, Endpoint]] = {("batch",): {"POST": batch_endpoint()}}
         for operation in found:
             steps = tuple("" if step == "{id}" else step for step in operation.path.split("/")[2:])
             self._routes.setdefault(steps, {})[operation.method] = operation.endpoint
@@ -183,24 +149,6 @@ def etag(item: dict[str, Any]) -> str:
     return f'"{item["version"]}"'
 
 
-def reply(request: Request, resource: Resource, outcome: Outcome) -> Response:
-    """The answer to a write of a record."""
-    headers = {"ETag": etag(outcome.item)} if "version" in outcome.item else {}
-    if outcome.status == 201:
-        headers["Location"] = f"/v1/{resource.plural}/{outcome.item['id']}"
-    if outcome.replayed:
-        headers["Idempotency-Replayed"] = "true"
-    if outcome.ignored:
-        headers["Ignored-Fields"] = ignored_fields(outcome.ignored)
-    if outcome.status == 204:
-        return Response(status_code=204, headers=headers)
-    if minimal(request):
-        headers["Preference-Applied"] = "return=minimal"
-    if minimal(request) or resource.plural in request.scope["crm.access"].closed:  # may write them, but not read them
-        return Response(status_code=outcome.status if outcome.status == 201 else 204, headers=headers)
-    return Json(outcome.item, outcome.status, headers)
-
-
 def _get(resource: Resource) -> Endpoint:
     async def endpoint(request: Request) -> Response:
         ctx = await open_context(request)
@@ -215,95 +163,49 @@ def _get(resource: Resource) -> Endpoint:
     return endpoint
 
 
-def _create(resource: Resource) -> Endpoint:
+_DRY_RUN = ("dry_run",)
+
+
+def _write(declared: Write) -> Endpoint:
     async def endpoint(request: Request) -> Response:
         ctx = await open_context(request)
-        ctx.kernel.policy.require(ctx.access, ctx.principal.scopes, resource, "create")
-        ctx.dry_run = boolean(query(request, ("dry_run",)), "dry_run")
-        raw = await read_body(request)
-        assert resource.create is not None  # noqa: S101 - the operation exists only with a create schema
-        body = parse(raw, resource.create, resource.read_only)
-        values = body.model_dump()
+        declared.permit(ctx)
+        ctx.dry_run = boolean(query(request, _DRY_RUN), "dry_run")
+        id_ = "" if declared.creates else declared.address(request.path_params["id"])
+        expected, matched = _expected(request, declared) if declared.matches else (None, False)
+        raw, body = b"", None
+        if declared.model is not None:
+            raw = await read_body(request)
+            body = declared.read(raw)
+        work, one = declared.prepare(id_, body, expected, matched)
         if key := idempotency_key(request):
-            ctx.idempotency = identify(ctx, key, "POST", request.scope["path"], raw)
-        outcome = await write(
-            ctx,
-            lambda inner: repository.create(inner, resource, values, given=body.model_fields_set),
-            201,
-            single=not resource.touched(values),
-        )
-        return reply(request, resource, outcome)
+            ctx.idempotency = identify(ctx, key, declared.method, request.scope["path"], raw)
+            one = one and declared.keyed
+        return _reply(request, ctx, declared, await carry_out(ctx, declared, work, single=one))
 
     return endpoint
 
 
-def _update(resource: Resource) -> Endpoint:
-    async def endpoint(request: Request) -> Response:
-        ctx = await open_context(request)
-        ctx.kernel.policy.require(ctx.access, ctx.principal.scopes, resource, "update")
-        ctx.dry_run = boolean(query(request, ("dry_run",)), "dry_run")
-        id_ = collections.path_id(request, resource)
-        expected = precondition(request, resource)
-        raw = await read_body(request)
-        assert resource.update is not None  # noqa: S101 - the operation exists only with an update schema
-        body = parse(raw, resource.update, resource.read_only | resource.once)
-        whole = body.model_dump()  # exclude_unset would leave out the defaults of parts, too
-        values = {name: whole[name] for name in whole if name in body.model_fields_set}
-        if key := idempotency_key(request):
-            ctx.idempotency = identify(ctx, key, "PATCH", request.scope["path"], raw)
-
-        async def work(inner: Any) -> dict[str, Any]:
-            if not values:
-                return await repository.get(inner, resource, id_)
-            return await repository.update(inner, resource, id_, values, if_match=expected)
-
-        outcome = await write(ctx, work, 200, single=ctx.idempotency is None and not resource.touched(values))
-        return reply(request, resource, outcome)
-
-    return endpoint
-
-
-def _delete(resource: Resource) -> Endpoint:
-    async def endpoint(request: Request) -> Response:
-        ctx = await open_context(request)
-        ctx.kernel.policy.require(ctx.access, ctx.principal.scopes, resource, "delete")
-        ctx.dry_run = boolean(query(request, ("dry_run",)), "dry_run")
-        id_ = collections.path_id(request, resource)
-        expected = precondition(request, resource)
-        if key := idempotency_key(request):
-            ctx.idempotency = identify(ctx, key, "DELETE", request.scope["path"], b"")
-
-        async def work(inner: Any) -> dict[str, Any]:
-            await repository.delete(inner, resource, id_, if_match=expected)
-            return {}
-
-        return reply(request, resource, await write(ctx, work, 204, single=ctx.idempotency is None))
-
-    return endpoint
-
-
-def _restore(resource: Resource) -> Endpoint:
-    async def endpoint(request: Request) -> Response:
-        ctx = await open_context(request)
-        ctx.kernel.policy.require(ctx.access, ctx.principal.scopes, resource, "delete")
-        ctx.dry_run = boolean(query(request, ("dry_run",)), "dry_run")
-        id_ = collections.path_id(request, resource)
-        if key := idempotency_key(request):
-            ctx.idempotency = identify(ctx, key, "POST", request.scope["path"], b"")
-        outcome = await write(
-            ctx,
-            lambda inner: repository.restore(inner, resource, id_),
-            200,
-            single=ctx.idempotency is None and not resource.checks,
-        )
-        return reply(request, resource, outcome)
-
-    return endpoint
-
-
-def precondition(request: Request, resource: Resource) -> int | None:
-    """If-Match, where the resource insists on it 428 without."""
+def _expected(request: Request, declared: Write) -> tuple[int | None, bool]:
     expected = if_match(request)
-    if expected is None and resource.require_match and header(request, b"if-match") is None:
-        raise Problem(PRECONDITION_REQUIRED, "Send If-Match with the ETag of the version you read.")
-    return expected
+    matched = expected is not None or header(request, b"if-match") is not None
+    declared.check(given=matched)
+    return expected, matched
+
+
+def _reply(request: Request, ctx: Context, declared: Write, outcome: Outcome) -> Response:
+    item = outcome.item
+    headers = {"ETag": etag(item)} if "version" in item else {}
+    if outcome.status == 201 and not declared.replies:
+        headers["Location"] = f"/v1/{declared.resource.plural}/{item['id']}"
+    if outcome.replayed:
+        headers["Idempotency-Replayed"] = "true"
+    if outcome.status == 202:
+        headers |= jobs.place(item)
+    if outcome.ignored:
+        headers["Ignored-Fields"] = ignored_fields(outcome.ignored)
+    short = not declared.replies and minimal(request)
+    status, whole = declared.shown(outcome.status, ctx.access, minimal=short)
+    if short and outcome.status != 204:
+        headers["Preference-Applied"] = "return=minimal"
+    return Json(item, status, headers) if whole else Response(status_code=status, headers=headers)

@@ -6,6 +6,7 @@ from crm_api import __version__
 from crm_api.kernel.examples import sample
 from crm_api.kernel.resource import Action, Catalog, Resource
 from crm_api.kernel.router import Operation, operations
+from crm_api.kernel.spec_batch import batch_example, batch_replies, run_batch
 from crm_api.kernel.spec_parameters import (
     HEADERS,
     JSON,
@@ -33,6 +34,7 @@ _SUMMARY = {
     "create": "Create {one}",
     "search": "Search {many} with a filter tree",
     "aggregate": "Count and sum {many} by groups",
+    "batch": "Write many {many} at once",
     "get": "Get {one}",
     "update": "Change {one}",
     "delete": "Delete {one}",
@@ -45,6 +47,8 @@ _DETAIL = {
     "create": "The reply is the whole record. An id may be given; otherwise the server makes one.",
     "search": "Like the list, with the full filter language and only the fields asked for.",
     "aggregate": "Measures over the rows the caller may see, in groups of equal values.",
+    "batch": "Creates, changes and deletes: all of them, or with `mode` partial each by itself. Each item needs the "
+    "permission that it would need alone.",
     "get": "The whole record; fields hidden from the caller are null and named in `redacted`.",
     "update": "A JSON merge patch (RFC 7396): absent keeps, null clears.",
     "delete": "The record is gone from every read and its unique values are free; it can be restored.",
@@ -71,9 +75,10 @@ def document(catalog: Catalog) -> dict[str, Any]:
         "servers": [{"url": "/", "description": "This server."}],
         "tags": [
             *({"name": item.name, "description": _tag(item.resources)} for item in catalog.domains),
+            {"name": "batch", "description": "Several writes in one request."},
             {"name": "operations", "description": "For those who run the server."},
         ],
-        "paths": dict(sorted({**routes, **probes()}.items())),
+        "paths": dict(sorted({**routes, "/v1/batch": run_batch(catalog), **probes()}.items())),
         "components": {
             "schemas": dict(sorted(schemas.items())),
             "parameters": PARAMETERS,
@@ -100,15 +105,17 @@ def _operation(catalog: Catalog, operation: Operation) -> dict[str, Any]:
         detail = f"Moves the {resource.lifecycle.column} from {_either(edge.sources)} to {edge.target}."
     if operation.action:
         summary, detail = operation.action.summary, _first_line(operation.action)
-    permission = f"permission `{operation.permission}`"
-    if kind == "upsert":
-        permission += f" to create, `{resource.plural}:update` to change,"
-    scope = {"read": "read", "delete": "delete"}.get(operation.permission.split(":")[1], "write")
+    needs = ""
+    if operation.permission:
+        permission = f"permission `{operation.permission}`"
+        if kind == "upsert":
+            permission += f" to create, `{resource.plural}:update` to change,"
+        scope = {"read": "read", "delete": "delete"}.get(operation.permission.split(":")[1], "write")
+        needs = f"Needs the {permission} and, where the credential is bounded, the scope `{resource.domain}:{scope}`."
     found: dict[str, Any] = {
         "operationId": operation.operation_id,
         "summary": summary,
-        "description": f"{detail} Needs the {permission} "
-        f"and, where the credential is bounded, the scope `{resource.domain}:{scope}`.".strip(),
+        "description": f"{detail} {needs}".strip(),
         "tags": [resource.domain],
         "security": SECURITY,
         "parameters": _parameters(catalog, operation),
@@ -133,7 +140,7 @@ def _writes(operation: Operation) -> bool:
 
 
 def _matches(operation: Operation) -> bool:
-    return operation.kind in ("update", "upsert", "delete", "edge") or (
+    return operation.kind in ("update", "upsert", "delete", "edge", "batch") or (
         operation.kind == "action" and _writes(operation)
     )
 
@@ -149,10 +156,10 @@ def _parameters(catalog: Catalog, operation: Operation) -> list[dict[str, Any]]:
         return [*found, *expand_parameter(catalog, resource), parameter("IfNoneMatch")]
     if _writes(operation):
         found += [parameter(name) for name in _WRITE]
-    if _matches(operation):
+    if _matches(operation) and kind != "batch":
         strict = resource.require_match and kind in ("update", "delete")  # an upsert may create
         found.append(parameter("IfMatchRequired" if strict else "IfMatch"))
-    if kind in ("create", "update", "upsert", "restore", "edge") or (
+    if kind in ("create", "update", "upsert", "restore", "edge", "batch") or (
         operation.action and operation.action.reply is None
     ):
         found.append(parameter("Prefer"))
@@ -166,6 +173,8 @@ def _body(operation: Operation) -> dict[str, Any] | None:
         return _content(f"{name}Search", {"limit": 20, "count": "none"}, required=True)
     if kind == "aggregate":
         return _content(f"{name}Aggregate", {"measures": [{"op": "count"}]}, required=True)
+    if kind == "batch":
+        return _content(f"{name}Batch", {"items": [batch_example(resource)]}, required=True)
     if kind in ("create", "upsert") and resource.create:
         return _content(name_of(resource.create), sample(resource.create), required=True)
     if kind == "update" and resource.update and resource.create:
@@ -196,7 +205,7 @@ def _responses(operation: Operation) -> dict[str, Any]:
         statuses |= {413, 415}
     if _matches(operation):
         statuses.add(412)
-    if resource.require_match and kind in ("update", "upsert", "delete"):
+    if resource.require_match and kind in ("update", "upsert", "delete", "batch"):
         statuses.add(428)
     return {**dict(sorted(_success(operation).items())), **problems(*statuses)}
 
@@ -229,6 +238,7 @@ def _success(operation: Operation) -> dict[str, Any]:
         "restore": {"200": record, "204": no_body},
         "delete": {"204": reply("Deleted.", None, *replayed)},
         "edge": {"200": record, "204": no_body},
+        "batch": batch_replies(f"{name}BatchResults"),
         "transitions": {"200": reply("The actions.", "TransitionList")},
     }
     if action is None:

@@ -37,6 +37,9 @@ class Problem(Wire):
     allowed_from: Annotated[
         tuple[Token, ...], Field(max_length=100, description="With transition_refused: states the verb starts from.")
     ] = ()
+    index: Annotated[
+        int, Field(ge=0, le=199, description="With a batch that was refused: the item that was, counted from 0.")
+    ] = 0
     source: Annotated[str, Field(max_length=63, description="With field_owned: the source that owns the field.")] = ""
     current_version: Annotated[
         int, Field(ge=1, le=9_007_199_254_740_991, description="With 412: the version there is now.")

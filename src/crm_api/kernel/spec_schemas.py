@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from crm_api.kernel.query import MANY
 from crm_api.kernel.resource import Action, Catalog, Resource
+from crm_api.kernel.spec_batch import any_batch, collection_batch
 from crm_api.kernel.spec_models import REPLIES
 from crm_api.kernel.spec_queries import aggregate, filters, page, search
 from crm_api.kernel.spec_style import REF, JsonSchema, a, array, components, name_of, noun, nouns, ref, without
@@ -32,6 +33,8 @@ def collect(catalog: Catalog, actions: Iterable[Action]) -> dict[str, JsonSchema
     _open_outputs(found, {name_of(model) for model in bodies})
     for resource in resources:
         found |= _derived(catalog, resource, found)
+        found |= collection_batch(resource)
+    found |= any_batch(catalog)
     return dict(sorted(found.items()))
 
 

@@ -29,7 +29,10 @@ class Outcome:
     ignored: Mapping[str, str] = field(default_factory=dict)
 
 
-Write = Callable[[Context], Awaitable[dict[str, Any] | None]]
+Work = Callable[[Context], Awaitable[dict[str, Any] | None]]
+"""Gives the wire object; None when its statement found the idempotency key used."""
+Kept = Callable[[dict[str, Any]], dict[str, Any]]
+"""Leaves out of a wire object what is not kept with an idempotency key."""
 
 
 async def open_context(request: Request) -> Context:
@@ -50,19 +53,27 @@ def system(kernel: Kernel, tenant_id: UUID, via: str) -> Context:
     )
 
 
-async def transact(ctx: Context, work: Callable[[Context], Awaitable[Any]]) -> Any:
-    """Runs work in one transaction, again after a serialization failure or deadlock; dry runs are rolled back."""
+_LOST_RACES = (asyncpg.SerializationError, asyncpg.DeadlockDetectedError)
+
+
+async def transact(ctx: Context, work: Callable[[Context], Awaitable[Any]], *, patient: bool = False) -> Any:
+    """Runs work in one transaction, again after a serialization failure or deadlock; dry runs are rolled back.
+
+    With `patient` also after a lock that was not to be had in time: whoever locks several rows may stand in a deadlock,
+    which PostgreSQL looks for only after a second.
+    """
+    lost = (*_LOST_RACES, asyncpg.LockNotAvailableError) if patient else _LOST_RACES
     for attempt in range(1, _TRIES + 1):
         try:
             async with ctx.kernel.database.transaction(ctx.principal.tenant_id, keep=not ctx.dry_run) as link:
-                ctx.link, ctx.nets, ctx.ignored = link, {}, {}
+                ctx.link, ctx.nets, ctx.moved, ctx.ignored = link, {}, False, {}
                 result = await work(ctx)
             ctx.ring()
             return result  # noqa: TRY300 - the transaction is committed
         except AccessMoved as moved:
             await ctx.kernel.authenticator.access(ctx.principal, at_least=moved.at_least)
             raise
-        except (asyncpg.SerializationError, asyncpg.DeadlockDetectedError):
+        except lost:
             if attempt == _TRIES:
                 raise
             await asyncio.sleep(random.uniform(0, 0.02 * attempt))  # noqa: S311 - spreads retries, not a secret
@@ -71,7 +82,9 @@ async def transact(ctx: Context, work: Callable[[Context], Awaitable[Any]]) -> A
     raise AssertionError
 
 
-async def write(ctx: Context, work: Write, status: int, *, single: bool) -> Outcome:
+async def write(
+    ctx: Context, work: Work, status: int, *, single: bool, kept: Kept | None = None, patient: bool = False
+) -> Outcome:
     """Runs a write once, whatever the client repeats.
 
     Args:
@@ -79,6 +92,8 @@ async def write(ctx: Context, work: Write, status: int, *, single: bool) -> Outc
         work: gives the wire object, or None when it found its idempotency key used (only with `single`).
         status: of a first success.
         single: the work is one statement that takes the key itself, so no transaction is needed around it.
+        kept: what of the wire object is kept with the key; None for all of it.
+        patient: see `transact`.
 
     Raises:
         Problem: what the work refused, or had refused when the key was used first.
@@ -86,20 +101,20 @@ async def write(ctx: Context, work: Write, status: int, *, single: bool) -> Outc
     try:
         if ctx.dry_run:
             ctx.idempotency = None
-            item = await transact(ctx, work)
+            item = await transact(ctx, work, patient=patient)
             return Outcome(item, ctx.status or status, ignored=ctx.ignored)
         if single:
             item = await work(ctx)
         elif ctx.idempotency is None:
-            item = await transact(ctx, work)
+            item = await transact(ctx, work, patient=patient)
         else:
-            item = await transact(ctx, lambda inner: _keyed(inner, work, status))
-    except asyncpg.LockNotAvailableError:
+            item = await transact(ctx, lambda inner: _keyed(inner, work, status, kept), patient=patient)
+    except (Problem, asyncpg.PostgresError) as error:
         if ctx.idempotency is None:
             raise
-        raise idempotency.in_flight() from None
-    except (Problem, asyncpg.PostgresError) as error:
-        if ctx.idempotency is None or not await idempotency.refuse(ctx, error):
+        if single and isinstance(error, asyncpg.LockNotAvailableError):  # it waited for its twin's key
+            raise idempotency.in_flight() from None
+        if not await idempotency.refuse(ctx, error):
             raise
         item = None
     if item is not None:
@@ -109,15 +124,16 @@ async def write(ctx: Context, work: Write, status: int, *, single: bool) -> Outc
     return Outcome(stored, replayed, replayed=True)
 
 
-async def _keyed(ctx: Context, work: Write, status: int) -> dict[str, Any] | None:
-    if not await idempotency.claim(ctx):
-        return None
+async def _keyed(ctx: Context, work: Work, status: int, kept: Kept | None) -> dict[str, Any] | None:
+    try:
+        if not await idempotency.claim(ctx):
+            return None
+    except asyncpg.LockNotAvailableError:
+        raise idempotency.in_flight() from None
     key, ctx.idempotency = ctx.idempotency, None
     try:
-        item = await work(ctx)
+        item = await work(ctx) or {}
     finally:
         ctx.idempotency = key
-    await idempotency.keep(
-        ctx, ctx.status or status, {name: value for name, value in (item or {}).items() if name not in ctx.private}
-    )
-    return item or {}
+    await idempotency.keep(ctx, ctx.status or status, item if kept is None else kept(item))
+    return item

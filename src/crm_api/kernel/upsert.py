@@ -1,20 +1,17 @@
 """Upsert: `PUT /v1/{collection}/ext:{source}:{external_id}` makes a record be as a source says, new or not."""
 
 from collections.abc import Awaitable, Callable, Collection, Mapping
+from functools import partial
 from typing import Any
 
 import asyncpg
 import sqlalchemy as sa
-from starlette.requests import Request
-from starlette.responses import Response
 
 from crm_api.kernel import repository
 from crm_api.kernel.context import Context, settled
 from crm_api.kernel.database import TENANT, Row, Statement
 from crm_api.kernel.external import EXTERNAL_ID, IDS, SOURCE, key_parameters, kind_of
 from crm_api.kernel.external_sources import EXTERNAL_IDS, contested, known, may_name, without_owned
-from crm_api.kernel.headers import boolean, header, idempotency_key, if_match, parse, query, read_body
-from crm_api.kernel.idempotency import identify
 from crm_api.kernel.locking import one_at_a_time
 from crm_api.kernel.problems import (
     CONFLICT,
@@ -31,10 +28,8 @@ from crm_api.kernel.problems import (
 from crm_api.kernel.query import frame
 from crm_api.kernel.resource import Resource
 from crm_api.kernel.schema import external_key
-from crm_api.kernel.unit_of_work import Outcome, open_context, write
+from crm_api.kernel.unit_of_work import Outcome, Work
 
-Endpoint = Callable[[Request], Awaitable[Response]]
-Reply = Callable[[Request, Resource, Outcome], Response]
 _TRIES = 8
 _LOCK_TRIES = 4
 
@@ -180,28 +175,15 @@ def _unchanged(item: Mapping[str, Any], fixed: Mapping[str, Any]) -> None:
         raise Problem(CONFLICT, faults[0].detail, faults)
 
 
-def upsert_endpoint(resource: Resource, reply: Reply) -> Endpoint:
-    """`PUT /v1/{collection}/ext:{source}:{external_id}`; `reply` makes the answer, as of any write of a record."""
+def prepared(resource: Resource) -> Callable[[str, Any, int | None, bool], tuple[Work, bool]]:
+    """An upsert as `writes.py` declares it: (external id, body, expected version, whether one was) -> its work."""
 
-    async def endpoint(request: Request) -> Response:
-        ctx = await open_context(request)
-        permit(ctx, resource)
-        ctx.dry_run = boolean(query(request, ("dry_run",)), "dry_run")
-        key = external_key(request.path_params["id"])
+    def prepare(id_: str, body: Any, expected: int | None, matched: bool) -> tuple[Work, bool]:
+        key = external_key(id_)
         if key is None:
             raise invalid_parameter("id", "not_an_external_id", "PUT takes ext:{source}:{external_id}.")
-        expected, matched = if_match(request), header(request, b"if-match") is not None
-        raw = await read_body(request)
-        assert resource.create is not None  # noqa: S101 - the operation exists only with a create schema
-        body = parse(raw, resource.create, resource.read_only)
         values, given = body.model_dump(), body.model_fields_set
-        if told := idempotency_key(request):
-            ctx.idempotency = identify(ctx, told, "PUT", request.scope["path"], raw)
-        single = ctx.idempotency is None and not resource.touched(values)
+        run = partial(upsert, if_match=expected, matched=matched)
+        return lambda ctx: run(ctx, resource, key, values, given), not resource.touched(values)
 
-        async def work(inner: Context) -> dict[str, Any]:
-            return await upsert(inner, resource, key, values, given, if_match=expected, matched=matched)
-
-        return reply(request, resource, await patiently(lambda: write(ctx, work, 200, single=single)))
-
-    return endpoint
+    return prepare

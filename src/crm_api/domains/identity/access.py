@@ -21,7 +21,7 @@ from crm_api.domains.identity.principal import Principal as PrincipalRow
 from crm_api.domains.identity.role import AccessDefault, Role, RoleAssignment
 from crm_api.domains.identity.team import Team, TeamMember
 from crm_api.kernel.context import Principal
-from crm_api.kernel.database import TENANT, Database, Statement
+from crm_api.kernel.database import TENANT, Database, Link, Statement
 from crm_api.kernel.external_records import Source as SourceRow
 from crm_api.kernel.external_sources import Source
 from crm_api.kernel.policy import Access
@@ -208,13 +208,21 @@ class Identity:
         self._credentials[token] = known
         return known
 
-    async def access(self, principal: Principal, *, at_least: int = 0) -> Access:
-        """Rights of a principal; read again when they are older than asked for, or than a minute."""
+    async def access(self, principal: Principal, *, at_least: int = 0, link: Link | None = None) -> Access:
+        """Rights of a principal; read again when they are older than asked for, or than a minute.
+
+        With `link` they are those of its open transaction, which nobody else has yet.
+        """
         key = (principal.tenant_id, principal.id, principal.credential_id)
         known = self._access.get(key)
+        values = {"id": principal.id, "credential": principal.credential_id}
+        if link is not None:
+            rows = await link.fetch(_ACCESS, {**values, "tenant": principal.tenant_id})
+            if not rows:
+                raise _refused()
+            return _compile(self.catalog, principal, rows[0])
         if known is not None and known[0].version >= at_least and known[1] > time.monotonic():
             return known[0]
-        values = {"id": principal.id, "credential": principal.credential_id}
         rows = await self.database.read(principal.tenant_id, _ACCESS, values)
         if not rows:
             self._access.pop(key, None)
