@@ -18,7 +18,7 @@ from tests.support.org import Org, Person
 _numbers = itertools.count(1)
 WRITES = writes_by_name(CATALOG)
 MODES = pytest.mark.parametrize("mode", ["atomic", "partial"])
-FRESH = ("id", "key")
+FRESH = ("id", "key", "secret")
 """What differs from one try to the next, as do instants."""
 
 
@@ -135,7 +135,7 @@ def test_a_write_in_a_batch_is_answered_as_alone(lab, stranger, resource, unchan
                     if write.model is not None and person is lab.admin:
                         compare(person, write, method, path, id_, {**(body or {}), "nonsense": 1})
     assert 404 in statuses
-    assert {403} <= statuses
+    assert 403 in statuses or resource.plural == "jobs"  # everybody may move their own, and sees no others
 
 
 @each("create", "get")
@@ -211,6 +211,8 @@ def test_an_object_has_one_generic_event_for_a_batch(lab, resource, ledger):
     assert answer.status_code == 200, answer.text
     assert [item["status"] for item in answer.json()["results"]] == [200, 200, 200, 204][: len(items)]
     audits, events = ledger(lab, row["id"])
+    audits = [audit for audit in audits if audit["action"] != "test"]  # which brings rows to an example of an endpoint
+    events = [event for event in events if not event["type"].endswith(".tested")]
     assert [audit["version"] for audit in audits] == list(range(1, len(items) + 2))
     _, event = events
     past = "deleted" if len(items) == 4 else "updated"

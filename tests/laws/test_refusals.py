@@ -126,7 +126,7 @@ def test_other_failures_leave_the_key_free(lab, sql):
     account = lab.colleague.make("accounts", name="Theirs")
     path = f"/v1/accounts/{account['id']}"
     patch = {"legal_name": "Theirs Ltd"}
-    keys = "SELECT scope FROM idempotency_keys WHERE tenant_id = $1"
+    keys = "SELECT scope FROM idempotency_keys WHERE tenant_id = $1 ORDER BY scope"
 
     def failed(answer, *expected) -> None:
         assert code(answer) == expected, answer.text

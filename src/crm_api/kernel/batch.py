@@ -291,8 +291,9 @@ async def partial(ctx: Context, steps: Sequence[Step]) -> list[Entry]:
 async def _alone(ctx: Context, step: Step, key: Idempotency | None, known: _Known) -> Entry:
     declared = step.write
     for _ in range(_TRIES):
-        own = {"idempotency": key, "nets": {}, "ignored": {}, "rings": set()}
-        inner = replace(ctx, transaction_id=new_id(), now=datetime.now(UTC), **own)
+        inner = replace(
+            ctx, transaction_id=new_id(), now=datetime.now(UTC), idempotency=key, nets={}, ignored={}, rings=set()
+        )
         try:
             try:
                 work, single, id_ = await _prepared(inner, step, known)

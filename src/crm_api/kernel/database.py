@@ -37,14 +37,9 @@ class Statement:
 
     __slots__ = ("_slots", "_template", "sql")
 
-    def __init__(self, clause: sa.ClauseElement, *, unbound: frozenset[str] = frozenset()) -> None:
-        """Compiles a clause and checks that each tenant table in it is bound to the tenant parameter.
-
-        Args:
-            clause: the statement.
-            unbound: names of tables that may go without, for the few statements before a tenant is known.
-        """
-        check_tenant_bound(clause, unbound)
+    def __init__(self, clause: sa.ClauseElement) -> None:
+        """Compiles a clause and checks that each tenant table in it is bound to the tenant parameter."""
+        check_tenant_bound(clause)
         compiled = clause.compile(dialect=_DIALECT)
         processors = compiled._bind_processors  # type: ignore[attr-defined] # noqa: SLF001 - the one place that takes a compiled statement apart
         self.sql: str = compiled.string
@@ -77,7 +72,7 @@ def _plain(type_: Any) -> bool:
     return type_.item_type.dialect_impl(_DIALECT).bind_processor(_DIALECT) is None
 
 
-def check_tenant_bound(clause: sa.ClauseElement, unbound: frozenset[str]) -> None:
+def check_tenant_bound(clause: sa.ClauseElement) -> None:
     """Refuses a statement that reads or writes a tenant table without `tenant_id = :tenant`.
 
     Raises:
@@ -98,11 +93,7 @@ def check_tenant_bound(clause: sa.ClauseElement, unbound: frozenset[str]) -> Non
         elif isinstance(element, (sa.Update, sa.Delete)):
             used.add(element.table)
     targets = {alias.element for alias in used if isinstance(alias, sa.Alias)}
-    loose = {
-        str(table.name)
-        for table in used - bound - targets
-        if "tenant_id" in table.c and table.name not in unbound and _base(table) is not None
-    }
+    loose = {str(table.name) for table in used - bound - targets if "tenant_id" in table.c and _base(table) is not None}
     if loose:
         raise ValueError(f"tables without a tenant condition: {sorted(loose)}")
 
@@ -153,6 +144,10 @@ class Link:
 
 
 _MOST_PREPARED = 600
+_LOST = (
+    *(asyncpg.InterfaceError, asyncpg.InternalClientError, asyncpg.PostgresConnectionError),
+    *(asyncpg.AdminShutdownError, OSError),
+)
 _KEPT = ("22", "23", "40", "42", "53", "54", "55")
 _SET_TENANT = "SELECT set_config('crm.tenant', $1, false)"
 
@@ -231,11 +226,7 @@ class Database:
         """`fetch` for statements without effect: repeated once when the connection turns out to be lost."""
         try:
             return await self.fetch(tenant, statement, values)
-        except (asyncpg.InterfaceError, asyncpg.InternalClientError, asyncpg.PostgresConnectionError, OSError):
-            return await self.fetch(tenant, statement, values)
-        except asyncpg.PostgresError as error:
-            if getattr(error, "sqlstate", "") != "57P01":  # admin_shutdown
-                raise
+        except _LOST:
             return await self.fetch(tenant, statement, values)
 
     @asynccontextmanager

@@ -34,6 +34,11 @@ def image(resource: Resource, row: str) -> sa.ColumnElement[Any]:
     )
 
 
+def insert_from(table: sa.Table, columns: dict[str, Any], rows: Any) -> sa.Insert:
+    """INSERT ... SELECT, with each column beside its value."""
+    return sa.insert(table).from_select(list(columns), sa.select(*columns.values()).select_from(rows))
+
+
 def entries(
     written: Any, resource: Resource, before: Any = _EMPTY, after: Any = _EMPTY, mode: Mode = "apart"
 ) -> tuple[list[Any], list[Any]]:
@@ -49,66 +54,39 @@ def entries(
     Returns:
         The CTEs, and what to select last beside the row: the outbox id of the generic event, unless `apart`.
     """
-    kind = sa.literal(resource.singular, sa.Text())
-    audit = sa.insert(table_of(AuditEntry)).from_select(
-        [
-            "tenant_id",
-            "id",
-            "at",
-            "actor_id",
-            "credential_id",
-            "request_id",
-            "object_type",
-            "object_id",
-            "version",
-            "action",
-            "before",
-            "after",
-        ],
-        sa.select(
-            TENANT,
-            _FIRST,
-            NOW,
-            ACTOR,
-            sa.bindparam("credential", type_=sa.Uuid()),
-            sa.bindparam("request_id", type_=sa.Text()),
-            kind,
-            written.c.row_id,
-            written.c.row_version,
-            sa.bindparam("action", type_=sa.Text()),
-            before,
-            after,
-        ).select_from(written),
+    shared = {
+        "tenant_id": TENANT,
+        "at": NOW,
+        "actor_id": ACTOR,
+        "object_type": sa.literal(resource.singular, sa.Text()),
+        "object_id": written.c.row_id,
+        "version": written.c.row_version,
+    }
+    audit = insert_from(
+        table_of(AuditEntry),
+        shared
+        | {
+            "id": _FIRST,
+            "credential_id": sa.bindparam("credential", type_=sa.Uuid()),
+            "request_id": sa.bindparam("request_id", type_=sa.Text()),
+            "action": sa.bindparam("action", type_=sa.Text()),
+            "before": before,
+            "after": after,
+        },
+        written,
     )
-    outbox = sa.insert(table_of(OutboxEvent)).from_select(
-        [
-            "tenant_id",
-            "event_id",
-            "at",
-            "transaction_id",
-            "type",
-            "object_type",
-            "object_id",
-            "version",
-            "previous",
-            "data",
-            "actor_id",
-            "origin",
-        ],
-        sa.select(
-            TENANT,
-            _EVENTS.c.event_id,
-            NOW,
-            sa.bindparam("transaction_id", type_=sa.Uuid()),
-            _EVENTS.c.type,
-            kind,
-            written.c.row_id,
-            written.c.row_version,
-            before,
-            written.c.image,
-            ACTOR,
-            sa.bindparam("origin", type_=JSONB()),
-        ).select_from(sa.join(written, _EVENTS, sa.true())),
+    outbox = insert_from(
+        table_of(OutboxEvent),
+        shared
+        | {
+            "event_id": _EVENTS.c.event_id,
+            "transaction_id": sa.bindparam("transaction_id", type_=sa.Uuid()),
+            "type": _EVENTS.c.type,
+            "previous": before,
+            "data": written.c.image,
+            "origin": sa.bindparam("origin", type_=JSONB()),
+        },
+        sa.join(written, _EVENTS, sa.true()),
     )
     ctes = [audit.returning(sa.literal_column("1")).cte("audited")]
     if mode == "first":

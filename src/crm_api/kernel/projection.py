@@ -58,9 +58,9 @@ class Projection:
             self._constant["redacted"] = sorted(self.hidden.intersection(self.columns))
         self._blank = dict.fromkeys(self.columns) | self._constant  # filling a copy is faster than growing a dict
 
-    def select(self, table: Any, prefix: str = "") -> list[sa.ColumnElement[Any]]:
+    def select(self, table: Any) -> list[sa.ColumnElement[Any]]:
         """The select list; hidden values never leave the database."""
-        return [self._column(table, name).label(prefix + name) for name in self.columns]
+        return [self._column(table, name).label(name) for name in self.columns]
 
     def _column(self, table: Any, name: str) -> sa.ColumnElement[Any]:
         column = table.c[name]

@@ -199,12 +199,11 @@ class AuditEntry(Record):
     after: Mapped[dict[str, Any]]
 
 
-class OutboxEvent(Record):
-    """One event of a committed change, waiting for the sequencer. `id` is drawn after the row is locked."""
+class _Event(Record):
+    """What is kept of one event, on its way and in its place."""
 
-    __tablename__ = "outbox"
+    __abstract__ = True
 
-    id: Mapped[int] = mapped_column(sa.BigInteger, sa.Identity(always=True), primary_key=True)
     event_id: Mapped[UUID]
     at: Mapped[datetime]
     transaction_id: Mapped[UUID]
@@ -218,7 +217,15 @@ class OutboxEvent(Record):
     origin: Mapped[dict[str, Any]]
 
 
-class FeedEvent(Record):
+class OutboxEvent(_Event):
+    """One event of a committed change, waiting for the sequencer. `id` is drawn after the row is locked."""
+
+    __tablename__ = "outbox"
+
+    id: Mapped[int] = mapped_column(sa.BigInteger, sa.Identity(always=True), primary_key=True)
+
+
+class FeedEvent(_Event):
     """One event in its place: the rows of `outbox` that were committed, in one order for each tenant without gaps."""
 
     __tablename__ = "feed"
@@ -226,17 +233,6 @@ class FeedEvent(Record):
 
     seq: Mapped[int] = mapped_column(sa.BigInteger, primary_key=True, autoincrement=False)
     moved_at: Mapped[datetime] = mapped_column(primary_key=True)
-    event_id: Mapped[UUID]
-    at: Mapped[datetime]
-    transaction_id: Mapped[UUID]
-    type: Mapped[str]
-    object_type: Mapped[str]
-    object_id: Mapped[UUID]
-    version: Mapped[int]
-    previous: Mapped[dict[str, Any]]
-    data: Mapped[dict[str, Any]]
-    actor_id: Mapped[UUID | None]
-    origin: Mapped[dict[str, Any]]
 
 
 class FeedHead(Record):

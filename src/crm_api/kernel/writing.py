@@ -13,7 +13,7 @@ from crm_api.kernel.coalescing import Mode
 from crm_api.kernel.context import Context
 from crm_api.kernel.database import TENANT, Row, Statement
 from crm_api.kernel.external import claim, kind_of, release, settled_links
-from crm_api.kernel.ledger import ACTOR, NOW, entries, image
+from crm_api.kernel.ledger import ACTOR, NOW, entries, image, insert_from
 from crm_api.kernel.policy import access_version
 from crm_api.kernel.projection import Projection
 from crm_api.kernel.query import frame
@@ -151,23 +151,17 @@ def _key(guarded: Any) -> Any:
 
 
 def _reply(resource: Resource, written: Any) -> Any:
-    rows = sa.select(
-        TENANT,
-        sa.bindparam("scope", type_=sa.LargeBinary()),
-        sa.literal_column("201"),
-        sa.literal(resource.singular, sa.Text()),
-        written.c.row_id,
-        sa.true(),
-        written.c.image,
-        NOW,
-    ).select_from(written)
-    columns = ["tenant_id", "scope", "status", "object_type", "object_id", "raw", "image", "created_at"]
-    return (
-        sa.insert(table_of(IdempotencyReply))
-        .from_select(columns, rows)
-        .returning(sa.literal_column("1"))
-        .cte("replied")
-    )
+    columns = {
+        "tenant_id": TENANT,
+        "scope": sa.bindparam("scope", type_=sa.LargeBinary()),
+        "status": sa.literal_column("201"),
+        "object_type": sa.literal(resource.singular, sa.Text()),
+        "object_id": written.c.row_id,
+        "raw": sa.true(),
+        "image": written.c.image,
+        "created_at": NOW,
+    }
+    return insert_from(table_of(IdempotencyReply), columns, written).returning(sa.literal_column("1")).cte("replied")
 
 
 def _pairs() -> Any:

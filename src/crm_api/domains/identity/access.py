@@ -33,7 +33,6 @@ log = structlog.get_logger("crm_api.identity")
 CREDENTIAL_SECONDS = 5.0
 ACCESS_SECONDS = 60.0
 MOST_REMEMBERED = 20_000
-_DEPTH = 64
 
 _KEYS, _PEOPLE, _TENANTS = table_of(ApiKey), table_of(PrincipalRow), table_of(Tenant)
 _ROLES, _HOLDS, _DEFAULTS = table_of(Role), table_of(RoleAssignment), table_of(AccessDefault)
