@@ -195,7 +195,7 @@ def _expected(request: Request, declared: Write) -> tuple[int | None, bool]:
 
 def _reply(request: Request, ctx: Context, declared: Write, outcome: Outcome) -> Response:
     item = outcome.item
-    headers = {"ETag": etag(item)} if "version" in item else {}
+    headers = {"ETag": etag(item)} if "version" in item and not declared.replies else {}
     if outcome.status == 201 and not declared.replies:
         headers["Location"] = f"/v1/{declared.resource.plural}/{item['id']}"
     if outcome.replayed:
