@@ -26,6 +26,8 @@ from crm_api.kernel.sight import saw, seen
 API_VERSION = "v1"
 RIGHTS = "access.changed"
 """The event that what the reader may see has changed in ways that no event of a record tells."""
+TEST = "webhook.test"
+"""The event that is sent to try a receiver; it is in no feed."""
 NOWHERE = UUID(int=0)
 BELL = "feed"
 """The bell that this process has moved events into the feed."""

@@ -231,7 +231,7 @@ def _test(ctx: Context, target: Row, row: Row) -> dict[str, Any]:
         "previous": {},
         "data": None,
         "access": None,
-        "actor": None,
+        "actor": dict.fromkeys(("type", "id")),
         "origin": dict.fromkeys(("client_id", "request_id", "idempotency_key", "via")),
         "transaction_id": str(row["id"]),
     }
