@@ -53,7 +53,7 @@ def asyncapi(catalog: Catalog) -> dict[str, Any]:
             "changes": {
                 "address": "/v1/changes/stream",
                 "title": "The change feed as a stream",
-                "description": "Server-sent events: `id` is a cursor to go on from, `event` a type, `data` an envelope.",
+                "description": "Server-sent events: `id` is a cursor to go on from, `event` a type, `data` the rest.",
                 "servers": [{"$ref": "#/servers/crm"}],
                 "messages": {kind.object: _message(kind.object) for kind in feed},
             },
