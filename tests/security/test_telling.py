@@ -242,3 +242,16 @@ def test_expansions_show_no_endpoint_to_who_may_not_see_it(org, receiver):
         assert answer.status_code in (200, 403)
         assert "Nobody knows" not in answer.text
         assert receiver.url not in answer.text
+
+
+def test_a_right_that_was_gained_holds_for_the_next_event(org, receiver):
+    """Rights are remembered; who may read nothing of a type is asked anew all the same, else events would be lost."""
+    robot = org.person("robot", org.role("Contacts", ("contacts:read", "all")))
+    endpoint(org.admin, receiver, robot.id, event_types=["account.*"])
+    org.admin.make("accounts", name="Before")
+    run(org)
+    assert receiver.types == []
+    org.admin.make("role_assignments", role_id=org.role("Accounts", ("accounts:read", "all")), principal_id=robot.id)
+    org.admin.make("accounts", name="After")
+    run(org)
+    assert [event["data"]["name"] for event in receiver.events] == ["After"]

@@ -22,7 +22,7 @@ from crm_api.kernel.record import FeedEvent, FeedHead, table_of
 from crm_api.kernel.resource import Catalog, Resource
 from crm_api.kernel.schema import instant_text
 from crm_api.kernel.sealing import SealError
-from crm_api.kernel.sight import may_read, saw, seen
+from crm_api.kernel.sight import may_read, saw, seen, settle
 
 API_VERSION = "v1"
 RIGHTS = "access.changed"
@@ -176,6 +176,8 @@ async def tell(ctx: Context, rows: Iterable[Row]) -> list[Entry]:
     by_resource: dict[str, list[_Story]] = {}
     for story in stories:
         by_resource.setdefault(story.resource.plural, []).append(story)
+    if stories and not any(may_read(ctx, group[0].resource) for group in by_resource.values()):
+        await settle(ctx)
     for group in by_resource.values():
         resource = group[0].resource
         now = await seen(ctx, resource, {story.row["object_id"] for story in group})
