@@ -3,11 +3,13 @@
 import asyncio
 import base64
 import json
+import time
 import uuid
 
 import asyncpg
 import pytest
 
+from crm_api.domains.integrations import changes
 from crm_api.kernel import feed
 from tests.support.org import Org
 from tests.support.problems import problem
@@ -255,3 +257,21 @@ def test_a_right_that_was_gained_holds_for_the_next_event(org, receiver):
     org.admin.make("accounts", name="After")
     run(org)
     assert [event["data"]["name"] for event in receiver.events] == ["After"]
+
+
+def test_the_streams_of_one_tenant_leave_room_for_others(org, monkeypatch):
+    monkeypatch.setattr(changes, "MOST_OF_TENANT", 1)
+    other = Org.create(org.server)
+    with org.rep.stream("GET", "/v1/changes/stream") as first:
+        assert first.status_code == 200
+        for _ in range(100):
+            if getattr(org.server.kernel.pulses.get(org.tenant_id), "waiting", 0):
+                break
+            time.sleep(0.02)
+        refused = problem(org.colleague.get("/v1/changes/stream"), 503)
+        assert refused["retryable"]
+        began = time.monotonic()
+        assert org.colleague.get("/v1/changes", params={"wait": 20}).status_code == 200
+        assert time.monotonic() - began < 5, "answered at once"
+        with other.admin.stream("GET", "/v1/changes/stream") as theirs:
+            assert theirs.status_code == 200

@@ -14,14 +14,14 @@ from crm_api.kernel import feed
 from crm_api.kernel.context import Context
 from crm_api.kernel.feed_envelope import Event, EventType
 from crm_api.kernel.headers import query
-from crm_api.kernel.problems import AccessMoved, Problem, invalid_parameter
+from crm_api.kernel.problems import AccessMoved, Problem, invalid_parameter, unavailable
 from crm_api.kernel.projection import Json, dumps
 from crm_api.kernel.pulse import grows
 from crm_api.kernel.unit_of_work import open_context
 
 router = APIRouter()
-MOST_WAITING = 500
-"""Requests of one process that wait; one more is answered at once."""
+MOST_WAITING, MOST_OF_TENANT = 500, 100
+"""Requests of one process that wait, of all and of one tenant; one more is answered at once, and a stream refused."""
 STREAM_SECONDS = 300
 HEARTBEAT_SECONDS = 15
 _ROUND = 1.0
@@ -143,6 +143,8 @@ async def stream_changes(
     now = await feed.head(ctx)
     given = last_event_id or since
     seq = feed.place(ctx, now, given) if given else now.seq
+    if _full(ctx):
+        raise unavailable("Too many follow the feed here.")
     headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
     return StreamingResponse(_stream(request, seq, wanted), media_type="text/event-stream", headers=headers)
 
@@ -176,10 +178,17 @@ async def _stream(request: Request, seq: int, wanted: frozenset[str] | None) -> 
         await grows(ctx, seq, _ROUND)
 
 
+def _full(ctx: Context) -> bool:
+    pulses = ctx.kernel.pulses
+    mine = pulses.get(ctx.principal.tenant_id)
+    return sum(pulse.waiting for pulse in pulses.values()) >= MOST_WAITING or (
+        mine is not None and mine.waiting >= MOST_OF_TENANT
+    )
+
+
 async def _wait(request: Request, ctx: Context, seq: int, until: float) -> bool:
     """Whether the feed grew before `until`, with the client and the server still there."""
-    counted = sum(pulse.waiting for pulse in ctx.kernel.pulses.values())
-    if counted >= MOST_WAITING:
+    if _full(ctx):
         await asyncio.sleep(0)
         return False
     while (left := until - time.monotonic()) > 0:
