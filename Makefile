@@ -59,7 +59,7 @@ format: $(READY) ## Format the code
 	@$(BIN)/ruff format --quiet .
 	@$(BIN)/ruff check --fix --quiet .
 
-openapi: $(READY) ## Write openapi/openapi.json from the declarations
+openapi: $(READY) ## Write openapi/openapi.json and openapi/asyncapi.json from the declarations
 	@$(BIN)/crm-api openapi
 
 contract: $(READY) ## Check the contract: no drift, valid OpenAPI, and its tests against a running server

@@ -130,17 +130,17 @@ def bootstrap(
 @app.command()
 def openapi(
     check: Annotated[bool, typer.Option("--check", help="Write nothing; fail when the file differs.")] = False,
-    output: Annotated[Path, typer.Option(help="The file.")] = OPENAPI,
+    output: Annotated[Path, typer.Option(help="The OpenAPI file; asyncapi.json is beside it.")] = OPENAPI,
 ) -> None:
-    """Write the OpenAPI document, or check that the committed one is up to date."""
+    """Write the OpenAPI and AsyncAPI documents, or check that the committed ones are up to date."""
     from crm_api.commands import openapi as contract
 
     if not check:
         contract.write(output)
-        print(f"wrote {output}")
+        print(f"wrote {' and '.join(map(str, contract.files(output)))}")
     elif lines := contract.drift(output):
         print("\n".join(lines))
-        print(f"crm-api: {output} differs from the declarations; run `crm-api openapi`.", file=sys.stderr)
+        print(f"crm-api: {output.parent} differs from the declarations; run `crm-api openapi`.", file=sys.stderr)
         raise typer.Exit(1)
     else:
         print(f"{output} is up to date")

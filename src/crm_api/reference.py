@@ -1,4 +1,4 @@
-"""Serves the contract: /openapi.json, the reference pages from package assets, the problem catalogue."""
+"""Serves the contract: /openapi.json, /asyncapi.json, the reference pages from assets, the problem catalogue."""
 
 from functools import cache
 from importlib.resources import files
@@ -12,6 +12,7 @@ from starlette.responses import Response
 from crm_api.catalog import CATALOG
 from crm_api.kernel.problems import CATALOGUE, not_found
 from crm_api.kernel.spec import document
+from crm_api.kernel.spec_asyncapi import asyncapi
 
 router = APIRouter(include_in_schema=False)
 _ASSETS = {
@@ -61,11 +62,24 @@ def openapi_bytes() -> bytes:
 @router.get("/openapi.json")
 async def openapi() -> Response:
     """The OpenAPI document."""
-    return Response(
-        openapi_bytes(),
-        media_type="application/json",
-        headers={"Cache-Control": "no-cache", "Access-Control-Allow-Origin": "*"},
-    )
+    return _document(openapi_bytes())
+
+
+def _document(content: bytes) -> Response:
+    headers = {"Cache-Control": "no-cache", "Access-Control-Allow-Origin": "*"}
+    return Response(content, media_type="application/json", headers=headers)
+
+
+@cache
+def asyncapi_bytes() -> bytes:
+    """The document of events as it is served."""
+    return orjson.dumps(asyncapi(CATALOG))
+
+
+@router.get("/asyncapi.json")
+async def events() -> Response:
+    """The AsyncAPI document."""
+    return _document(asyncapi_bytes())
 
 
 @router.get("/docs")

@@ -25,9 +25,13 @@ class Message:
 
 @dataclass
 class Receiver:
-    """`messages` are those that came; `answers` the next statuses, then `status`; `seconds` is how long it takes."""
+    """`messages` are those that came; `answers` the next statuses, then `status`; `seconds` is how long it takes.
+
+    With `echo` the reply has the request's headers.
+    """
 
     status: int = 200
+    echo: bool = False
     seconds: float = 0
     headers: dict[str, str] = field(default_factory=dict)
     answers: deque[int] = field(default_factory=deque)
@@ -47,9 +51,10 @@ class Receiver:
                 self.send_response(receiver.answers.popleft() if receiver.answers else receiver.status)
                 for name, value in receiver.headers.items():
                     self.send_header(name, value)
-                self.send_header("content-length", "2")
+                reply = json.dumps(headers).encode() if receiver.echo else b"ok"
+                self.send_header("content-length", str(len(reply)))
                 self.end_headers()
-                self.wfile.write(b"ok")
+                self.wfile.write(reply)
 
             def log_message(self, *_: Any) -> None:
                 """Says nothing."""

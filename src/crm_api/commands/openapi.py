@@ -1,36 +1,47 @@
-"""Writes the OpenAPI document of the catalog to its file, or says how the file differs from it."""
+"""Writes the documents of the catalog, OpenAPI and AsyncAPI, to their files, or says how the files differ from it."""
 
 import difflib
+from collections.abc import Callable
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import orjson
 
 from crm_api.catalog import CATALOG
+from crm_api.kernel.resource import Catalog
 from crm_api.kernel.spec import document
+from crm_api.kernel.spec_asyncapi import asyncapi
 
 _SHOWN = 40
 
 
-def render() -> bytes:
-    """The document as it is committed: sorted, indented, one trailing newline."""
-    return orjson.dumps(
-        document(CATALOG), option=orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS | orjson.OPT_APPEND_NEWLINE
-    )
+def files(path: Path) -> dict[Path, Callable[[Catalog], dict[str, Any]]]:
+    """Which file holds which document; that of AsyncAPI stands beside the other."""
+    return {path: document, path.with_name("asyncapi.json"): asyncapi}
+
+
+def render(make: Callable[[Catalog], dict[str, Any]]) -> bytes:
+    """A document as it is committed: sorted, indented, one trailing newline."""
+    return orjson.dumps(make(CATALOG), option=orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS | orjson.OPT_APPEND_NEWLINE)
 
 
 def write(path: Path) -> None:
-    """Writes the file."""
+    """Writes the files."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(render())
+    for file, make in files(path).items():
+        file.write_bytes(render(make))
 
 
 def drift(path: Path) -> list[str]:
-    """The first lines in which the file and the catalog differ; none when they agree."""
-    wanted = render()
-    present = path.read_bytes() if path.exists() else b""
+    """The first lines in which the files and the catalog differ; none when they agree."""
+    return [line for file, make in files(path).items() for line in _difference(file, render(make))]
+
+
+def _difference(file: Path, wanted: bytes) -> list[str]:
+    present = file.read_bytes() if file.exists() else b""
     if present == wanted:
         return []
     old, new = present.decode(errors="replace").splitlines(), wanted.decode().splitlines()
-    lines = difflib.unified_diff(old, new, str(path), "catalog", n=1, lineterm="")
-    return list(islice(lines, _SHOWN)) or ["the bytes differ, in line ends or the last newline"]
+    lines = difflib.unified_diff(old, new, str(file), "catalog", n=1, lineterm="")
+    return list(islice(lines, _SHOWN)) or [f"{file}: the bytes differ, in line ends or the last newline"]

@@ -6,11 +6,18 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from crm_api.kernel.resource import Resource
+from crm_api.kernel.schema import nullable
 
 SAMPLE_ID = "019aa1c2-7d3e-7c41-b1f2-3f6d1b0a9e55"
 _REF = "#/$defs/"
 _FORMATS = {"email": "sample{}@example.com", "date": "2026-01-31", "date-time": "2026-01-31T12:00:00Z"}
-_PATTERNS = {"^[A-Z]{2}$": "DE", "^[A-Z]{3}$": "EUR", "^[a-z][a-z0-9_]{0,62}$": "sample_{}"}
+_PATTERNS = {
+    "^[A-Z]{2}$": "DE",
+    "^[A-Z]{3}$": "EUR",
+    "^[a-z]{2,3}(-[A-Z]{2})?$": "en",
+    r"^https?://[^\s<>\"]+$": "https://www.example.com",
+    "^[a-z][a-z0-9_]{0,62}$": "sample_{}",
+}
 
 
 def example(resource: Resource, number: int = 1) -> dict[str, Any]:
@@ -24,6 +31,18 @@ def example(resource: Resource, number: int = 1) -> dict[str, Any]:
         raise ValueError(f"{resource.plural} are not created by a body")
     body = sample(resource.create, number)
     return {name: value for name, value in body.items() if name not in references(resource)}
+
+
+def record(resource: Resource, number: int = 1) -> dict[str, Any]:
+    """A record as a GET sends it, of which no more is known than a create body must say."""
+    fields = resource.output.model_fields
+    given = sample(resource.create, number) if resource.create else {}
+    whole = sample(resource.output, number)
+    blank = {
+        name: None if nullable(fields[name].annotation) else value is not True and value
+        for name, value in whole.items()
+    }
+    return blank | {name: value for name, value in given.items() if name in fields}
 
 
 def references(resource: Resource) -> tuple[str, ...]:

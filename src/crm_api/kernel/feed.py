@@ -4,6 +4,7 @@ Every event is told as the record is open to the reader now. Who may not see a r
 access was lost to one they could see before the change; records that a change opened are told of as gained.
 """
 
+import base64
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -15,18 +16,21 @@ from sqlalchemy.dialects.postgresql import ARRAY
 
 from crm_api.kernel.context import Context, Kernel
 from crm_api.kernel.database import TENANT, Row, Statement
-from crm_api.kernel.paging import encode, opened
-from crm_api.kernel.problems import CURSOR_EXPIRED, FEED_RESTARTED, Problem
+from crm_api.kernel.problems import CURSOR_EXPIRED, FEED_RESTARTED, INVALID_CURSOR, Problem
 from crm_api.kernel.projection import Projection
 from crm_api.kernel.record import FeedEvent, FeedHead, table_of
 from crm_api.kernel.resource import Catalog, Resource
 from crm_api.kernel.schema import instant_text
-from crm_api.kernel.sight import saw, seen
+from crm_api.kernel.sealing import SealError
+from crm_api.kernel.sight import may_read, saw, seen, settle
 
 API_VERSION = "v1"
 RIGHTS = "access.changed"
 """The event that what the reader may see has changed in ways that no event of a record tells."""
+TEST = "webhook.test"
+"""The event that is sent to try a receiver; it is in no feed."""
 NOWHERE = UUID(int=0)
+_CURSOR = "feed_cursor"
 BELL = "feed"
 """The bell that this process has moved events into the feed."""
 _FEED, _HEADS = table_of(FeedEvent), table_of(FeedHead)
@@ -85,8 +89,10 @@ async def head(ctx: Context) -> Head:
 
 
 def cursor(ctx: Context, epoch: UUID, seq: int) -> str:
-    """An opaque place in the tenant's feed."""
-    return encode(ctx.kernel.cursor_key, _binding(ctx), [str(epoch), seq])
+    """A place in the tenant's feed, sealed: how many events there are, hidden ones too, is nobody's to know."""
+    plain = epoch.bytes + seq.to_bytes(8, "big")
+    sealed = ctx.kernel.sealer.seal(ctx.principal.tenant_id, _CURSOR, plain)
+    return base64.urlsafe_b64encode(sealed).rstrip(b"=").decode()
 
 
 def place(ctx: Context, now: Head, text: str | None) -> int:
@@ -98,17 +104,25 @@ def place(ctx: Context, now: Head, text: str | None) -> int:
     """
     if text is None:
         return now.floor
-    epoch, seq = opened(ctx.kernel.cursor_key, _binding(ctx), text)
+    epoch, seq = _opened(ctx, text)
     extra = {"bootstrap": "/v1/changes/cursor"}
-    if UUID(epoch) not in (now.epoch, NOWHERE) or seq > now.seq:
+    if epoch not in (now.epoch, NOWHERE) or seq > now.seq:
         raise Problem(FEED_RESTARTED, "Take a new cursor, read all records, then follow the feed again.", extra=extra)
     if seq < now.floor:
         raise Problem(CURSOR_EXPIRED, "Take a new cursor, read all records, then follow the feed again.", extra=extra)
-    return int(seq)
+    return seq
 
 
-def _binding(ctx: Context) -> bytes:
-    return b"feed" + ctx.principal.tenant_id.bytes
+def _opened(ctx: Context, text: str) -> tuple[UUID, int]:
+    wrong = Problem(INVALID_CURSOR, "This is no cursor of the feed.")
+    try:
+        sealed = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
+        if base64.urlsafe_b64encode(sealed).rstrip(b"=") != text.encode():
+            raise wrong  # another spelling of the same bytes
+        plain = ctx.kernel.sealer.unseal(ctx.principal.tenant_id, _CURSOR, sealed)
+    except (ValueError, SealError):
+        raise wrong from None
+    return UUID(bytes=plain[:16]), int.from_bytes(plain[16:], "big")
 
 
 def event_types(catalog: Catalog) -> dict[str, frozenset[str]]:
@@ -162,6 +176,8 @@ async def tell(ctx: Context, rows: Iterable[Row]) -> list[Entry]:
     by_resource: dict[str, list[_Story]] = {}
     for story in stories:
         by_resource.setdefault(story.resource.plural, []).append(story)
+    if stories and not any(may_read(ctx, group[0].resource) for group in by_resource.values()):
+        await settle(ctx)
     for group in by_resource.values():
         resource = group[0].resource
         now = await seen(ctx, resource, {story.row["object_id"] for story in group})
@@ -213,7 +229,7 @@ class _Story:
     def _access(self, ctx: Context) -> str | None:
         if self.was_visible is not None and self.was_visible != self.visible:
             return "lost" if self.was_visible else "gained"
-        if self.past in ("shared", "unshared"):
+        if self.past in ("shared", "unshared") and may_read(ctx, self.resource):
             share = (self.data if self.past == "shared" else self.previous).get("share", {})
             mine = {str(ctx.principal.id), *map(str, ctx.access.teams)}
             if str(share.get("grantee_id")) in mine:

@@ -39,6 +39,7 @@ class Access:
     reach: Mapping[tuple[str, str], frozenset[str]] = field(default_factory=dict)
     hidden: Mapping[str, frozenset[str]] = field(default_factory=dict)
     hidden_types: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    whole_types: frozenset[str] = frozenset()
     read_only: Mapping[str, frozenset[str]] = field(default_factory=dict)
     defaults: Mapping[str, str] = field(default_factory=dict)
     subordinates: tuple[UUID, ...] = ()
@@ -59,6 +60,7 @@ class Access:
             tuple(sorted((key, tuple(sorted(value))) for key, value in self.reach.items())),
             tuple(sorted((key, tuple(sorted(value))) for key, value in self.hidden.items())),
             tuple(sorted(self.defaults.items())),
+            tuple(sorted(self.whole_types)),
             self.unrestricted,
         )
         return _FORMS.setdefault(form, len(_FORMS))
@@ -84,6 +86,10 @@ class Access:
         """Refuses a way through a relation to a resource that the credential's scopes do not cover."""
         if resource.plural in self.closed:
             raise forbidden(f"scope {resource.domain}:read")
+
+    def sees_all(self, type_: str) -> bool:
+        """Whether every record of a type, named as in events, is open to this principal; fields may be hidden."""
+        return self.unrestricted or type_ in self.whole_types
 
     def hides(self, resource: str) -> frozenset[str]:
         """Fields of a resource that this principal may not see."""

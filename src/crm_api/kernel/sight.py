@@ -14,6 +14,7 @@ from crm_api.kernel.resource import Resource
 
 _IDS = sa.bindparam("ids", type_=ARRAY(sa.Uuid()))
 _IMAGES = sa.bindparam("images", type_=JSONB())
+_VERSION = Statement(sa.select(frame().c.access_version))
 
 
 def may_read(ctx: Context, resource: Resource) -> bool:
@@ -35,6 +36,19 @@ async def saw(ctx: Context, resource: Resource, images: Sequence[Mapping[str, An
     if not images or not may_read(ctx, resource):
         return frozenset()
     return await _ask(ctx, resource, "saw", {"images": list(images)})
+
+
+async def settle(ctx: Context) -> None:
+    """Makes sure that the caller's rights are those of now: of who may read nothing, no other statement would tell.
+
+    Raises:
+        AccessMoved: they are not.
+    """
+
+    async def run() -> tuple[None, list[Row]]:
+        return None, await ctx.read(_VERSION, {})
+
+    await settled(ctx, run)
 
 
 async def _ask(ctx: Context, resource: Resource, question: str, values: dict[str, Any]) -> frozenset[str]:

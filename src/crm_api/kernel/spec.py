@@ -3,10 +3,12 @@
 from typing import Any
 
 from crm_api import __version__
+from crm_api.kernel import spec_webhooks
 from crm_api.kernel.examples import sample
 from crm_api.kernel.resource import Action, Catalog, Resource
 from crm_api.kernel.router import Operation, operations
 from crm_api.kernel.spec_batch import batch_example, batch_replies, run_batch
+from crm_api.kernel.spec_events import envelopes, examples, kinds
 from crm_api.kernel.spec_parameters import (
     HEADERS,
     JSON,
@@ -21,6 +23,7 @@ from crm_api.kernel.spec_parameters import (
 from crm_api.kernel.spec_routes import SECURITY, merge, probes
 from crm_api.kernel.spec_schemas import collect
 from crm_api.kernel.spec_style import a, name_of, noun, nouns, ref
+from crm_api.kernel.spec_webhooks import webhooks
 
 _ALWAYS = (400, 401, 403, 414, 422, 500, 503)
 _WRITE = ("DryRun", "IdempotencyKey")
@@ -69,6 +72,8 @@ def document(catalog: Catalog) -> dict[str, Any]:
     for domain in catalog.domains:
         for router in domain.routers:
             merge(routes, schemas, router, domain.name)
+    told = kinds(catalog, schemas)
+    schemas |= envelopes(told)
     return {
         "openapi": "3.1.1",
         "info": {"title": "CRM API", "version": __version__, "description": _DESCRIPTION},
@@ -79,11 +84,13 @@ def document(catalog: Catalog) -> dict[str, Any]:
             {"name": "operations", "description": "For those who run the server."},
         ],
         "paths": dict(sorted({**routes, "/v1/batch": run_batch(catalog), **probes()}.items())),
+        "webhooks": dict(sorted(webhooks(told).items())),
         "components": {
             "schemas": dict(sorted(schemas.items())),
-            "parameters": PARAMETERS,
+            "parameters": PARAMETERS | spec_webhooks.PARAMETERS,
             "headers": HEADERS,
-            "responses": RESPONSES,
+            "responses": RESPONSES | spec_webhooks.RESPONSES,
+            "examples": {name: {"value": value} for name, value in examples(told).items()},
             "securitySchemes": {
                 "bearer": {"type": "http", "scheme": "bearer", "description": "An API key: `crm_…`, as bearer token."}
             },

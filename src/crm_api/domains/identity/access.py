@@ -266,11 +266,18 @@ def _compile(catalog: Catalog, principal: Principal, row: Any) -> Access:
             reach.setdefault((name, action), set())
     hidden = ruled(catalog, roles, ("hidden",))
     scopes = principal.scopes
+    closed = frozenset(
+        name
+        for name, resource in catalog.resources.items()
+        if scopes is not None and not {f"{resource.domain}:read", f"{resource.domain}:admin"} & scopes
+    )
     return Access(
-        closed=frozenset(
-            name
+        closed=closed,
+        whole_types=frozenset(
+            resource.singular
             for name, resource in catalog.resources.items()
-            if scopes is not None and not {f"{resource.domain}:read", f"{resource.domain}:admin"} & scopes
+            if name not in closed
+            and ("all" in reach.get((name, "read"), ()) or defaults.get(name, resource.default_access) in LEVELS)
         ),
         version=row["access_version"],
         principal_id=principal.id,

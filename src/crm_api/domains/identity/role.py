@@ -10,6 +10,7 @@ from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Mapped
 
 from crm_api.domains.identity.delegation import open_to_all, parsed, pass_on, pass_on_role, speak_for
+from crm_api.domains.identity.grants import expand
 from crm_api.kernel.context import Context
 from crm_api.kernel.database import TENANT, Statement, bound
 from crm_api.kernel.problems import invalid
@@ -199,13 +200,22 @@ async def _assignable(
     await pass_on_role(ctx, _ROLE, {"id": values["role_id"]})
 
 
-async def act_as(ctx: Context, principal_id: UUID) -> None:
-    """403 for a credential of another principal whose roles give more than the caller holds."""
+async def act_as(ctx: Context, principal_id: UUID, *, as_reader: bool = False) -> None:
+    """403 for a credential of another principal whose roles give more than the caller holds.
+
+    With `as_reader`, who is to read what that principal may read sees all rows of it: the same reach opens other rows.
+    """
     if principal_id != ctx.principal.id:
         rows = await ctx.fetch(ROLES_OF, {"principals": bound([principal_id])})
         roles = [{name: parsed(row[name]) for name in ("permissions", "field_rules")} for row in rows]
         for role in roles:
-            pass_on(ctx, role["permissions"], role["field_rules"], scoped=False)
+            whole = [
+                {"permission": f"{plural}:read", "reach": "all"}
+                for grant in (role["permissions"] if as_reader else ())
+                for plural, action in expand(ctx.kernel.catalog, grant["permission"])
+                if action == "read"
+            ]
+            pass_on(ctx, [*role["permissions"], *whole], role["field_rules"], scoped=False)
         speak_for(ctx, roles)
 
 

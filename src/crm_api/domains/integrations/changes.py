@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from fastapi import APIRouter, Depends, Header, Query
 from pydantic import BaseModel, Field
@@ -12,66 +12,20 @@ from starlette.responses import Response, StreamingResponse
 
 from crm_api.kernel import feed
 from crm_api.kernel.context import Context
+from crm_api.kernel.feed_envelope import Event, EventType
 from crm_api.kernel.headers import query
-from crm_api.kernel.problems import AccessMoved, Problem, invalid_parameter
+from crm_api.kernel.problems import AccessMoved, Problem, invalid_parameter, unavailable
 from crm_api.kernel.projection import Json, dumps
 from crm_api.kernel.pulse import grows
-from crm_api.kernel.schema import Id, Instant
 from crm_api.kernel.unit_of_work import open_context
 
 router = APIRouter()
-MOST_WAITING = 500
-"""Requests of one process that wait; one more is answered at once."""
+MOST_WAITING, MOST_OF_TENANT = 500, 100
+"""Requests of one process that wait, of all and of one tenant; one more is answered at once, and a stream refused."""
 STREAM_SECONDS = 300
 HEARTBEAT_SECONDS = 15
 _ROUND = 1.0
-_Type = Annotated[str, Field(max_length=100, examples=["account.updated"])]
 _Cursor = Annotated[str, Field(max_length=200)]
-
-
-class EventObject(BaseModel):
-    """What an event is about; `version` is the one the event made, null for a marker of changed access."""
-
-    type: Annotated[str, Field(max_length=63)]
-    id: Id
-    version: Annotated[int, Field(ge=1, le=9_007_199_254_740_991)] | None
-    url: Annotated[str, Field(max_length=200)]
-
-
-class EventActor(BaseModel):
-    """Who did it; nulls where the reader may not know."""
-
-    type: Literal["user", "service", "system"] | None
-    id: Id | None
-
-
-class EventOrigin(BaseModel):
-    """Where it came from: the credential, the request and its Idempotency-Key."""
-
-    client_id: Id | None
-    request_id: Annotated[str, Field(max_length=64)] | None
-    idempotency_key: Annotated[str, Field(max_length=255)] | None
-    via: Annotated[str, Field(max_length=63)] | None
-
-
-class Event(BaseModel):
-    """One change. `data` is the record as a GET sends it, `previous` the old values of the fields in `changed`."""
-
-    id: Annotated[str, Field(max_length=60, description="Stable: the same in the feed, in streams and in webhooks.")]
-    type: _Type
-    timestamp: Instant
-    api_version: Literal["v1"]
-    tenant_id: Id
-    object: EventObject
-    changed: Annotated[list[Annotated[str, Field(max_length=63)]], Field(max_length=200)]
-    previous: dict[str, Any]
-    data: dict[str, Any] | None
-    access: Annotated[
-        Literal["gained", "lost", "changed"] | None, Field(description="Set on `access_changed`: what the reader sees.")
-    ]
-    actor: EventActor
-    origin: EventOrigin
-    transaction_id: Id
 
 
 class EventList(BaseModel):
@@ -97,7 +51,7 @@ async def _reader(request: Request) -> Context:
 Reader = Annotated[Context, Depends(_reader)]
 Since = Annotated[_Cursor | None, Query(description="Where to go on; without it, from the oldest event that is kept.")]
 Types = Annotated[
-    list[_Type] | None,
+    list[EventType] | None,
     Query(max_length=50, description="Only these types; `account.*` and `*.deleted` stand for several."),
 ]
 
@@ -189,6 +143,8 @@ async def stream_changes(
     now = await feed.head(ctx)
     given = last_event_id or since
     seq = feed.place(ctx, now, given) if given else now.seq
+    if _full(ctx):
+        raise unavailable("Too many follow the feed here.")
     headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
     return StreamingResponse(_stream(request, seq, wanted), media_type="text/event-stream", headers=headers)
 
@@ -222,10 +178,17 @@ async def _stream(request: Request, seq: int, wanted: frozenset[str] | None) -> 
         await grows(ctx, seq, _ROUND)
 
 
+def _full(ctx: Context) -> bool:
+    pulses = ctx.kernel.pulses
+    mine = pulses.get(ctx.principal.tenant_id)
+    return sum(pulse.waiting for pulse in pulses.values()) >= MOST_WAITING or (
+        mine is not None and mine.waiting >= MOST_OF_TENANT
+    )
+
+
 async def _wait(request: Request, ctx: Context, seq: int, until: float) -> bool:
     """Whether the feed grew before `until`, with the client and the server still there."""
-    counted = sum(pulse.waiting for pulse in ctx.kernel.pulses.values())
-    if counted >= MOST_WAITING:
+    if _full(ctx):
         await asyncio.sleep(0)
         return False
     while (left := until - time.monotonic()) > 0:

@@ -1,7 +1,7 @@
 """Sends what is due: claims deliveries under a lease, and shows each event as its endpoint may see it."""
 
 import asyncio
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any
@@ -11,7 +11,7 @@ import sqlalchemy as sa
 import structlog
 from sqlalchemy.dialects.postgresql import ARRAY
 
-from crm_api.adapters.egress import Egress, Reply
+from crm_api.adapters.egress import Egress, Failure, Reply
 from crm_api.domains.integrations.outcome import Sent, settle
 from crm_api.domains.integrations.rotate_secret import live_secrets
 from crm_api.domains.integrations.selection import chosen
@@ -37,6 +37,8 @@ LEASE_SECONDS = 60
 BELL = "deliveries"
 """The bell that something is due."""
 _TRIES = 4
+_SECRET = 6
+"""Shorter values of headers are none that a reply would give away."""
 _ENDPOINTS = table_of(WebhookEndpoint)
 _CLAIMED: dict[str, Any] = {
     "tenant_id": sa.Uuid(),
@@ -170,11 +172,22 @@ class Deliverer:
                 envelope = {**envelope, "data": None, "previous": {}}  # noqa: PLW2901 - the thin form of it
             body, at = dumps(envelope), datetime.now(UTC)
             signed = sign(self.kernel.signer, secrets, envelope["id"], at, body)
-            answer = await self.egress.post(target["url"], {**headers, **signed}, body)
+            answer = _without(await self.egress.post(target["url"], {**headers, **signed}, body), headers)
             sent.attempts.append((new_id(), at, answer, body.decode()))
             if not isinstance(answer, Reply) or not 200 <= answer.status < 300:
                 break
         return sent
+
+
+def _without(answer: Reply | Failure, headers: dict[str, str]) -> Reply | Failure:
+    """The answer as it is kept: a receiver that echoes what it was sent must not make secret headers readable."""
+    if not isinstance(answer, Reply):
+        return answer
+    body = answer.body
+    for value in headers.values():
+        for part in {value, value.rpartition(" ")[2]}:
+            body = body.replace(part.encode(), b"***") if len(part) >= _SECRET else body
+    return replace(answer, body=body)
 
 
 async def _open(kernel: Kernel, tenant: UUID, endpoint: UUID) -> tuple[Context, Row | None]:
@@ -231,7 +244,7 @@ def _test(ctx: Context, target: Row, row: Row) -> dict[str, Any]:
         "previous": {},
         "data": None,
         "access": None,
-        "actor": None,
+        "actor": dict.fromkeys(("type", "id")),
         "origin": dict.fromkeys(("client_id", "request_id", "idempotency_key", "via")),
         "transaction_id": str(row["id"]),
     }

@@ -6,6 +6,7 @@ import sqlalchemy as sa
 from pydantic import Field
 
 from crm_api.domains.integrations.webhook_delivery import WebhookDelivery
+from crm_api.kernel import feed
 from crm_api.kernel.context import Context, new_id
 from crm_api.kernel.database import TENANT, Statement
 from crm_api.kernel.ledger import NOW
@@ -37,7 +38,7 @@ _ADD = Statement(
         **{name: _bind(name) for name in ("id", "endpoint_id", "kind", *_COPIED)},
     )
 )
-TEST_TYPE = "webhook.test"
+TEST_TYPE = feed.TEST
 
 
 class ResendRequest(Wire):

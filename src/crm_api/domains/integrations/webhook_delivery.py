@@ -1,14 +1,15 @@
 """Deliveries: one event on its way to one endpoint; and attempts: each time it was sent, and what came back."""
 
 from datetime import datetime
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 from uuid import UUID
 
+import orjson
 import sqlalchemy as sa
 from pydantic import Field
 from sqlalchemy.orm import Mapped, mapped_column
 
-from crm_api.kernel.policy import through
+from crm_api.kernel.policy import Access, through
 from crm_api.kernel.record import Record, one_of, reference, sortable
 from crm_api.kernel.resource import Resource
 from crm_api.kernel.schema import Id, Instant, Wire
@@ -123,7 +124,7 @@ class WebhookDeliveryView(Wire):
     event_id: Id
     event_type: Annotated[str, Field(max_length=100)]
     object_type: Annotated[str, Field(max_length=63)]
-    object_id: Id
+    object_id: Annotated[Id | None, Field(description="Null unless the caller sees every record of the type.")]
     state: Literal["pending", "delivered", "failed", "suppressed"]
     attempts: Annotated[int, Field(ge=0, le=1000)]
     reason: Annotated[str, Field(max_length=200)] | None
@@ -145,9 +146,36 @@ class WebhookAttemptView(Wire):
     milliseconds: Annotated[int, Field(ge=0, le=1_000_000)]
     status: Annotated[int, Field(ge=100, le=599)] | None
     error: Annotated[str, Field(max_length=100)] | None
-    request: Annotated[str, Field(max_length=2_000_000, description="The body as it was signed and sent.")]
+    request: Annotated[
+        Annotated[str, Field(max_length=2_000_000)] | None,
+        Field(
+            description="The body as it was signed and sent; null, like the reply, unless the caller sees every record "
+            "of the type, and every field."
+        ),
+    ]
     reply: Annotated[str, Field(max_length=70_000, description="At most 64 KB of what came back.")] | None
     redacted: _Redacted
+
+
+def _redact(item: dict[str, Any], *names: str) -> None:
+    item |= dict.fromkeys(names)
+    item["redacted"] = sorted({*names, *item.get("redacted", ())})
+
+
+def _mask_delivery(access: Access, item: dict[str, Any]) -> None:
+    """Hides which record it is about from who does not see all of its type."""
+    if not access.sees_all(item["object_type"]):
+        _redact(item, "object_id")
+
+
+def _mask_attempt(access: Access, item: dict[str, Any]) -> None:
+    """Hides what was sent from who does not see all of it; and the reply, which may echo it."""
+    if item["request"] is None:
+        return
+    type_ = orjson.loads(item["request"])["object"]["type"]
+    open_ = type_ == "access" or (access.sees_all(type_) and not access.hidden_types.get(type_))
+    if not open_:
+        _redact(item, "request", "reply")
 
 
 _THROUGH = (through("endpoint_id", "webhook_endpoints"),)
@@ -167,6 +195,7 @@ WEBHOOK_DELIVERIES = Resource(
         WebhookDelivery.created_at,
     ),
     operations=_READ,
+    mask=_mask_delivery,
 )
 WEBHOOK_ATTEMPTS = Resource(
     singular="webhook_attempt",
@@ -177,4 +206,5 @@ WEBHOOK_ATTEMPTS = Resource(
     rows=_THROUGH,
     filters=(WebhookAttempt.endpoint_id, WebhookAttempt.delivery_id, WebhookAttempt.status, WebhookAttempt.at),
     operations=_READ,
+    mask=_mask_attempt,
 )

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 from uuid import UUID
 
 import orjson
@@ -121,18 +122,35 @@ class WebhookEndpointView(Output):
 async def _address(
     ctx: Context, resource: Resource, values: Mapping[str, Any], before: Mapping[str, Any] | None
 ) -> None:
-    """422 for an address that nothing is sent to, whatever its name resolves to."""
-    del ctx, resource, before
+    """422 for an address that nothing is sent to, and for another server while there are headers for the present one.
+
+    Their values are shown to nobody; who moves the endpoint must not have them sent to himself.
+    """
+    del ctx, resource
     if (reason := egress.check(values["url"])) is not None:
         raise invalid("/url", "refused_address", reason)
+    if before is not None and _loaded(before["header_names"]) and _server(values["url"]) != _server(before["url"]):
+        raise invalid("/url", "headers_set", "Its headers are for the present server. Unset them by set_headers first.")
+
+
+def _server(url: str) -> tuple[str, str]:
+    parts = urlsplit(url)
+    return parts.scheme.lower(), parts.netloc.lower()
 
 
 async def _rights(
     ctx: Context, resource: Resource, values: Mapping[str, Any], before: Mapping[str, Any] | None
 ) -> None:
-    """403 unless the caller holds what the principal holds: who sets the address reads what the principal may read."""
+    """403 unless the caller sees all that the principal may: who sets address, types or filter learns of it.
+
+    A credential with scopes has nothing sent that they do not cover, not even for its own principal.
+    """
     del resource
-    await act_as(ctx, UUID(str(values.get("principal_id") or (before or {})["principal_id"])))
+    whole = {**(before or {}), **values}
+    for name in parse_types(ctx, _loaded(whole["event_types"])) or event_types(ctx.kernel.catalog):
+        if (target := ctx.kernel.catalog.by_type.get(name.partition(".")[0])) is not None:
+            ctx.access.through(target)
+    await act_as(ctx, UUID(str(whole["principal_id"])), as_reader=True)
 
 
 async def _types(ctx: Context, resource: Resource, values: Mapping[str, Any], before: Mapping[str, Any] | None) -> None:
@@ -198,8 +216,8 @@ WEBHOOK_ENDPOINTS = Resource(
     notices=("broken", "recovered"),
     checks=(
         Check(frozenset({"url"}), _address),
-        Check(frozenset({"principal_id", "url"}), _rights),
         Check(frozenset({"event_types", "filter"}), _types),
+        Check(frozenset({"principal_id", "url", "event_types", "filter"}), _rights),
         Check(frozenset({"url"}), _room),
     ),
     actions=(ROTATE_SECRET, SET_HEADERS, TEST, RESEND, REPLAY, STATISTICS),
