@@ -12,7 +12,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Self
@@ -62,6 +62,10 @@ class Cluster:
             "CRM_LOG_LEVEL": "error",
             "PYTHONPATH": f"{ROOT / 'src'}{os.pathsep}{ROOT}",
         }
+        self.keys = self.seed()
+
+    def seed(self) -> dict[str, str]:
+        """Makes a tenant; gives keys of `admin` and `rep`, and the id of the `tenant`."""
         seed = subprocess.run(
             [sys.executable, "-m", "tests.faults.seed"],
             cwd=ROOT,
@@ -71,7 +75,8 @@ class Cluster:
             check=True,
             timeout=60,
         )
-        self.keys: dict[str, str] = json.loads(seed.stdout)
+        keys: dict[str, str] = json.loads(seed.stdout)
+        return keys
 
     def restart(self, mode: str = "fast") -> None:
         embedded.restart(self.folder / "pg", mode=mode)
@@ -213,12 +218,19 @@ def launch(cluster):
 class Worker:
     """A process that does the work beside requests, and has a kind of job to do."""
 
-    def __init__(self, cluster: Cluster, **settings: Any) -> None:
+    def __init__(
+        self,
+        cluster: Cluster,
+        program: str = "tests.faults.making",
+        environment: Mapping[str, str] | None = None,
+        **settings: Any,
+    ) -> None:
         self.log = tempfile.TemporaryFile()  # noqa: SIM115 - as long as the process
         given = {"log_format": "text", "log_level": "info", "job_lease": 3, **settings}
-        environment = {**cluster.environment, **{f"CRM_{name.upper()}": str(value) for name, value in given.items()}}
-        command = [sys.executable, "-m", "tests.faults.making"]
-        self.popen = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=self.log, stderr=self.log)
+        named = {f"CRM_{name.upper()}": str(value) for name, value in given.items()}
+        whole = {**cluster.environment, **named, **(environment or {})}
+        command = [sys.executable, "-m", program]
+        self.popen = subprocess.Popen(command, cwd=ROOT, env=whole, stdout=self.log, stderr=self.log)
         deadline = time.monotonic() + 30
         while "works beside the servers" not in self.output:
             assert self.popen.poll() is None, self.output
