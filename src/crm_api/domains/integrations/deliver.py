@@ -22,7 +22,7 @@ from crm_api.domains.integrations.webhook_endpoint import WebhookEndpoint
 from crm_api.kernel import feed
 from crm_api.kernel.context import Context, Kernel, Principal, new_id
 from crm_api.kernel.database import TENANT, Row, Statement, bound
-from crm_api.kernel.problems import AccessMoved, unavailable
+from crm_api.kernel.problems import UNAUTHENTICATED, AccessMoved, Problem, unavailable
 from crm_api.kernel.projection import dumps
 from crm_api.kernel.record import FeedEvent, table_of
 from crm_api.kernel.schema import instant_text
@@ -191,11 +191,10 @@ def _without(answer: Reply | Failure, headers: dict[str, str]) -> Reply | Failur
 
 
 async def _open(kernel: Kernel, tenant: UUID, endpoint: UUID) -> tuple[Context, Row | None]:
-    """The endpoint, and a context under the rights of its principal."""
+    """The endpoint, and a context as its principal."""
     rows = await kernel.database.read(tenant, _ENDPOINT, {"id": endpoint})
     principal = Principal(tenant, UUID(str(rows[0]["principal_id"])) if rows else None, "service")
-    access = await kernel.authenticator.access(principal) if rows else None
-    ctx = Context(kernel, principal, access, "webhooks", via="webhooks")  # type: ignore[arg-type] # unused without rows
+    ctx = Context(kernel, principal, None, "webhooks", via="webhooks")  # type: ignore[arg-type] # `_told` gives it
     return ctx, rows[0] if rows else None
 
 
@@ -203,9 +202,14 @@ async def _told(ctx: Context, target: Row, group: list[Row]) -> dict[Any, list[d
     """For each delivery what is to be sent, or why nothing is."""
     for _ in range(_TRIES):
         try:
+            ctx.access = await ctx.kernel.authenticator.access(ctx.principal)
             return await _tell(ctx, target, group)
         except AccessMoved:
-            ctx.access = await ctx.kernel.authenticator.access(ctx.principal)
+            continue
+        except Problem as problem:
+            if problem.kind is not UNAUTHENTICATED:
+                raise
+            return {row["id"]: "The endpoint's principal is not active." for row in group}
     raise unavailable("Permissions are changing.")
 
 
