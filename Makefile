@@ -12,7 +12,7 @@ READY := .venv/ready
 COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
 	--no-emit-index-url --no-emit-find-links --annotation-style line pyproject.toml
 
-.PHONY: help install run test test-all check check-format check-types check-openapi bench bench-events bench-full lint format lock openapi contract clean
+.PHONY: help install run test test-all check check-format check-types check-openapi bench bench-events bench-full soak lint format lock openapi contract clean
 .DEFAULT_GOAL := help
 
 help: ## List the targets
@@ -40,6 +40,9 @@ test: $(READY) ## Lint, types, contract, then all tests but the longest
 test-all: $(READY) ## The same with the longest tests
 	@$(MAKE) --no-print-directory -j2 --output-sync=target check
 	@$(BIN)/python -m pytest -n auto -m "" $(PYTEST)
+
+soak: $(READY) ## Mirror a tenant while everything fails, for minutes; ARGS="--writes 10000 --seconds 1800"
+	@$(BIN)/python -W ignore -m tests.faults.soak $(ARGS)
 
 check: lint check-format check-types check-openapi
 

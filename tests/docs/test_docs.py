@@ -20,7 +20,7 @@ from crm_api.settings import Settings
 from tests.support.documents import ROOT, Block, blocks
 
 DOCS = ROOT / "docs"
-PAGES = sorted([*DOCS.rglob("*.md"), *ROOT.glob("*.md")])
+PAGES = sorted([*DOCS.rglob("*.md"), *ROOT.glob("*.md"), *(ROOT / "examples").rglob("*.md")])
 EXECUTED = [page for page in PAGES if any(block.language == "sh" for block in blocks(page))]
 CODE = re.compile(r"`([^`\n]+)`")
 

@@ -190,7 +190,7 @@ class Sync:
         """The ERP writes back, too."""
         if writers.accounts:
             terms = f"terms {len(self.terms)}"
-            path = f"/accounts/{writers.accounts[-1]}/terms"
+            path = f"/accounts/{writers.accounts[len(writers.accounts) // 2]}/terms"
             answer = self.receiver.ask("PUT", path, {"payment_terms": terms})
             if answer is not None and answer.status_code == 202:
                 self.terms.append(terms)
@@ -229,7 +229,7 @@ class Sync:
         """Everything that was promised; figures of what there was."""
         events = self.cluster.fetch(
             """SELECT 'evt_' || event_id AS id, type, object_id::text AS object, version, actor_id::text AS actor,
-                 data::jsonb ->> 'owner_id' AS owner, data::jsonb ->> 'payment_terms' AS terms, previous::jsonb ? 'payment_terms' AS set
+                 data ->> 'owner_id' AS owner, data ->> 'payment_terms' AS terms, previous ? 'payment_terms' AS set
                FROM feed WHERE tenant_id = $1 AND object_type IN ('account', 'contact') ORDER BY seq""",
             self.keys["tenant"],
         )

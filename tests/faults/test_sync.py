@@ -1,4 +1,4 @@
-"""A mirror over webhooks while workers, connections, PostgreSQL and the receiver fail; `make soak` is the same, large."""
+"""A mirror over webhooks while workers, connections, PostgreSQL and the receiver fail; `make soak` does more of it."""
 
 from tests.faults.syncing import Size, Sync
 

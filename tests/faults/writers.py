@@ -88,7 +88,7 @@ class Writers:
             except httpx2.TransportError:
                 time.sleep(0.05)
                 continue
-            if answer.status_code == 500 or answer.status_code in (400, 401, 403):
+            if answer.status_code in (400, 401, 500):
                 self.wrong.append(f"{method} {path}: {answer.status_code} {answer.text[:300]}")
                 return None
             if answer.is_success or not answer.json()["retryable"]:

@@ -68,3 +68,20 @@ def test_nothing_waits_for_a_principal_who_is_gone(org, clerk, receiver, how):
     assert found == {"account.created": "suppressed", "webhook.test": "suppressed"}
     assert receiver.types == ["account.created"]
     assert deliveries(org, made, state="pending") == []
+
+
+def test_a_place_in_the_team_of_an_account_is_told_to_who_gets_and_loses_it(org, follow):
+    """Who is out of the team sees neither the account nor the place, so no event of a record could tell it."""
+    outsider, colleague = follow(org.outsider), follow(org.colleague)
+    account = org.rep.make("accounts", name="Shared work")
+    place = org.admin.make("account_team_members", account_id=account["id"], principal_id=org.outsider.id)
+    path = f"/v1/account_team_members/{place['id']}"
+    assert "access.changed" in outsider.types()
+    assert org.admin.delete(path).is_success
+    assert outsider.types() == ["access.changed"]
+    assert org.admin.post(f"{path}/restore").is_success
+    assert "access.changed" in outsider.types()
+    assert "access.changed" not in colleague.types()
+    assert org.admin.patch(path, json={"principal_id": org.colleague.id}).is_success
+    assert outsider.types() == ["access.changed"]
+    assert "access.changed" in colleague.types()

@@ -202,6 +202,19 @@ def test_other_rights_make_it_compare_everything(crm, hire):
     assert not erp.mirrored()["contacts"]
 
 
+def test_a_place_in_an_accounts_team_opens_and_closes_it(crm, hire):
+    erp = hire(crm.outsider)
+    account = crm.rep.make("accounts", name="Shared work")
+    crm.rep.make("contacts", last_name="Person", account_id=account["id"])
+    place = crm.admin.make("account_team_members", account_id=account["id"], principal_id=crm.outsider.id)
+    until(lambda: account["id"] in erp.mirrored()["accounts"])
+    erp.equal()
+    crm.admin.delete(f"/v1/account_team_members/{place['id']}")
+    until(lambda: account["id"] not in erp.mirrored()["accounts"])
+    erp.equal()
+    assert not erp.mirrored()["contacts"]
+
+
 def test_it_writes_back_and_does_not_hear_itself(crm, hire, robot):
     erp = hire(robot)
     account = crm.rep.make("accounts", name="Acme")

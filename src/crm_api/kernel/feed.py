@@ -222,7 +222,11 @@ class _Story:
         if self.visible:
             found.insert(0, self._event(ctx))
         rights, me = self.resource.rights, str(ctx.principal.id)
-        if rights is not None and rights(self.past, self.changed, self.data, me):
+        images = (
+            self.data,
+            {**self.data, **self.previous},
+        )  # a place that went from one principal to another is of both
+        if rights is not None and any(rights(self.past, self.changed, image, me) for image in images):
             found.append(self._marker(ctx, RIGHTS, "changed"))
         return found
 

@@ -67,4 +67,5 @@ ACCOUNT_TEAM_MEMBERS = Resource(
     rows=(through("account_id", "accounts", grants=True),),
     sorts=(AccountTeamMember.created_at,),
     filters=(AccountTeamMember.account_id, AccountTeamMember.principal_id, AccountTeamMember.level),
+    rights=lambda _past, _changed, row, me: bool(row["principal_id"] == me),
 )
