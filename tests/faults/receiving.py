@@ -1,4 +1,4 @@
-"""Run as a program: the receiver of examples/, which fails at random, and notes what arrived before it does.
+"""Run as a program: the receiver of examples/, which fails at random, and notes what arrived and was kept.
 
 A second address, `/restricted`, is that of an endpoint of somebody who may see little; it only takes note.
 """
@@ -41,14 +41,12 @@ class Unreliable:
             body += part.get("body", b"")
             if not part.get("more_body"):
                 break
-        self._note(path, body)
         chance = random.random()  # noqa: S311 - luck, no secrets
         if chance < self.rate / 3:
+            self._note(path, body, kept=False)
             return await _answer(send, 500)
-        if path == "/crm-events":
-            status = await self._apply(scope, body)
-        else:
-            status = 204
+        status = await self._apply(scope, body) if path == "/crm-events" else 204
+        self._note(path, body, kept=status == 204)
         if chance < self.rate * 2 / 3:
             return await _answer(send, 502)
         if chance < self.rate:
@@ -68,7 +66,7 @@ class Unreliable:
         await self.app(scope, whole, keep)
         return statuses[0]
 
-    def _note(self, path: str, body: bytes) -> None:
+    def _note(self, path: str, body: bytes, *, kept: bool) -> None:
         event = json.loads(body)
         arrived = {
             "path": path,
@@ -77,6 +75,7 @@ class Unreliable:
             "object": event["object"]["id"],
             "version": event["object"]["version"],
             "told": event["data"] is not None,
+            "kept": kept,
         }
         os.write(self.log, json.dumps(arrived).encode() + b"\n")
 

@@ -9,6 +9,7 @@ def test_a_mirror_stays_true_whatever_fails(cluster, tmp_path):
         sync.settle()
         figures = sync.check()
     assert {"worker killed", "connections cut", "PostgreSQL restarted", "receiver killed"} <= figures["faults"].keys()
-    assert figures["events"] >= Size().writes
+    assert figures["events"] > Size().writes / 2, "some writes change nothing"
+    assert figures["sent again"] > 0
     assert figures["to the restricted endpoint"] > 0
     assert figures["deliveries"]["suppressed"] > 0
