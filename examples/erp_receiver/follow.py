@@ -13,7 +13,7 @@ log = logging.getLogger("erp_receiver")
 TYPES = ["account.*", "contact.*", "account_contact.*", "access.changed"]
 """What the endpoint is to be made with, and what is read from the feed."""
 PATHS = {"account": "/v1/accounts", "contact": "/v1/contacts", "account_contact": "/v1/account_contacts"}
-BEGIN_AGAIN = (409, 410)
+RESTORED, EXPIRED = 409, 410
 """The feed cannot go on from our cursor: the database was restored, or we were away for longer than events are kept."""
 
 NOT_OURS = (403, 404)
@@ -65,8 +65,8 @@ class Follower:
                 await self.snapshot()
             params = {"since": self.mirror.cursor, "types": TYPES, "limit": 200}
             answer = await self.crm.get("/v1/changes", params=params)
-            if answer.status_code in BEGIN_AGAIN:
-                self.mirror.begin_at(None)
+            if answer.status_code in (RESTORED, EXPIRED):
+                self.mirror.begin_again(restored=answer.status_code == RESTORED)
                 continue
             page = answer.raise_for_status().json()
             self.mirror.follow(page["data"], page["next_cursor"])

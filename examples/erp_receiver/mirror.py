@@ -188,12 +188,17 @@ class Mirror:
         found = self._rows("SELECT cursor FROM place")
         return str(found[0][0]) if found else None
 
-    def begin_at(self, cursor: str | None) -> None:
-        """Keeps a place in the feed, or that there is none."""
+    def begin_at(self, cursor: str) -> None:
+        """Keeps the place in the feed to go on from."""
+        with self._transaction():
+            self._move(cursor)
+
+    def begin_again(self, *, restored: bool) -> None:
+        """Drops the place in the feed. After a restoration versions may be lower than ours: any is newer then."""
         with self._transaction():
             self._db.execute("DELETE FROM place")
-            if cursor is not None:
-                self._move(cursor)
+            if restored:
+                self._db.execute("UPDATE records SET version = 0")
 
     def looks(self) -> list[tuple[int, str, str]]:
         """What is to be read from the API: number, type and id."""

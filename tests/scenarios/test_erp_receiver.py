@@ -2,12 +2,15 @@
 
 import time
 import uuid
+from datetime import UTC, datetime
 
 import httpx2
 import pytest
 from examples.erp_receiver.app import MOST_BYTES
+from examples.erp_receiver.mirror import Mirror
 from examples.erp_receiver.signature import verified
 
+from crm_api.domains.integrations.signing import new_secret, sign
 from crm_api.kernel import feed
 from tests.support.erp import Erp, until, worker
 from tests.support.org import Org
@@ -116,20 +119,20 @@ def test_it_begins_again_when_it_has_lost_its_state(crm, hire, robot):
 
 
 def test_it_begins_again_when_the_feed_does(crm, hire, robot):
-    """A cursor that the feed does not know any more: 409."""
+    """409: a cursor ahead of the feed, as after a restoration. Records may have gone, and versions may be lower."""
     erp = hire(robot)
     busy(crm)
     erp.equal()
     erp.stop()
-    other = crm.context()
-    place = crm.server.run(feed.head(other))
-    ahead = feed.cursor(other, place.epoch, place.seq + 1000)
+    ctx = crm.context()
+    place = crm.server.run(feed.head(ctx))
+    ahead = feed.cursor(ctx, place.epoch, place.seq + 1000)
     problem(robot.get("/v1/changes", params={"since": ahead}), 409, code="feed_restarted")
-    from examples.erp_receiver.mirror import Mirror
-
+    row = next(iter(erp.shown()["accounts"].values()))
     mirror = Mirror(str(erp.file))
     mirror.begin_at(ahead)
     mirror.read("account", [{"id": str(uuid.uuid4()), "version": 1, "name": "Of before the restoration"}])
+    mirror.read("account", [{**row, "version": row["version"] + 100, "name": "Of before the restoration"}])
     mirror.close()
     busy(crm)
     erp.start()
@@ -198,8 +201,7 @@ def test_other_rights_make_it_compare_everything(crm, hire):
     until(lambda: len(erp.mirrored()["accounts"]) == 4)
     erp.equal()
     crm.admin.delete(f"/v1/role_assignments/{held['id']}")
-    until(lambda: not erp.mirrored()["accounts"])
-    assert not erp.mirrored()["contacts"]
+    until(lambda: not any(erp.mirrored().values()))
 
 
 def test_a_place_in_an_accounts_team_opens_and_closes_it(crm, hire):
@@ -238,8 +240,6 @@ def test_a_write_is_kept_until_it_is_answered_and_made_once(crm, hire, robot):
     gone = crm.rep.make("accounts", name="Gone")
     erp.equal()
     erp.stop()
-    from examples.erp_receiver.mirror import Mirror
-
     key = str(uuid.uuid4())
     headers = {"Idempotency-Key": key}
     body = {"payment_terms": "60 days"}
@@ -292,10 +292,6 @@ def test_what_is_not_signed_now_by_the_crm_is_refused(crm, hire, robot):
 
 
 def test_signatures_are_verified_as_the_page_says():
-    from datetime import UTC, datetime
-
-    from crm_api.domains.integrations.signing import new_secret, sign
-
     secrets, body, now = [new_secret(), new_secret()], b'{"id":"evt_1"}', datetime.now(UTC)
     headers = sign(None, secrets[:1], "evt_1", now, body)
     at = now.timestamp()
