@@ -208,7 +208,10 @@ def upgrade():
         BEGIN
           WITH old_ AS (
             SELECT d.tenant_id, d.id FROM webhook_deliveries d
-            WHERE d.state <> 'pending' AND d.finished_at < older_than LIMIT most FOR UPDATE SKIP LOCKED
+            WHERE d.finished_at < older_than OR (d.state = 'pending' AND EXISTS (
+              SELECT FROM webhook_endpoints e WHERE e.tenant_id = d.tenant_id AND e.id = d.endpoint_id
+                AND e.deleted_at < older_than))
+            LIMIT most FOR UPDATE OF d SKIP LOCKED
           ), tries AS (
             DELETE FROM webhook_attempts a USING old_ o WHERE a.tenant_id = o.tenant_id AND a.delivery_id = o.id
           ), deliveries AS (

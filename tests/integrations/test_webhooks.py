@@ -406,3 +406,28 @@ def test_a_replay_sends_a_time_again(org, receiver):
         assert wait(org.admin, failed.json(), "succeeded")["result"] == {"queued": 0}
     problem(org.admin.post(path, json={"since": time_["until"], "until": time_["since"]}), 422)
     problem(org.admin.post(path, json={**time_, "event_types": ["nothing.*"]}), 422)
+
+
+def test_a_replay_leaves_own_changes_out_as_well(org, receiver):
+    robot = org.person("robot", "Administrator")
+    made = endpoint(org, receiver, robot.id, exclude_own=True, event_types=["account.created"])
+    mine = robot.make("accounts", name="Mine")
+    org.admin.make("accounts", name="Theirs")
+    body = {"since": mine["created_at"], "until": "2090-01-01T00:00:00Z"}
+    run(org)
+    job = org.admin.post(f"/v1/webhook_endpoints/{made['id']}/replay", json=body).json()
+    with working(org.server):
+        wait(org.admin, job, "succeeded")
+    run(org)
+    assert [event["data"]["name"] for event in receiver.events] == ["Theirs", "Theirs"]
+
+
+def test_a_new_endpoint_hears_nothing_of_before(org, receiver):
+    with Receiver() as earlier:
+        endpoint(org, earlier, event_types=["account.created"])
+        org.admin.make("accounts", name="Before")
+        endpoint(org, receiver, event_types=["account.created"])
+        org.admin.make("accounts", name="After")
+        run(org)
+        assert [event["data"]["name"] for event in receiver.events] == ["After"]
+        assert sorted(event["data"]["name"] for event in earlier.events) == ["After", "Before"]

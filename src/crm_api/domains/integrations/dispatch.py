@@ -1,6 +1,7 @@
 """From the feed to deliveries: each event once for each endpoint that asks for its type."""
 
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -27,7 +28,15 @@ _WAITING = Statement(
 )
 _SEQ, _END = sa.bindparam("seq", type_=sa.BigInteger()), sa.bindparam("end", type_=sa.BigInteger())
 _EVENTS = Statement(
-    sa.select(_FEED.c.seq, _FEED.c.event_id, _FEED.c.type, _FEED.c.object_type, _FEED.c.object_id, _FEED.c.actor_id)
+    sa.select(
+        _FEED.c.seq,
+        _FEED.c.event_id,
+        _FEED.c.type,
+        _FEED.c.object_type,
+        _FEED.c.object_id,
+        _FEED.c.actor_id,
+        _FEED.c.at,
+    )
     .where(_FEED.c.tenant_id == TENANT, _FEED.c.seq > _SEQ)
     .order_by(_FEED.c.seq)
     .limit(sa.literal_column(str(STEP)))
@@ -94,6 +103,7 @@ class _Asker:
     id: UUID
     types: frozenset[str]
     excluded: UUID | None
+    since: datetime
 
     @classmethod
     def of(cls, ctx: Context, row: Row) -> "_Asker":
@@ -103,7 +113,12 @@ class _Asker:
         except Problem:  # a type of an earlier version that is no more
             wanted = frozenset()
         types = frozenset().union(*(known[name] for name in (known if wanted is None else wanted)))
-        return cls(row["id"], types, row["principal_id"] if row["exclude_own"] else None)
+        return cls(row["id"], types, row["principal_id"] if row["exclude_own"] else None, row["created_at"])
+
+    def wants(self, event: Row) -> bool:
+        """Whether the event goes to the endpoint, as far as that can be said without its rights."""
+        own = self.excluded is not None and event["actor_id"] == self.excluded
+        return event["type"] in self.types and not own and event["at"] >= self.since
 
 
 async def dispatch(kernel: Kernel) -> tuple[bool, bool]:
@@ -123,7 +138,7 @@ async def _of_tenant(ctx: Context, seq: int) -> bool:
     fresh: dict[str, list[Any]] = {name: [] for name in _COLUMNS}
     for event in events:
         for asker in askers:
-            if event["type"] in asker.types and (asker.excluded is None or event["actor_id"] != asker.excluded):
+            if asker.wants(event):
                 values = (new_id(), asker.id, event["seq"], event["event_id"], event["type"], event["object_type"])
                 for name, value in zip(_COLUMNS, (*values, event["object_id"]), strict=True):
                     fresh[name].append(value)

@@ -45,6 +45,7 @@ class Replay(ReplayRequest):
     """The parameters of the job."""
 
     endpoint_id: Id
+    excluded: Id | None
 
 
 def _bind(name: str, type_: Any) -> Any:
@@ -53,7 +54,7 @@ def _bind(name: str, type_: Any) -> Any:
 
 _ENDPOINT = _bind("endpoint_id", sa.Uuid())
 _SINCE, _UNTIL, _AFTER = _bind("since", _INSTANT), _bind("until", _INSTANT), _bind("after", sa.BigInteger())
-_OBJECT = _bind("object_id", sa.Uuid())
+_OBJECT, _EXCLUDED = _bind("object_id", sa.Uuid()), _bind("excluded", sa.Uuid())
 _COPIED = ("seq", "event_id", "event_type", "object_type", "object_id")
 _CHOSEN = [_FEED.c.type.label("event_type") if name == "event_type" else _FEED.c[name] for name in _COPIED]
 _EVENTS = Statement(
@@ -66,6 +67,7 @@ _EVENTS = Statement(
         _FEED.c.at < _UNTIL,
         sa.cast(_FEED.c.type == sa.any_(_bind("types", ARRAY(sa.Text()))), sa.Boolean),
         sa.or_(_OBJECT.is_(None), _FEED.c.object_id == _OBJECT),
+        sa.or_(_EXCLUDED.is_(None), _FEED.c.actor_id.is_distinct_from(_EXCLUDED)),
     )
     .order_by(_FEED.c.seq)
     .limit(sa.literal_column(str(STEP)))
@@ -131,7 +133,9 @@ async def replay(ctx: Context, resource: Resource, row: Any, body: ReplayRequest
             parse_types(ctx, [name])
         except Problem:
             raise invalid(f"/event_types/{i}", "unknown_event_type", "There is no such event type.") from None
-    job = await start(ctx, REPLAY_EVENTS, Replay(**body.model_dump(), endpoint_id=str(row["id"])))
+    excluded = str(row["principal_id"]) if row["exclude_own"] else None
+    asked = Replay(**body.model_dump(), endpoint_id=str(row["id"]), excluded=excluded)
+    job = await start(ctx, REPLAY_EVENTS, asked)
     await record(ctx, resource, row["id"], "replay", "replayed", after={"job_id": job["id"]})
     return job
 
@@ -148,8 +152,10 @@ async def replay_events(run: Run, body: Replay) -> dict[str, Any]:
         wanted = parse_types(ctx, body.event_types)
         stored = sorted(frozenset[str]().union(*(known[name] for name in (known if wanted is None else wanted))))
         after = {"after": position.get("seq", -1), "types": stored, "since": body.since, "until": body.until}
-        object_id = None if body.object_id is None else UUID(body.object_id)
-        rows = await ctx.fetch(_FAILED if body.only_failed else _EVENTS, {**values, **after, "object_id": object_id})
+        ids = {
+            name: value and UUID(value) for name, value in (("object_id", body.object_id), ("excluded", body.excluded))
+        }
+        rows = await ctx.fetch(_FAILED if body.only_failed else _EVENTS, {**values, **after, **ids})
         if not rows:
             return None
         columns = {f"d_{name}": [row[name] for row in rows] for name in _COPIED}
