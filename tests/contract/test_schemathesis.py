@@ -100,7 +100,8 @@ CHECKS = """
 [checks.positive_data_acceptance]
 enabled = false  # a reference to a record that is not there is 422, whatever the schema says
 [checks.negative_data_rejection]
-expected-statuses = ["400", "401", "403", "404", "405", "406", "409", "412", "413", "414", "415", "422", "428"]
+# 207: a batch in parts tells the problem of each item
+expected-statuses = ["207", "400", "401", "403", "404", "405", "406", "409", "412", "413", "414", "415", "422", "428"]
 """
 
 
