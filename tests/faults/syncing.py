@@ -202,7 +202,7 @@ class Sync:
             assert time.monotonic() < started + 30
             time.sleep(0.1)
         while waiting := self.waiting():
-            assert time.monotonic() < started + self.size.seconds, waiting
+            assert time.monotonic() < started + self.size.seconds, (waiting, self._stuck())
             time.sleep(0.25)
         return time.monotonic() - started
 
@@ -224,6 +224,17 @@ class Sync:
             "beginning": not state["began"],
         }
         return {name: value for name, value in found.items() if value != 0}
+
+    def _stuck(self) -> list[dict[str, Any]]:
+        """Some of the deliveries that wait, with what is known of their endpoint."""
+        rows = self.cluster.fetch(
+            """SELECT to_jsonb(d) - 'request' || jsonb_build_object('endpoint', to_jsonb(s), 'now', now()) AS row
+               FROM webhook_deliveries d
+               LEFT JOIN webhook_states s ON s.tenant_id = d.tenant_id AND s.endpoint_id = d.endpoint_id
+               WHERE d.tenant_id = $1 AND d.state = 'pending' LIMIT 3""",
+            self.keys["tenant"],
+        )
+        return [row["row"] for row in rows]
 
     def check(self) -> dict[str, Any]:
         """Everything that was promised; figures of what there was."""
