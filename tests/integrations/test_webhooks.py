@@ -431,3 +431,21 @@ def test_a_new_endpoint_hears_nothing_of_before(org, receiver):
         run(org)
         assert [event["data"]["name"] for event in receiver.events] == ["After"]
         assert sorted(event["data"]["name"] for event in earlier.events) == ["After", "Before"]
+
+
+def test_an_event_that_cannot_be_told_holds_up_no_other(org, receiver, database):
+    """Should the feed ever hold one: it is found among the others, and waits no more."""
+    made = endpoint(org, receiver, event_types=["account.created"])
+    accounts = [org.admin.make("accounts", name=f"Acme {n}") for n in range(4)]
+
+    async def spoil() -> None:
+        connection = await asyncpg.connect(database["admin"])
+        await connection.execute(
+            "UPDATE outbox SET data = '[]' WHERE tenant_id = $1 AND object_id = $2", org.tenant_id, accounts[1]["id"]
+        )
+        await connection.close()
+
+    asyncio.run(spoil())
+    run(org)
+    assert sorted(event["data"]["name"] for event in receiver.events) == ["Acme 0", "Acme 2", "Acme 3"]
+    assert sorted(item["state"] for item in deliveries(org, made)) == ["delivered"] * 3 + ["suppressed"]

@@ -22,7 +22,7 @@ from crm_api.domains.integrations.webhook_endpoint import WebhookEndpoint
 from crm_api.kernel import feed
 from crm_api.kernel.context import Context, Kernel, Principal, new_id
 from crm_api.kernel.database import TENANT, Row, Statement, bound
-from crm_api.kernel.problems import UNAUTHENTICATED, AccessMoved, Problem, unavailable
+from crm_api.kernel.problems import UNAUTHENTICATED, AccessMoved, Problem, from_database, unavailable
 from crm_api.kernel.projection import dumps
 from crm_api.kernel.record import FeedEvent, table_of
 from crm_api.kernel.schema import instant_text
@@ -147,6 +147,24 @@ class Deliverer:
             await settle(ctx, target, self.worker, sent)
         except Exception as error:  # noqa: BLE001 - the lease ends, and another try is made
             log.warning("delivery_failed", endpoint=str(endpoint), error=type(error).__name__)
+            known = error if isinstance(error, Problem) else from_database(error, {})
+            if known is None or known.kind.status < 500:
+                await self._one_by_one(endpoint, group, error)
+
+    async def _one_by_one(self, endpoint: UUID, group: list[Row], error: Exception) -> None:
+        """After a fault of ours: what can be told is sent without the event that cannot, and that one waits no more."""
+        if len(group) > 1:
+            for row in group:
+                await self._send_all(endpoint, [row])
+            return
+        log.error("event_cannot_be_told", delivery=str(group[0]["id"]), exc_info=error)
+        try:
+            ctx, target = await _open(self.kernel, UUID(str(group[0]["tenant_id"])), endpoint)
+            if target is not None:
+                reason = "The event cannot be told; the log of the worker says why."
+                await settle(ctx, target, self.worker, [Sent(group[0], suppressed=reason)])
+        except Exception as other:  # noqa: BLE001 - as above
+            log.warning("delivery_failed", endpoint=str(endpoint), error=type(other).__name__)
 
     async def _send(self, ctx: Context, target: Row, group: list[Row]) -> list[Sent]:
         told = await _told(ctx, target, group)
