@@ -196,8 +196,8 @@ def cluster():
 
 @pytest.fixture(scope="session")
 def process(cluster):
-    """A server with the default settings; tests leave it working."""
-    with Process(cluster) as running:
+    """A server for the whole run; tests leave it working. What is done beside requests it leaves to their workers."""
+    with Process(cluster, worker=False) as running:
         yield running
 
 
