@@ -7,6 +7,7 @@ access was lost to one they could see before the change; records that a change o
 import base64
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 from uuid import UUID
 
@@ -43,14 +44,13 @@ _SEQUENCE = Statement(
     )
 )
 _HEAD = Statement(sa.select(_HEADS.c.epoch, _HEADS.c.seq, _HEADS.c.floor).where(_HEADS.c.tenant_id == TENANT))
-_COLUMNS = [
+COLUMNS = [
     sa.cast(column, sa.Text()).label(str(column.key)) if isinstance(column.type, sa.Uuid) else column
     for column in _FEED.c
     if column.key not in ("tenant_id", "moved_at")
 ]
-_PAGE = (
-    sa.select(*_COLUMNS).where(_FEED.c.tenant_id == TENANT, _FEED.c.seq > _SINCE).order_by(_FEED.c.seq).limit(_LIMIT)
-)
+"""What `tell` reads of a stored event."""
+_PAGE = sa.select(*COLUMNS).where(_FEED.c.tenant_id == TENANT, _FEED.c.seq > _SINCE).order_by(_FEED.c.seq).limit(_LIMIT)
 _ALL = Statement(_PAGE)
 _SOME = Statement(_PAGE.where(sa.cast(_FEED.c.type == sa.any_(_TYPES), sa.Boolean)))
 STEP = 1000
@@ -125,6 +125,7 @@ def _opened(ctx: Context, text: str) -> tuple[UUID, int]:
     return UUID(bytes=plain[:16]), int.from_bytes(plain[16:], "big")
 
 
+@cache
 def event_types(catalog: Catalog) -> dict[str, frozenset[str]]:
     """Every type of event there is, with the stored types it may come from."""
     found: dict[str, frozenset[str]] = {}
@@ -222,10 +223,7 @@ class _Story:
         if self.visible:
             found.insert(0, self._event(ctx))
         rights, me = self.resource.rights, str(ctx.principal.id)
-        images = (
-            self.data,
-            {**self.data, **self.previous},
-        )  # a place that went from one principal to another is of both
+        images = (self.data, {**self.data, **self.previous})  # what went from one principal to another is of both
         if rights is not None and any(rights(self.past, self.changed, image, me) for image in images):
             found.append(self._marker(ctx, RIGHTS, "changed"))
         return found
@@ -250,20 +248,19 @@ class _Story:
         if before:
             whole = projection.from_image({**self.data, **before})
             before = {name: whole[name] for name in before}
-        object_ = {
-            "type": self.resource.singular,
-            "id": self.row["object_id"],
-            "version": self.row["version"],
-            "url": f"/v1/{self.resource.plural}/{self.row['object_id']}",
-        }
+        object_ = self._object(self.row["version"])
         return self._envelope(ctx, self.row["event_id"], self.row["type"], object_, sorted(before), before, item)
+
+    def _object(self, version: int | None) -> dict[str, Any]:
+        id_ = self.row["object_id"]
+        url = f"/v1/{self.resource.plural}/{id_}"
+        return {"type": self.resource.singular, "id": id_, "version": version, "url": url}
 
     def _marker(self, ctx: Context, type_: str, access: str) -> dict[str, Any]:
         if type_ == RIGHTS:
             object_ = {"type": "access", "id": str(ctx.principal.id), "version": None, "url": "/v1/me"}
         else:
-            url = f"/v1/{self.resource.plural}/{self.row['object_id']}"
-            object_ = {"type": self.resource.singular, "id": self.row["object_id"], "version": None, "url": url}
+            object_ = self._object(None)
         return {
             **self._envelope(ctx, f"{self.row['event_id']}_{access}", type_, object_, [], {}, None),
             "access": access,
@@ -279,8 +276,8 @@ class _Story:
         previous: Mapping[str, Any],
         data: dict[str, Any] | None,
     ) -> dict[str, Any]:
-        origin = orjson.loads(self.row["origin"])
         told = self.visible and data is not None
+        origin = orjson.loads(self.row["origin"]) if told else {}
         return {
             "id": f"evt_{id_}",
             "type": type_,
@@ -297,10 +294,10 @@ class _Story:
                 "id": self.row["actor_id"] if told else None,
             },
             "origin": {
-                "client_id": origin.get("credential_id") if told else None,
-                "request_id": origin.get("request_id") if told else None,
-                "idempotency_key": origin.get("idempotency_key") if told else None,
-                "via": origin.get("via") if told else None,
+                "client_id": origin.get("credential_id"),
+                "request_id": origin.get("request_id"),
+                "idempotency_key": origin.get("idempotency_key"),
+                "via": origin.get("via"),
             },
             "transaction_id": self.row["transaction_id"],
         }

@@ -79,13 +79,7 @@ _ENDPOINT = Statement(
 )
 _FEED = table_of(FeedEvent)
 _EVENTS = Statement(
-    sa.select(
-        *(
-            sa.cast(column, sa.Text()).label(str(column.key)) if isinstance(column.type, sa.Uuid) else column
-            for column in _FEED.c
-            if column.key not in ("tenant_id", "moved_at")
-        )
-    ).where(
+    sa.select(*feed.COLUMNS).where(
         _FEED.c.tenant_id == TENANT,
         sa.cast(_FEED.c.seq == sa.any_(sa.bindparam("seqs", type_=ARRAY(sa.BigInteger()))), sa.Boolean),
     )
