@@ -2,15 +2,14 @@
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 from uuid import UUID
 
 import orjson
 import sqlalchemy as sa
-from sqlalchemy.dialects.postgresql import ARRAY
 
 from crm_api.domains.integrations.changes import parse_types
-from crm_api.domains.integrations.webhook_delivery import WebhookDelivery, WebhookFanout
+from crm_api.domains.integrations.queue import EVENT, added, values
+from crm_api.domains.integrations.webhook_delivery import WebhookFanout
 from crm_api.domains.integrations.webhook_endpoint import WebhookEndpoint
 from crm_api.kernel.context import Context, Kernel, new_id
 from crm_api.kernel.database import TENANT, Row, Statement
@@ -20,7 +19,7 @@ from crm_api.kernel.record import FeedEvent, table_of
 from crm_api.kernel.unit_of_work import system
 
 STEP = 500
-_FEED, _ENDPOINTS, _DELIVERIES, _FANOUTS = map(table_of, (FeedEvent, WebhookEndpoint, WebhookDelivery, WebhookFanout))
+_FEED, _ENDPOINTS, _FANOUTS = map(table_of, (FeedEvent, WebhookEndpoint, WebhookFanout))
 _WAITING = Statement(
     sa.select(sa.column("tenant", sa.Uuid()), sa.column("seq", sa.BigInteger())).select_from(
         sa.func.webhook_tenants(sa.bindparam("most", type_=sa.Integer())).table_valued("tenant", "seq")
@@ -54,15 +53,6 @@ _LIVE = Statement(
         _ENDPOINTS.c.status != sa.literal("disabled", sa.Text()),
     )
 )
-_COLUMNS: dict[str, Any] = {
-    "id": sa.Uuid(),
-    "endpoint_id": sa.Uuid(),
-    "seq": sa.BigInteger(),
-    "event_id": sa.Uuid(),
-    "event_type": sa.Text(),
-    "object_type": sa.Text(),
-    "object_id": sa.Uuid(),
-}
 
 
 def _hand_over() -> Statement:
@@ -74,23 +64,8 @@ def _hand_over() -> Statement:
         .returning(_FANOUTS.c.seq)
         .cte("marked")
     )
-    rows = (
-        sa.func.unnest(*(sa.bindparam(f"d_{name}", type_=ARRAY(type_)) for name, type_ in _COLUMNS.items()))
-        .table_valued(*(sa.column(name, type_) for name, type_ in _COLUMNS.items()), name="fresh")
-        .render_derived()
-    )
-    now = sa.func.now()
-    chosen = sa.select(
-        TENANT,
-        *(rows.c[name] for name in _COLUMNS),
-        sa.literal("event", sa.Text()),
-        sa.literal("pending", sa.Text()),
-        now,
-        now,
-    ).select_from(sa.join(marked, rows, sa.true()))
-    names = ["tenant_id", *_COLUMNS, "kind", "state", "created_at", "due_at"]
-    added = sa.insert(_DELIVERIES).from_select(names, chosen).returning(sa.literal_column("1")).cte("added")
-    return Statement(sa.select(sa.func.count()).select_from(added))
+    handed = added("event", marked).cte("handed")
+    return Statement(sa.select(sa.func.count()).select_from(handed))
 
 
 _HAND_OVER = _hand_over()
@@ -135,13 +110,16 @@ async def _of_tenant(ctx: Context, seq: int) -> bool:
     if not events:
         return False
     askers = [_Asker.of(ctx, row) for row in await ctx.read(_LIVE, {})]
-    fresh: dict[str, list[Any]] = {name: [] for name in _COLUMNS}
-    for event in events:
-        for asker in askers:
-            if asker.wants(event):
-                values = (new_id(), asker.id, event["seq"], event["event_id"], event["type"], event["object_type"])
-                for name, value in zip(_COLUMNS, (*values, event["object_id"]), strict=True):
-                    fresh[name].append(value)
-    values_ = {f"d_{name}": column for name, column in fresh.items()}
-    await ctx.fetch(_HAND_OVER, {**values_, "seq": seq, "end": events[-1]["seq"]})
+    fresh = [
+        {
+            "id": new_id(),
+            "endpoint_id": asker.id,
+            "event_type": event["type"],
+            **{name: event[name] for name in EVENT if name != "event_type"},
+        }
+        for event in events
+        for asker in askers
+        if asker.wants(event)
+    ]
+    await ctx.fetch(_HAND_OVER, {**values(fresh), "seq": seq, "end": events[-1]["seq"]})
     return len(events) == STEP

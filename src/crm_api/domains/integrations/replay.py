@@ -10,6 +10,7 @@ from pydantic import Field
 from sqlalchemy.dialects.postgresql import ARRAY, distinct_on
 
 from crm_api.domains.integrations.changes import parse_types
+from crm_api.domains.integrations.queue import EVENT, added, values
 from crm_api.domains.integrations.webhook_delivery import WebhookDelivery
 from crm_api.domains.jobs.job import JobView
 from crm_api.kernel.context import Context, new_id
@@ -55,8 +56,7 @@ def _bind(name: str, type_: Any) -> Any:
 _ENDPOINT = _bind("endpoint_id", sa.Uuid())
 _SINCE, _UNTIL, _AFTER = _bind("since", _INSTANT), _bind("until", _INSTANT), _bind("after", sa.BigInteger())
 _OBJECT, _EXCLUDED = _bind("object_id", sa.Uuid()), _bind("excluded", sa.Uuid())
-_COPIED = ("seq", "event_id", "event_type", "object_type", "object_id")
-_CHOSEN = [_FEED.c.type.label("event_type") if name == "event_type" else _FEED.c[name] for name in _COPIED]
+_CHOSEN = [_FEED.c.type.label("event_type") if name == "event_type" else _FEED.c[name] for name in EVENT]
 _EVENTS = Statement(
     sa.select(*_CHOSEN)
     .where(
@@ -73,7 +73,7 @@ _EVENTS = Statement(
     .limit(sa.literal_column(str(STEP)))
 )
 _FAILED = Statement(
-    sa.select(*(_DELIVERIES.c[name] for name in _COPIED))
+    sa.select(*(_DELIVERIES.c[name] for name in EVENT))
     .ext(distinct_on(_DELIVERIES.c.seq))
     .where(
         _DELIVERIES.c.tenant_id == TENANT,
@@ -100,28 +100,7 @@ _WAITING = Statement(
         .subquery("waiting")
     )
 )
-_TYPES: dict[str, Any] = {"id": sa.Uuid(), **{name: _DELIVERIES.c[name].type for name in _COPIED}}
-_ROWS = (
-    sa.func.unnest(*(_bind(f"d_{name}", ARRAY(type_)) for name, type_ in _TYPES.items()))
-    .table_valued(*(sa.column(name, type_) for name, type_ in _TYPES.items()), name="fresh")
-    .render_derived()
-)
-_ADD = Statement(
-    sa.insert(_DELIVERIES)
-    .from_select(
-        ["tenant_id", "endpoint_id", *_TYPES, "kind", "state", "created_at", "due_at"],
-        sa.select(
-            TENANT,
-            _ENDPOINT,
-            *_ROWS.c,
-            sa.literal("replay", sa.Text()),
-            sa.literal("pending", sa.Text()),
-            sa.func.now(),
-            sa.func.now(),
-        ).select_from(_ROWS),
-    )
-    .returning(_DELIVERIES.c.id)
-)
+_ADD = Statement(added("replay"))
 
 
 async def replay(ctx: Context, resource: Resource, row: Any, body: ReplayRequest) -> dict[str, Any]:
@@ -144,8 +123,8 @@ async def replay_events(run: Run, body: Replay) -> dict[str, Any]:
     """Queues them in their order, a few hundred at a time, as the endpoint takes them."""
 
     async def some(ctx: Context, position: Mapping[str, Any]) -> Step | None:
-        values: dict[str, Any] = {"endpoint_id": UUID(body.endpoint_id)}
-        if (await ctx.fetch(_WAITING, dict(values)))[0][0] >= BACKLOG:
+        endpoint: dict[str, Any] = {"endpoint_id": UUID(body.endpoint_id)}
+        if (await ctx.fetch(_WAITING, dict(endpoint)))[0][0] >= BACKLOG:
             await asyncio.sleep(PAUSE_SECONDS)
             return Step(position, done=0)
         known = event_types(ctx.kernel.catalog)
@@ -155,11 +134,11 @@ async def replay_events(run: Run, body: Replay) -> dict[str, Any]:
         ids = {
             name: value and UUID(value) for name, value in (("object_id", body.object_id), ("excluded", body.excluded))
         }
-        rows = await ctx.fetch(_FAILED if body.only_failed else _EVENTS, {**values, **after, **ids})
+        rows = await ctx.fetch(_FAILED if body.only_failed else _EVENTS, {**endpoint, **after, **ids})
         if not rows:
             return None
-        columns = {f"d_{name}": [row[name] for row in rows] for name in _COPIED}
-        await ctx.fetch(_ADD, {**values, **columns, "d_id": [new_id() for _ in rows]})
+        fresh = [{"id": new_id(), **endpoint, **row} for row in rows]
+        await ctx.fetch(_ADD, values(fresh))
         return Step({"seq": rows[-1]["seq"]}, done=len(rows))
 
     await run.steps(some)

@@ -5,11 +5,11 @@ from typing import Any, Literal
 import sqlalchemy as sa
 from pydantic import Field
 
+from crm_api.domains.integrations.queue import EVENT, added, values
 from crm_api.domains.integrations.webhook_delivery import WebhookDelivery
 from crm_api.kernel import feed
 from crm_api.kernel.context import Context, new_id
 from crm_api.kernel.database import TENANT, Statement
-from crm_api.kernel.ledger import NOW
 from crm_api.kernel.problems import invalid
 from crm_api.kernel.record import table_of
 from crm_api.kernel.repository import record
@@ -17,7 +17,6 @@ from crm_api.kernel.resource import Action, Resource
 from crm_api.kernel.schema import Id, Wire
 
 _TABLE = table_of(WebhookDelivery)
-_COPIED = ("event_id", "event_type", "object_type", "object_id", "seq")
 
 
 def _bind(name: str) -> Any:
@@ -25,17 +24,8 @@ def _bind(name: str) -> Any:
 
 
 _FIND = Statement(
-    sa.select(*(_TABLE.c[name] for name in _COPIED)).where(
+    sa.select(*(_TABLE.c[name] for name in EVENT)).where(
         _TABLE.c.tenant_id == TENANT, _TABLE.c.endpoint_id == _bind("endpoint_id"), _TABLE.c.id == _bind("id")
-    )
-)
-_ADD = Statement(
-    sa.insert(_TABLE).values(
-        tenant_id=TENANT,
-        state="pending",
-        created_at=NOW,
-        due_at=NOW,
-        **{name: _bind(name) for name in ("id", "endpoint_id", "kind", *_COPIED)},
     )
 )
 TEST_TYPE = feed.TEST
@@ -56,7 +46,9 @@ class NewDelivery(Wire):
 
 async def _queue(ctx: Context, resource: Resource, row: Any, action: Action, event: dict[str, Any]) -> dict[str, Any]:
     id_ = str(new_id())
-    await ctx.fetch(_ADD, {**event, "id": id_, "endpoint_id": row["id"], "kind": action.verb, "now": ctx.now})
+    fresh = {**event, "id": id_, "endpoint_id": row["id"]}
+    add = ctx.kernel.statement(("queue", action.verb), lambda: Statement(added(action.verb)))
+    await ctx.fetch(add, values([fresh]))
     await record(ctx, resource, row["id"], action.verb, str(action.event), after={"delivery_id": id_})
     return {"object": "webhook_delivery", "id": id_}
 
