@@ -253,7 +253,7 @@ def test_gone_disables_and_five_days_of_failure_pause(org, receiver, database):
 
 
 def test_a_dead_receiver_delays_nobody(org, receiver, database):
-    with Receiver(seconds=2) as slow:
+    with Receiver(seconds=5) as slow:
         endpoint(org, slow, event_types=["account.*"])
         endpoint(org, receiver, event_types=["account.*"])
         for n in range(40):
