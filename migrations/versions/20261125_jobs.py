@@ -105,11 +105,12 @@ FUNCTIONS = {
         LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
         DECLARE
           due timestamptz;
+          moment timestamptz := clock_timestamp();
         BEGIN
           SELECT s.next_at INTO due FROM schedule s WHERE s.name = task;
-          IF due IS NULL OR due <= clock_timestamp() THEN
+          IF due IS NULL OR due <= moment THEN
             INSERT INTO schedule AS s (name, ran_at, next_at)
-              VALUES (task, clock_timestamp(), clock_timestamp() + make_interval(secs => period))
+              VALUES (task, moment, moment + make_interval(secs => period))
               ON CONFLICT (name) DO UPDATE SET ran_at = excluded.ran_at, next_at = excluded.next_at
               WHERE s.next_at <= excluded.ran_at;
             IF FOUND THEN RETURN 0; END IF;
