@@ -57,6 +57,9 @@ class Settings(BaseSettings):
     idempotency_days: int = Field(7, ge=1, le=90, description="Days the reply under an Idempotency-Key is kept.")
     feed_days: int = Field(90, ge=1, le=3650, description="Days that events stay in the change feed; whole weeks.")
     webhook_days: int = Field(30, ge=1, le=3650, description="Days that a delivery and its attempts are kept.")
+    webhook_lease: int = Field(
+        60, ge=35, le=3600, description="Seconds after which another worker sends what one that died was sending."
+    )
     egress_allow: Annotated[tuple[str, ...], NoDecode] = Field(
         (),
         description="Networks beside the public ones that webhooks may go to, as `10.1.0.0/16`, separated by commas.",

@@ -245,8 +245,10 @@ def _success(operation: Operation) -> dict[str, Any]:
         "Preference-Applied",
         *replayed,
     )
+    page = reply("A page.", f"{name}List", "Link")
     derived: dict[str, dict[str, Any]] = {
-        **dict.fromkeys(("list", "within"), {"200": reply("A page.", f"{name}List", "Link")}),
+        "list": {"200": page},
+        "within": {"200": page},
         "search": {"200": reply("A page.", f"Sparse{name}List")},
         "aggregate": {"200": reply("The groups.", "AggregateResult")},
         "get": {"200": record, "304": unchanged},

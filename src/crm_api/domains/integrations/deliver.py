@@ -33,7 +33,6 @@ EACH = 32
 """Deliveries of one endpoint that are claimed at a time."""
 GROUPS = 32
 """Endpoints that a process sends to at a time."""
-LEASE_SECONDS = 60
 BELL = "deliveries"
 """The bell that something is due."""
 _TRIES = 4
@@ -88,10 +87,11 @@ _EVENTS = Statement(
 
 @dataclass
 class Deliverer:
-    """The sender of one process."""
+    """The sender of one process. `lease`: seconds that what it sends is its own; more than the attempts of an event."""
 
     kernel: Kernel
     egress: Egress
+    lease: int
     worker: UUID = field(default_factory=uuid4)
     groups: dict[UUID, asyncio.Task[None]] = field(default_factory=dict)
 
@@ -107,7 +107,7 @@ class Deliverer:
                 "worker": self.worker,
                 "most": MOST,
                 "each": EACH,
-                "seconds": LEASE_SECONDS,
+                "seconds": self.lease,
                 "busy": bound(self.groups),
             },
         )
