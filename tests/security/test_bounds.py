@@ -24,7 +24,7 @@ def test_a_bounded_key_issues_no_further_key(org):
 
 
 def test_a_bounded_key_sets_nothing_that_is_sent_elsewhere_after_its_end(org):
-    """An endpoint goes on sending, to wherever it is; its owner's other key may still do with it what sends nothing new."""
+    """An endpoint goes on sending, to wherever it is. What sends nothing new, such a key may do."""
     body = {"url": "https://example.com/x", "principal_id": org.admin.id, "event_types": ["account.*"]}
     made = org.admin.make("webhook_endpoints", **body)
     gone = org.admin.make("webhook_endpoints", **body)

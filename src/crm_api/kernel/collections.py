@@ -218,7 +218,7 @@ async def run(
     """
     binding = _binding(ctx, resource, listing)
     if cursor is not None:
-        listing.cursor = decode(ctx.kernel.cursor_key, binding, cursor, resource, listing.sort)
+        listing.cursor = decode(ctx.kernel.cursor_keys, binding, cursor, resource, listing.sort)
         listing.values |= {f"c{i}": value for i, value in enumerate(listing.cursor)}
     listing.values["limit"] = listing.limit + 1
     if listing.needles:
@@ -237,7 +237,7 @@ def _page(
 ) -> tuple[dict[str, Any], str | None]:
     data = [plan.item(row) for row in rows[: listing.limit] if plan.present(row)]
     more = len(rows) > listing.limit
-    following = encode(ctx.kernel.cursor_key, binding, plan.key_values(rows[listing.limit - 1])) if more else None
+    following = encode(ctx.kernel.cursor_keys, binding, plan.key_values(rows[listing.limit - 1])) if more else None
     body: dict[str, Any] = {"data": data, "has_more": more, "next_cursor": following}
     if listing.count != "none":
         total, most = rows[0]["total"], COUNT_LIMITS[listing.count]

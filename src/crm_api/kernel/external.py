@@ -71,7 +71,7 @@ async def resolved(
 def _nobody(ctx: Context, kind: str, text: str) -> str:
     """An id that no record has and nobody can guess; the same each time, since cursors are bound to it."""
     told = f"{ctx.principal.tenant_id}\n{kind}\n{text}".encode()
-    return str(UUID(bytes=hmac.new(ctx.kernel.cursor_key, told, hashlib.sha256).digest()[:16], version=4))
+    return str(UUID(bytes=hmac.new(ctx.kernel.cursor_keys[0], told, hashlib.sha256).digest()[:16], version=4))
 
 
 def _find(ctx: Context, resource: Resource, kind: str, *, deleted: bool) -> Statement:

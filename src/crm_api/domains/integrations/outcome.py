@@ -113,7 +113,7 @@ def _pause(failures: Any) -> Any:
 
 
 def _ago(name: str) -> Any:
-    """When something was, from how many seconds ago; null for null. By the database's clock: those of workers differ."""
+    """When something was, from how many seconds ago; null for null. By the database's clock, since workers' differ."""
     seconds = sa.bindparam(name, type_=sa.Float())
     return sa.func.now() - sa.func.make_interval(0, 0, 0, 0, 0, 0, seconds)
 
