@@ -62,7 +62,7 @@ class Settings(BaseSettings):
     feed_days: int = Field(90, ge=1, le=3650, description="Days that events stay in the change feed; whole weeks.")
     webhook_days: int = Field(30, ge=1, le=3650, description="Days that a delivery and its attempts are kept.")
     webhook_lease: int = Field(
-        60, ge=35, le=3600, description="Seconds after which another worker sends what one that died was sending."
+        60, ge=20, le=3600, description="Seconds after which another worker sends what one that died was sending."
     )
     egress_allow: Annotated[tuple[str, ...], NoDecode] = Field(
         (),

@@ -18,11 +18,11 @@ TYPES = ["account.created"]
 
 @pytest.fixture
 def receiver():
-    """Takes what is called Good, refuses the rest; Slow and Late ones take their time."""
+    """Takes what is called Good and refuses the rest, after as many seconds as the name says."""
 
     def decide(message: Message) -> tuple[int, float]:
-        name = message.event["data"]["name"]
-        return 200 if "Good" in name else 500, 0.8 if "Slow" in name else 0.3 if "Late" in name else 0
+        name, seconds = message.event["data"]["name"].split()[:2]
+        return 200 if name == "Good" else 500, float(seconds)
 
     with Receiver(decide=decide) as receiver:
         yield receiver
@@ -43,7 +43,7 @@ def stats(org: Org, made: dict) -> dict:
 
 def test_an_early_success_does_not_mask_the_failures_after_it(org, receiver, follow):
     watcher, made = follow(org.admin), endpoint(org, receiver)
-    add(org, "Good", *(f"Late {n}" for n in range(BREAKS_AT)))
+    add(org, "Good 0", *(f"Bad 0.3 {n}" for n in range(BREAKS_AT)))
     org.server.run(work(org.server))
     found = stats(org, made)
     assert (found["delivered"], found["failures_in_a_row"]) == (1, BREAKS_AT)
@@ -53,7 +53,7 @@ def test_an_early_success_does_not_mask_the_failures_after_it(org, receiver, fol
 
 def test_a_late_success_ends_the_failures_before_it(org, receiver, follow):
     watcher, made = follow(org.admin), endpoint(org, receiver)
-    add(org, "Good Late", *(f"Bad {n}" for n in range(BREAKS_AT)))
+    add(org, "Good 0.3", *(f"Bad 0 {n}" for n in range(BREAKS_AT)))
     org.server.run(work(org.server))
     found = stats(org, made)
     assert (found["delivered"], found["failures_in_a_row"], found["closed_until"]) == (1, 0, None)
@@ -65,7 +65,7 @@ def test_a_success_that_is_settled_after_later_failures_does_not_forget_them(org
     """By two workers: the first holds its success until a slow one beside it has failed."""
     watcher, made = follow(org.admin), endpoint(org, receiver)
     server = org.server
-    add(org, "Good", "Slow")
+    add(org, "Good 0.5", "Bad 1.6")
     egress = Egress.of(server.settings)
     first = Deliverer(server.kernel, egress, server.settings.webhook_lease)
 
@@ -75,7 +75,7 @@ def test_a_success_that_is_settled_after_later_failures_does_not_forget_them(org
         assert await first.step()
 
     server.run(begin())
-    add(org, *(f"Bad {n}" for n in range(BREAKS_AT)))
+    add(org, "Bad 0", *(f"Bad 0.8 {n}" for n in range(1, BREAKS_AT)))
     server.run(work(server))
     assert stats(org, made)["failures_in_a_row"] == BREAKS_AT
     server.run(first.stop(30))
@@ -88,7 +88,7 @@ def test_a_success_that_is_settled_after_later_failures_does_not_forget_them(org
 
 def test_what_a_receiver_never_takes_keeps_to_its_schedule_while_others_are_taken(org, receiver):
     made = endpoint(org, receiver)
-    for name in ("Bad", *(f"Good {n}" for n in range(4))):
+    for name in ("Bad 0", *(f"Good 0 {n}" for n in range(4))):
         add(org, name)
         org.server.run(work(org.server))
     path = f"/v1/webhook_endpoints/{made['id']}/deliveries"

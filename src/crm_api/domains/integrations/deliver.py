@@ -102,7 +102,7 @@ _EVENTS = Statement(
 
 @dataclass
 class Deliverer:
-    """The sender of one process. `lease`: seconds that what it sends is its own; more than the attempts of an event."""
+    """The sender of one process. `lease`: seconds that what it sends is its own; more than an attempt takes."""
 
     kernel: Kernel
     egress: Egress

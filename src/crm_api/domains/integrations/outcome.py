@@ -160,8 +160,9 @@ def _settle() -> Statement:
         failing_since=first,
         closed_until=sa.case((bad >= breaks, now + _pause(bad)), else_=sa.null()),
     )
-    known = _STATES.c.failing_since
-    ends = sa.func.coalesce(_ago("last_good") >= sa.func.coalesce(known, sa.literal_column("'-infinity'")), sa.false())
+    known, closed = _STATES.c.failing_since, _STATES.c.closed_until
+    newest = sa.func.coalesce(closed - _pause(_STATES.c.failures), known, sa.literal_column("'-infinity'"))
+    ends = sa.func.coalesce(_ago("last_good") >= newest, sa.false())
     count = sa.case((ends, bad), else_=_STATES.c.failures + bad)
     changed = state.on_conflict_do_update(
         index_elements=["tenant_id", "endpoint_id"],
@@ -171,7 +172,7 @@ def _settle() -> Statement:
             "closed_until": sa.case(
                 (sa.and_(bad > zero, count >= breaks), now + _pause(count)),
                 (ends, sa.null()),
-                else_=_STATES.c.closed_until,
+                else_=closed,
             ),
         },
     ).returning(
