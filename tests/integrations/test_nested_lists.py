@@ -9,7 +9,10 @@ from tests.support.receiver import Receiver
 from tests.support.webhooks import work
 
 BELOW = [
-    (item, column, step) for item in having(where=lambda item: item.within) for column, step in item.within.items()
+    (item, column, step)
+    for item in having(where=lambda item: item.within)
+    for column, step in item.within.items()
+    if item.references[column] == "webhook_endpoints"
 ]
 each_below = pytest.mark.parametrize(("resource", "column", "step"), BELOW, ids=[item.plural for item, _, _ in BELOW])
 
