@@ -46,6 +46,7 @@ def upgrade():
         protect(table, grants="SELECT")
     # Staging ids are drawn after the row's lock, so their order is the order of commits of each record. One mover at a
     # time: the lock is held until the move is committed, so that whoever sees a number sees all numbers below it.
+    # They are drawn before the commit, so one below those that were moved may come late: no move may skip what is below.
     # Rows go by their place: by key the planner, which sees a table that is empty most of the time, scans all dead rows.
     op.execute(
         """

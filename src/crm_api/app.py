@@ -67,15 +67,19 @@ def worker_limits(settings: Settings) -> Limits:
 def build_kernel(settings: Settings, url: str, bounds: Limits | None = None) -> Kernel:
     """What lives as long as the process; `bounds` are those of requests unless others are given."""
     database = Database(url, bounds or limits(settings))
-    master = settings.master_secret()
+    masters = settings.master_secrets()
+
+    def keys(purpose: str) -> tuple[bytes, ...]:
+        return tuple(derive_key(master, purpose) for master in masters)
+
     return Kernel(
         database,
         CATALOG,
         Policy(CATALOG),
         Identity(database, CATALOG),
-        derive_key(master, "cursor"),
-        Sealer(derive_key(master, "sealing")),
-        Signer(derive_key(master, "signing")),
+        keys("cursor"),
+        Sealer(*keys("sealing")),
+        Signer(*keys("signing")),
     )
 
 

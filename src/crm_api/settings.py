@@ -35,6 +35,10 @@ class Settings(BaseSettings):
         None,
         description="At least 32 characters; cursors, key peppers and secrets derive from it. Required in production.",
     )
+    secret_previous: SecretStr | None = Field(
+        None,
+        description="A second secret that is accepted, not used, while CRM_SECRET is exchanged: see operations.md.",
+    )
     pool_size: int = Field(8, ge=1, le=200, description="Database connections of each server process.")
     pool_timeout: float = Field(2.0, gt=0, description="Seconds a request waits for a connection before it gets 503.")
     statement_timeout: int = Field(5000, ge=100, description="Milliseconds any statement of a request may run.")
@@ -57,6 +61,9 @@ class Settings(BaseSettings):
     idempotency_days: int = Field(7, ge=1, le=90, description="Days the reply under an Idempotency-Key is kept.")
     feed_days: int = Field(90, ge=1, le=3650, description="Days that events stay in the change feed; whole weeks.")
     webhook_days: int = Field(30, ge=1, le=3650, description="Days that a delivery and its attempts are kept.")
+    webhook_lease: int = Field(
+        60, ge=20, le=3600, description="Seconds after which another worker sends what one that died was sending."
+    )
     egress_allow: Annotated[tuple[str, ...], NoDecode] = Field(
         (),
         description="Networks beside the public ones that webhooks may go to, as `10.1.0.0/16`, separated by commas.",
@@ -102,13 +109,24 @@ class Settings(BaseSettings):
     def master_secret(self) -> bytes:
         """The secret that all processes share; generated into `data_dir` in development only."""
         if self.secret is not None:
-            value = self.secret.get_secret_value().encode()
-            if len(value) < 32:
-                raise ConfigurationError("CRM_SECRET must have at least 32 characters.")
-            return value
+            return _long("CRM_SECRET", self.secret)
         if self.environment == "production":
             raise ConfigurationError("CRM_SECRET is required in production: all processes must share one secret.")
         return _generated_secret(self.data_dir / "secret")
+
+    def master_secrets(self) -> tuple[bytes, ...]:
+        """That secret, which makes things, and the one beside it under which things may have been made."""
+        known = [self.master_secret()]
+        if self.secret_previous is not None:
+            known.append(_long("CRM_SECRET_PREVIOUS", self.secret_previous))
+        return tuple(dict.fromkeys(known))
+
+
+def _long(name: str, secret: SecretStr) -> bytes:
+    value = secret.get_secret_value().encode()
+    if len(value) < 32:
+        raise ConfigurationError(f"{name} must have at least 32 characters.")
+    return value
 
 
 def _generated_secret(path: Path) -> bytes:

@@ -162,8 +162,17 @@ def test_a_source_that_ignores_leaves_its_fields_out_and_says_so(org):
     assert (upserted.status_code, upserted.json()["name"], upserted.json()["tier"]) == (200, "Kaufmann", "C")
     assert upserted.headers["ignored-fields"] == "name;source=erp"
     assert org.admin.patch(PATH, json={"name": "x", "tier": "D"}, headers={"If-Match": '"1"'}).status_code == 412
-    keyed = org.admin.patch(PATH, json={"name": "Mine", "tier": "E"}, headers={"Idempotency-Key": "ignored"})
+    key = {"Idempotency-Key": "ignored"}
+    keyed, again = (org.admin.patch(PATH, json={"name": "Mine", "tier": "E"}, headers=key) for _ in range(2))
     assert (keyed.json()["tier"], keyed.headers["ignored-fields"]) == ("E", "name;source=erp")
+    assert (again.json(), again.headers["idempotency-replayed"]) == (keyed.json(), "true")
+    assert again.headers["ignored-fields"] == "name;source=erp"
+    items = [{"op": "update", "id": "ext:erp:4711", "body": {"name": "Mine", "tier": "A"}}]
+    for mode in ("atomic", "partial"):
+        for _ in range(2):
+            frame = {"mode": mode, "items": items}
+            told = org.admin.post("/v1/accounts/batch", json=frame, headers={"Idempotency-Key": mode}).json()
+            assert told["results"][0]["ignored"] == {"name": "erp"}
     assert code(org.admin.put("/v1/accounts/ext:erp:4712", json={"name": "New"})) == (409, "field_owned")
 
 

@@ -152,6 +152,21 @@ def test_a_filter_chooses_records(org, receiver):
     assert sorted(delivery["state"] for delivery in deliveries(org, made)) == ["delivered", "suppressed"]
 
 
+def test_a_filter_names_records_by_external_ids(org, receiver):
+    org.admin.make("sources", name="ERP", code="erp")
+    tree = {"and": [{"field": "account_id", "op": "in", "value": ["ext:erp:4711", "ext:erp:nobody"]}]}
+    robot = org.person("robot", org.role("Robot", ("accounts:read", "own"), ("contacts:read", "all")))
+    mine = endpoint(org, receiver, event_types=["contact.created"], filter=tree)
+    blind = endpoint(org, receiver, robot.id, event_types=["contact.created"], filter=tree)
+    account = org.admin.put("/v1/accounts/ext:erp:4711", json={"name": "Acme"}).json()
+    org.admin.make("contacts", last_name="Theirs", account_id=account["id"])
+    org.admin.make("contacts", last_name="Nobody's")
+    run(org)
+    assert [event["data"]["last_name"] for event in receiver.events] == ["Theirs"]
+    assert sorted(row["state"] for row in deliveries(org, mine)) == ["delivered", "suppressed"]
+    assert {row["state"] for row in deliveries(org, blind)} == {"suppressed"}, "it may not see the account"
+
+
 def test_static_headers_are_sent_and_never_shown(org, receiver):
     made = endpoint(org, receiver)
     path = f"/v1/webhook_endpoints/{made['id']}"
@@ -398,14 +413,31 @@ def test_a_replay_sends_a_time_again(org, receiver):
     ids = [message.headers["webhook-id"] for message in receiver.messages]
     assert len(ids) == 10
     assert sorted(ids[:5]) == sorted(ids[5:])
-    one = org.admin.post(path, json={**time_, "object_id": accounts[2]["id"]})
-    with working(org.server):
-        assert wait(org.admin, one.json(), "succeeded")["result"] == {"queued": 1}
+    org.admin.make("sources", name="ERP", code="erp")
+    link = {"source": "erp", "external_id": "4711"}
+    assert org.admin.post(f"/v1/accounts/{accounts[2]['id']}/link", json=link).status_code == 200
+    for object_id in (accounts[2]["id"], "ext:erp:4711"):
+        one = org.admin.post(path, json={**time_, "object_id": object_id, "event_types": ["*.created"]})
+        with working(org.server):
+            assert wait(org.admin, one.json(), "succeeded")["result"] == {"queued": 1}
+    for given, number in (({}, 5), ({"object_id": "ext:erp:nobody"}, 0)):  # nothing of types it does not ask for
+        job = org.admin.post(path, json={**time_, **given})
+        with working(org.server):
+            assert wait(org.admin, job.json(), "succeeded")["result"] == {"queued": number}
     failed = org.admin.post(path, json={**time_, "only_failed": True})
     with working(org.server):
         assert wait(org.admin, failed.json(), "succeeded")["result"] == {"queued": 0}
     problem(org.admin.post(path, json={"since": time_["until"], "until": time_["since"]}), 422)
     problem(org.admin.post(path, json={**time_, "event_types": ["nothing.*"]}), 422)
+
+
+def test_a_replay_by_an_external_id_is_of_one_object(org, receiver):
+    made = endpoint(org, receiver, event_types=["account.*", "contact.*"])
+    body = {"since": made["created_at"], "until": "2090-01-01T00:00:00Z", "object_id": "ext:erp:1"}
+    found = problem(org.admin.post(f"/v1/webhook_endpoints/{made['id']}/replay", json=body), 422)
+    assert (found["errors"][0]["pointer"], found["errors"][0]["code"]) == ("/object_id", "ambiguous_reference")
+    body["event_types"] = ["contact.created"]
+    assert org.admin.post(f"/v1/webhook_endpoints/{made['id']}/replay", json=body).status_code == 202
 
 
 def test_a_replay_leaves_own_changes_out_as_well(org, receiver):

@@ -166,7 +166,8 @@ def test_names_follow_from_noun_and_verb(resource):
         else:
             assert noun == resource.plural
             assert action in resource.permitted_actions
-        assert re.fullmatch(rf"/v1/{resource.plural}(/\{{id\}})?(/{WORD}){{0,2}}", operation.path)
+        home = CATALOG.target(resource, next(iter(resource.within))) if operation.kind == "within" else resource
+        assert re.fullmatch(rf"/v1/{home.plural}(/\{{id\}})?(/{WORD}){{0,2}}", operation.path)
     for edge in resource.lifecycle.edges if resource.lifecycle else ():
         assert edge.verb != edge.event
 

@@ -10,8 +10,10 @@ import pytest
 from crm_api.catalog import CATALOG
 from crm_api.kernel.context import new_id
 from crm_api.kernel.examples import references
+from crm_api.kernel.external import inner_references
 from crm_api.kernel.record import Record
 from crm_api.kernel.router import operations
+from crm_api.kernel.schema import REF_PATTERN
 from tests.laws.test_permission import example_body
 from tests.laws.test_statements import plain
 from tests.laws.test_verbs import path_to
@@ -469,3 +471,30 @@ def test_the_two_places_of_an_external_id_agree(lab, sql):
     assert sql(f"({columns}) EXCEPT ({kept})") == []
     assert sql(f"({kept}) EXCEPT ({columns})") == []
     assert sql("SELECT count(*) AS n FROM external_ids")[0]["n"] > 50
+
+
+@each("create")
+def test_each_reference_in_a_body_says_what_it_points_to(resource):
+    """A column by its foreign key, one inside a list or object by `To`: otherwise an external id would not be found."""
+    known = {(name,) for name in resource.references} | {way for way, _ in inner_references(resource.create)}
+    assert set(_references(resource.create)) <= known
+    assert {plural for _, plural in inner_references(resource.create)} <= set(CATALOG.resources)
+
+
+def _references(model, above=()):
+    """The ways to what a schema takes external ids for."""
+    schema = model.model_json_schema(mode="validation")
+
+    def walk(part, way):
+        if "$ref" in part:
+            part = schema["$defs"][part["$ref"].rpartition("/")[2]]
+        if part.get("pattern") == REF_PATTERN:
+            yield way
+        for option in part.get("anyOf", ()):
+            yield from walk(option, way)
+        if "items" in part:
+            yield from walk(part["items"], way)
+        for name, inner in part.get("properties", {}).items():
+            yield from walk(inner, (*way, name))
+
+    return walk(schema, above)

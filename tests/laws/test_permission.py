@@ -165,6 +165,18 @@ def test_another_tenants_row_is_as_absent_as_a_random_id(lab, stranger, resource
             assert same == also
 
 
+@each("list", where=lambda item: item.within)
+def test_a_list_below_a_record_is_the_whole_list_of_it_and_as_absent_as_it(lab, stranger, resource):
+    for column, step in resource.within.items():
+        home = CATALOG.target(resource, column).plural
+        row = stranger.admin.get(f"/v1/{resource.plural}/{stranger.rows[resource.plural]}").json()
+        whole = stranger.admin.all(f"/v1/{resource.plural}", **{column: row[column]})
+        assert row in whole
+        assert stranger.admin.all(f"/v1/{home}/{row[column]}/{step}") == whole
+        for absent in (row[column], new_id()):
+            assert code(lab.admin.get(f"/v1/{home}/{absent}/{step}")) == (404, "not_found")
+
+
 @each("list")
 def test_another_tenants_rows_are_in_no_list_count_or_figure(lab, stranger, resource):
     mine = {row["id"] for row in lab.admin.all(f"/v1/{resource.plural}", limit=200)}

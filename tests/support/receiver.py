@@ -4,6 +4,7 @@ import json
 import threading
 import time
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Self
@@ -27,13 +28,14 @@ class Message:
 class Receiver:
     """`messages` are those that came; `answers` the next statuses, then `status`; `seconds` is how long it takes.
 
-    With `echo` the reply has the request's headers.
+    With `echo` the reply has the request's headers. `decide` gives status and seconds of each message instead.
     """
 
     status: int = 200
     echo: bool = False
     seconds: float = 0
     headers: dict[str, str] = field(default_factory=dict)
+    decide: Callable[[Message], tuple[int, float]] | None = None
     answers: deque[int] = field(default_factory=deque)
     messages: list[Message] = field(default_factory=list)
 
@@ -46,9 +48,13 @@ class Receiver:
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers["content-length"]))
                 headers = {name.lower(): value for name, value in self.headers.items()}
-                time.sleep(receiver.seconds)
-                receiver.messages.append(Message(self.path, headers, body, time.monotonic()))
-                self.send_response(receiver.answers.popleft() if receiver.answers else receiver.status)
+                message = Message(self.path, headers, body, time.monotonic())
+                status, seconds = receiver.decide(message) if receiver.decide else (None, receiver.seconds)
+                time.sleep(seconds)
+                message.at = time.monotonic()
+                receiver.messages.append(message)
+                status = status or (receiver.answers.popleft() if receiver.answers else receiver.status)
+                self.send_response(status)
                 for name, value in receiver.headers.items():
                     self.send_header(name, value)
                 reply = json.dumps(headers).encode() if receiver.echo else b"ok"

@@ -12,7 +12,7 @@ from crm_api.kernel import feed
 async def work(server: Any) -> None:
     """Moves events into the feed, hands them to endpoints, and sends what is due, until nothing is."""
     egress = Egress.of(server.settings)
-    deliverer = Deliverer(server.kernel, egress)
+    deliverer = Deliverer(server.kernel, egress, server.settings.webhook_lease)
     try:
         while any(await feed.sequence(server.kernel)) or any(await dispatch(server.kernel)) or await deliverer.step():
             await deliverer.stop(30)
@@ -23,7 +23,7 @@ async def work(server: Any) -> None:
 async def send_due(server: Any) -> None:
     """Sends what is due, without looking for new events."""
     egress = Egress.of(server.settings)
-    deliverer = Deliverer(server.kernel, egress)
+    deliverer = Deliverer(server.kernel, egress, server.settings.webhook_lease)
     try:
         while await deliverer.step():
             await deliverer.stop(30)
@@ -35,7 +35,7 @@ async def send_due(server: Any) -> None:
 async def send_for(server: Any, seconds: float) -> None:
     """Runs as the worker does, without waiting for what is under way, for a time."""
     egress = Egress.of(server.settings)
-    deliverer = Deliverer(server.kernel, egress)
+    deliverer = Deliverer(server.kernel, egress, server.settings.webhook_lease)
     loop = asyncio.get_running_loop()
     end = loop.time() + seconds
     try:

@@ -20,6 +20,7 @@ from crm_api.kernel.paging import decode, encode, parse_sort
 from crm_api.kernel.problems import QUERY_TOO_BROAD, Problem, forbidden, invalid, invalid_parameter, not_found
 from crm_api.kernel.projection import Json
 from crm_api.kernel.query import BROAD, COUNT_LIMITS, Listing, Plan, compile_breadth, compile_list
+from crm_api.kernel.repository import get
 from crm_api.kernel.resource import Resource
 from crm_api.kernel.schema import UUID_PATTERN, Wire, external_key, fold
 from crm_api.kernel.unit_of_work import open_context
@@ -114,14 +115,16 @@ def needles(ctx: Context, resource: Resource, text: str) -> list[str]:
     return [like(word) for word in words]
 
 
-def list_endpoint(resource: Resource) -> Endpoint:
-    """`GET /v1/{collection}`."""
-    allowed = frozenset([*flat_parameters(resource), *LIST_PARAMETERS])
+def list_endpoint(resource: Resource, column: str = "") -> Endpoint:
+    """`GET /v1/{collection}`; with a `column`, of the rows whose reference it is to the record in the path."""
+    allowed = frozenset([*flat_parameters(resource), *LIST_PARAMETERS]) - {column, f"{column}_is_null"}
 
     async def endpoint(request: Request) -> Response:
         ctx = await open_context(request)
         ctx.kernel.policy.require(ctx.access, ctx.principal.scopes, resource, "read")
         pairs = query(request, allowed)
+        if column:
+            pairs = {**pairs, column: [await _above(request, ctx, resource, column)]}
         limit = _limit(single(pairs, "limit"))
         cursor, sort, expand, text = (single(pairs, name) for name in ("cursor", "sort", "expand", "q"))
         count = "none" if (wanted := single(pairs, "count")) is None else wanted
@@ -147,6 +150,13 @@ def list_endpoint(resource: Resource) -> Endpoint:
         return Json(body, 200, headers)
 
     return endpoint
+
+
+async def _above(request: Request, ctx: Context, resource: Resource, column: str) -> str:
+    """The id of the record in the path, which the caller must see."""
+    parent = ctx.kernel.catalog.by_table[resource.references[column]]
+    ctx.kernel.policy.require(ctx.access, ctx.principal.scopes, parent, "read")
+    return str((await get(ctx, parent, path_id(request, parent)))["id"])
 
 
 def _following(request: Request, cursor: str) -> str:
@@ -208,7 +218,7 @@ async def run(
     """
     binding = _binding(ctx, resource, listing)
     if cursor is not None:
-        listing.cursor = decode(ctx.kernel.cursor_key, binding, cursor, resource, listing.sort)
+        listing.cursor = decode(ctx.kernel.cursor_keys, binding, cursor, resource, listing.sort)
         listing.values |= {f"c{i}": value for i, value in enumerate(listing.cursor)}
     listing.values["limit"] = listing.limit + 1
     if listing.needles:
@@ -227,7 +237,7 @@ def _page(
 ) -> tuple[dict[str, Any], str | None]:
     data = [plan.item(row) for row in rows[: listing.limit] if plan.present(row)]
     more = len(rows) > listing.limit
-    following = encode(ctx.kernel.cursor_key, binding, plan.key_values(rows[listing.limit - 1])) if more else None
+    following = encode(ctx.kernel.cursor_keys, binding, plan.key_values(rows[listing.limit - 1])) if more else None
     body: dict[str, Any] = {"data": data, "has_more": more, "next_cursor": following}
     if listing.count != "none":
         total, most = rows[0]["total"], COUNT_LIMITS[listing.count]

@@ -67,7 +67,7 @@ class Kernel:
     catalog: "Catalog"
     policy: "Policy"
     authenticator: Authenticator
-    cursor_key: bytes
+    cursor_keys: tuple[bytes, ...]
     sealer: Sealer
     signer: Signer
     statements: dict[Any, Any] = field(default_factory=dict)

@@ -2,11 +2,14 @@
 
 import hashlib
 import hmac
-from collections.abc import Collection, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING, Any, get_args
 from uuid import UUID
 
 import sqlalchemy as sa
+from pydantic import BaseModel
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.dialects.postgresql import insert as upsert
 
@@ -71,7 +74,7 @@ async def resolved(
 def _nobody(ctx: Context, kind: str, text: str) -> str:
     """An id that no record has and nobody can guess; the same each time, since cursors are bound to it."""
     told = f"{ctx.principal.tenant_id}\n{kind}\n{text}".encode()
-    return str(UUID(bytes=hmac.new(ctx.kernel.cursor_key, told, hashlib.sha256).digest()[:16], version=4))
+    return str(UUID(bytes=hmac.new(ctx.kernel.cursor_keys[0], told, hashlib.sha256).digest()[:16], version=4))
 
 
 def _find(ctx: Context, resource: Resource, kind: str, *, deleted: bool) -> Statement:
@@ -105,22 +108,79 @@ async def own_id(ctx: Context, resource: Resource, id_: str | UUID, *, deleted: 
     return (await resolved(ctx, resource, [str(id_)], deleted=deleted))[str(id_)]
 
 
+@dataclass(frozen=True, slots=True)
+class To:
+    """Says of a reference inside a list or object of a body what it points to: `Annotated[Ref, To("accounts")]`."""
+
+    plural: str
+
+
+Paths = tuple[tuple[tuple[str, ...], str], ...]
+"""Ways from a body to references in it, each with the plural of what it points to."""
+
+
+@cache
+def inner_references(model: type[BaseModel]) -> Paths:
+    """The marked references of a schema and of what is inside it; a list is no step of a way."""
+    found: list[tuple[tuple[str, ...], str]] = []
+    for name, info in model.model_fields.items():
+        kinds = tuple(_parts(info.annotation))
+        found += [((name,), part.plural) for part in (*info.metadata, *kinds) if isinstance(part, To)]
+        inner = [kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)]
+        found += [((name, *way), plural) for kind in inner for way, plural in inner_references(kind)]
+    return tuple(found)
+
+
+def _parts(annotation: Any) -> Iterator[Any]:
+    yield annotation
+    for part in get_args(annotation):
+        yield from _parts(part)
+
+
+def _externals(value: Any, way: tuple[str, ...]) -> Iterator[str]:
+    """The external ids that a way leads to."""
+    if isinstance(value, list):
+        for item in value:
+            yield from _externals(item, way)
+    elif way and isinstance(value, Mapping):
+        yield from _externals(value.get(way[0]), way[1:])
+    elif not way and is_external(value):
+        yield value
+
+
+def _replaced(value: Any, way: tuple[str, ...], ids: Mapping[str, str]) -> Any:
+    """A copy of a value, with ids in place of what a way leads to."""
+    if isinstance(value, list):
+        return [_replaced(item, way, ids) for item in value]
+    if way and isinstance(value, Mapping) and way[0] in value:
+        return {**value, way[0]: _replaced(value[way[0]], way[1:], ids)}
+    return ids.get(value, value) if not way and isinstance(value, str) else value
+
+
 async def referred(ctx: Context, resource: Resource, values: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Values of a body, with ids in place of external ids in each reference."""
-    given: dict[str, dict[str, str]] = {}
+    """Values of a body, with ids in place of external ids in each reference, also inside lists and objects."""
+    given: dict[str, set[str]] = {}
+    columns = {}
     for name in resource.references:
         value = values.get(name)
         if is_external(value) and (target := ctx.kernel.catalog.target(resource, name)) is not None:
-            given.setdefault(target.plural, {})[name] = str(value)
+            columns[name] = target.plural
+            given.setdefault(target.plural, set()).add(str(value))
+    inner = inner_references(resource.create) if resource.create else ()
+    for way, plural in inner:
+        if texts := set(_externals(values, way)):
+            given.setdefault(plural, set()).update(texts)
     if not given:
         return values
-    found = dict(values)
-    for plural, names in given.items():
+    ids = {}
+    for plural, texts in given.items():
         target = ctx.kernel.catalog.resources[plural]
         if target is not resource:
             ctx.access.through(target)
-        ids = await resolved(ctx, target, set(names.values()))
-        found.update({name: ids[text] for name, text in names.items()})
+        ids[plural] = await resolved(ctx, target, texts)
+    found = {**values, **{name: ids[plural][str(values[name])] for name, plural in columns.items()}}
+    for way, plural in inner:
+        found = _replaced(found, way, ids.get(plural, {}))
     return found
 
 

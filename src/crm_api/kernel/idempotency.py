@@ -12,6 +12,7 @@ from sqlalchemy.dialects.postgresql import insert as upsert
 
 from crm_api.kernel.context import Context, Idempotency
 from crm_api.kernel.database import TENANT, Row, Statement
+from crm_api.kernel.ledger import insert_from
 from crm_api.kernel.problems import IDEMPOTENCY_IN_FLIGHT, IDEMPOTENCY_MISMATCH, Problem, from_database, not_found
 from crm_api.kernel.projection import Projection
 from crm_api.kernel.record import IdempotencyKey, IdempotencyReply, table_of
@@ -22,6 +23,8 @@ _REPLIES = table_of(IdempotencyReply)
 _SCOPE = sa.bindparam("scope", type_=sa.LargeBinary())
 _NOW = sa.bindparam("now", type_=sa.DateTime(timezone=True))
 
+_IGNORED = "@ignored"
+"""Where a kept reply says which fields were left out; no field has such a name."""
 _STATUS = sa.bindparam("status", type_=sa.BigInteger())
 _IMAGE = sa.bindparam("image", type_=JSONB())
 _TAKE = (
@@ -33,36 +36,13 @@ _TAKE = (
     .returning(_KEYS.c.scope)
 )
 _CLAIM = Statement(_TAKE)
-_KEEP = Statement(
-    sa.insert(_REPLIES).values(
-        tenant_id=TENANT,
-        scope=_SCOPE,
-        status=_STATUS,
-        created_at=_NOW,
-        object_type=sa.bindparam("object_type", type_=sa.Text()),
-        object_id=sa.bindparam("object_id", type_=sa.Uuid()),
-        raw=sa.false(),
-        image=_IMAGE,
-    )
-)
+_REPLY = {"tenant_id": TENANT, "status": _STATUS, "created_at": _NOW, "raw": sa.false(), "image": _IMAGE}
+_OBJECT = {name: sa.bindparam(name, type_=_REPLIES.c[name].type) for name in ("object_type", "object_id")}
+_NOTHING = {"object_type": sa.literal("", sa.Text()), "object_id": sa.literal(UUID(int=0), sa.Uuid())}
+_KEEP = Statement(sa.insert(_REPLIES).values(**_REPLY, **_OBJECT, scope=_SCOPE))
 _TAKEN = _TAKE.cte("taken")
-_REFUSE = Statement(
-    sa.insert(_REPLIES)
-    .from_select(
-        ["tenant_id", "scope", "status", "created_at", "object_type", "object_id", "raw", "image"],
-        sa.select(
-            TENANT,
-            _TAKEN.c.scope,
-            _STATUS,
-            _NOW,
-            sa.literal("", sa.Text()),
-            sa.literal(UUID(int=0), sa.Uuid()),
-            sa.false(),
-            _IMAGE,
-        ),
-    )
-    .returning(_REPLIES.c.scope)
-)
+_REFUSED = {**_REPLY, **_NOTHING, "scope": _TAKEN.c.scope}
+_REFUSE = Statement(insert_from(_REPLIES, _REFUSED, _TAKEN).returning(_REPLIES.c.scope))
 _LOOK_UP = Statement(
     sa.select(
         _KEYS.c.fingerprint,
@@ -123,7 +103,7 @@ async def keep(ctx: Context, status: int, item: dict[str, Any]) -> None:
             "scope": ctx.idempotency.scope,
             "status": status,
             "now": ctx.now,
-            "image": item,
+            "image": {**item, _IGNORED: ctx.ignored} if ctx.ignored else item,
             "object_type": item.get("object", ""),
             "object_id": item.get("id") or UUID(int=0),
         },
@@ -158,7 +138,7 @@ async def refuse(ctx: Context, error: Exception) -> bool:
 
 
 async def replay(ctx: Context) -> tuple[int, dict[str, Any]]:
-    """The first request's status and reply, if the caller may still read it.
+    """The first request's status and reply, if the caller may still read it; what it left out is noted again.
 
     Raises:
         Problem: 422 when the key came with another body, 409 when the first request still runs, 404 when the
@@ -171,6 +151,7 @@ async def replay(ctx: Context) -> tuple[int, dict[str, Any]]:
         raise in_flight()
     row = rows[0]
     image = orjson.loads(row["image"])
+    ctx.ignored = image.pop(_IGNORED, {})
     if row["status"] >= 400:
         refused = Problem.from_image(image)
         refused.headers["Idempotency-Replayed"] = "true"

@@ -46,14 +46,14 @@ def parse_sort(resource: Resource, access: Access, text: str | None) -> tuple[Ke
     return (*keys, Key("id", keys[-1].descending))
 
 
-def encode(secret: bytes, binding: bytes, values: Sequence[Any]) -> str:
-    """An opaque cursor for the row with these sort values, valid for one query of one caller."""
+def encode(secrets: Sequence[bytes], binding: bytes, values: Sequence[Any]) -> str:
+    """An opaque cursor for the row with these sort values, made by the first secret, for one query of one caller."""
     payload = orjson.dumps(values)
-    mac = hmac.new(secret, binding + b"\x00" + payload, hashlib.sha256).digest()[:_MAC]
+    mac = _mac(secrets[0], binding, payload)
     return base64.urlsafe_b64encode(mac + payload).rstrip(b"=").decode()
 
 
-def decode(secret: bytes, binding: bytes, cursor: str, resource: Resource, keys: Sequence[Key]) -> list[Any]:
+def decode(secrets: Sequence[bytes], binding: bytes, cursor: str, resource: Resource, keys: Sequence[Key]) -> list[Any]:
     """The sort values of a cursor.
 
     Raises:
@@ -63,12 +63,12 @@ def decode(secret: bytes, binding: bytes, cursor: str, resource: Resource, keys:
     kinds = [kind(resource.sortable[key.name]) for key in keys]
     return [
         value if value is None else parsers.get(kind_, lambda value: value)(value)
-        for kind_, value in zip(kinds, opened(secret, binding, cursor), strict=True)
+        for kind_, value in zip(kinds, opened(secrets, binding, cursor), strict=True)
     ]
 
 
-def opened(secret: bytes, binding: bytes, cursor: str) -> list[Any]:
-    """The values that `encode` put into a cursor.
+def opened(secrets: Sequence[bytes], binding: bytes, cursor: str) -> list[Any]:
+    """The values that `encode` put into a cursor, under any of the secrets.
 
     Raises:
         Problem: 400, for anything but a cursor of ours with this binding.
@@ -81,9 +81,13 @@ def opened(secret: bytes, binding: bytes, cursor: str) -> list[Any]:
     if base64.urlsafe_b64encode(data).rstrip(b"=") != cursor.encode():
         raise wrong  # another spelling of the same bytes
     mac, payload = data[:_MAC], data[_MAC:]
-    if not hmac.compare_digest(mac, hmac.new(secret, binding + b"\x00" + payload, hashlib.sha256).digest()[:_MAC]):
+    if not any(hmac.compare_digest(mac, _mac(secret, binding, payload)) for secret in secrets):
         raise wrong
     return list(orjson.loads(payload))
+
+
+def _mac(secret: bytes, binding: bytes, payload: bytes) -> bytes:
+    return hmac.new(secret, binding + b"\x00" + payload, hashlib.sha256).digest()[:_MAC]
 
 
 def order(table: Any, resource: Resource, keys: Sequence[Key]) -> list[Any]:

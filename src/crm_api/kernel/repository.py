@@ -82,9 +82,15 @@ async def load(
 
 async def _permit(ctx: Context, resource: Resource, id_: str | UUID, action: str) -> None:
     """403 when a record may not be acted on, 404 when it is gone."""
-    if await find(ctx, resource, id_, action=action) is None:
-        await get(ctx, resource, id_)
-        raise forbidden(f"{resource.plural}:{action}")
+    seen = None
+    for _ in range(_TRIES):
+        if await find(ctx, resource, id_, action=action) is not None:
+            return
+        version = (await get(ctx, resource, id_))["version"]
+        if version == seen:
+            raise forbidden(f"{resource.plural}:{action}")
+        seen = version  # others may have deleted and restored it between the two looks
+    raise unavailable(_CHANGING)
 
 
 async def lock(ctx: Context, resource: Resource, id_: str | UUID) -> None:

@@ -137,6 +137,7 @@ class Resource:
         mask: takes out of a row, before its values become JSON, what field rules of other resources hide.
         access_fields: columns whose change moves the tenant's access version.
         once: fields that a create sets and nothing changes.
+        within: references below whose records the rows are listed, too, each with the last step of that path.
         notices: past tenses of events of no operation and no verb, such as what a worker finds out.
         rights: whether an event on such a row may change what a principal sees of other rows, from the past tense, the
             fields that changed, the row and the principal's id.
@@ -169,6 +170,7 @@ class Resource:
     mask: Callable[["Access", dict[str, Any]], None] | None = None
     access_fields: frozenset[str] = frozenset()
     once: frozenset[str] = frozenset()
+    within: Mapping[str, str] = field(default_factory=dict)
     notices: tuple[str, ...] = ()
     rights: Callable[[str, frozenset[str], Mapping[str, Any], str], bool] | None = None
     domain: str = ""

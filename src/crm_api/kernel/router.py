@@ -69,6 +69,10 @@ def operations(resource: Resource) -> tuple[Operation, ...]:
         for kind, method, path, operation_id, endpoint in reads
         if kind in resource.operations
     ]
+    for column, step in resource.within.items():
+        path, name = f"/v1/{resource.references[column]}/{{id}}/{step}", f"list_{many}_of_{column.removesuffix('_id')}"
+        endpoint = collections.list_endpoint(resource, column)
+        found.append(Operation("GET", path, name, "within", resource, endpoint, f"{many}:read"))
     if batched(resource):
         endpoint = collection_endpoint(resource)
         found.append(Operation("POST", f"{base}/batch", f"batch_{many}", "batch", resource, endpoint, ""))

@@ -64,6 +64,12 @@ class Sealer:
         except InvalidTag:
             raise SealError("The value was altered, or sealed for another tenant or purpose.") from None
 
+    def renewed(self, tenant_id: UUID, purpose: str, sealed: bytes) -> bytes | None:
+        """What an earlier key has sealed, sealed by the present one; None for what that one has. Raises as `unseal`."""
+        if bytes(sealed[1 : 1 + _KEY]) == self._ids[0]:
+            return None
+        return self.seal(tenant_id, purpose, self.unseal(tenant_id, purpose, sealed))
+
 
 def _bound(key_id: bytes, tenant_id: UUID, purpose: str) -> bytes:
     return _VERSION + key_id + tenant_id.bytes + purpose.encode()

@@ -34,6 +34,7 @@ for one anywhere. Amounts are decimal strings. Lists page by cursor. An unknown 
 Readers must accept members and enumeration values they do not know."""
 _SUMMARY = {
     "list": "List {many}",
+    "within": "List {many} of {parent}",
     "create": "Create {one}",
     "search": "Search {many} with a filter tree",
     "aggregate": "Count and sum {many} by groups",
@@ -47,6 +48,7 @@ _SUMMARY = {
 }
 _DETAIL = {
     "list": "Pages through the rows the caller may see.",
+    "within": "Pages through the rows of one record, which the caller must see; like the whole list otherwise.",
     "create": "The reply is the whole record. An id may be given; otherwise the server makes one.",
     "search": "Like the list, with the full filter language and only the fields asked for.",
     "aggregate": "Measures over the rows the caller may see, in groups of equal values.",
@@ -104,8 +106,11 @@ def _tag(resources: tuple[Resource, ...]) -> str:
 
 def _operation(catalog: Catalog, operation: Operation) -> dict[str, Any]:
     resource, kind = operation.resource, operation.kind
+    above = ""
     words = {"one": a(noun(resource)), "many": nouns(resource), "bare": noun(resource)}
     verb = operation.path.rsplit("/", 1)[-1]
+    if (parent := catalog.target(resource, _column(operation))) is not None:
+        words["parent"], above = a(noun(parent)), f"`{parent.plural}:read` and "
     summary = _SUMMARY.get(kind, "{verb} {one}").format(**words, verb=verb.replace("_", " ").capitalize())
     detail = _DETAIL.get(kind, "")
     if kind == "edge" and resource.lifecycle and (edge := resource.lifecycle.edge(verb)):
@@ -114,7 +119,7 @@ def _operation(catalog: Catalog, operation: Operation) -> dict[str, Any]:
         summary, detail = operation.action.summary, _first_line(operation.action)
     needs = ""
     if operation.permission:
-        permission = f"permission `{operation.permission}`"
+        permission = f"permission {above}`{operation.permission}`"
         if kind == "upsert":
             permission += f" to create, `{resource.plural}:update` to change,"
         scope = {"read": "read", "delete": "delete"}.get(operation.permission.split(":")[1], "write")
@@ -131,6 +136,12 @@ def _operation(catalog: Catalog, operation: Operation) -> dict[str, Any]:
     if (body := _body(operation)) is not None:
         found["requestBody"] = body
     return {key: value for key, value in found.items() if value != []}
+
+
+def _column(operation: Operation) -> str:
+    """The reference to the record in the path of a list below it; of other operations none."""
+    ends = {f"/{{id}}/{step}": column for column, step in operation.resource.within.items()}
+    return next((column for end, column in ends.items() if operation.path.endswith(end)), "")
 
 
 def _either(names: frozenset[str]) -> str:
@@ -157,8 +168,8 @@ def _parameters(catalog: Catalog, operation: Operation) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
     if "{id}" in operation.path:
         found.append(parameter("ExternalId" if kind == "upsert" else "Id"))
-    if kind == "list":
-        return list_parameters(catalog, resource)
+    if kind in ("list", "within"):
+        return [*found, *list_parameters(catalog, resource, _column(operation))]
     if kind == "get":
         return [*found, *expand_parameter(catalog, resource), parameter("IfNoneMatch")]
     if _writes(operation):
@@ -234,8 +245,10 @@ def _success(operation: Operation) -> dict[str, Any]:
         "Preference-Applied",
         *replayed,
     )
+    page = reply("A page.", f"{name}List", "Link")
     derived: dict[str, dict[str, Any]] = {
-        "list": {"200": reply("A page.", f"{name}List", "Link")},
+        "list": {"200": page},
+        "within": {"200": page},
         "search": {"200": reply("A page.", f"Sparse{name}List")},
         "aggregate": {"200": reply("The groups.", "AggregateResult")},
         "get": {"200": record, "304": unchanged},
@@ -262,5 +275,5 @@ def _links(resource: Resource) -> dict[str, Any]:
     return {
         item.operation_id: {"operationId": item.operation_id, "parameters": {"id": "$response.body#/id"}}
         for item in operations(resource)
-        if "{id}" in item.path and item.kind not in ("restore", "upsert")
+        if item.path.startswith(f"/v1/{resource.plural}/{{id}}") and item.kind not in ("restore", "upsert")
     }

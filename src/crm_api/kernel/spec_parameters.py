@@ -113,7 +113,7 @@ HEADERS: dict[str, dict[str, Any]] = {
         ("Link", 'The next page, with rel="next"; absent on the last.', 9000),
         (
             "Ignored-Fields",
-            "Fields left out, since another system owns them: `name;source=erp, ...`; not repeated in a replay.",
+            "Fields left out, since another system owns them: `name;source=erp, ...`.",
             8192,
         ),
         ("Idempotency-Replayed", "`true` when this is the stored reply of the first request with the key.", 4),
@@ -180,8 +180,8 @@ def expand_parameter(catalog: Catalog, resource: Resource) -> list[dict[str, Any
     return [_query("expand", "Related records to bring along.", schema, style="form", explode=False)] if known else []
 
 
-def list_parameters(catalog: Catalog, resource: Resource) -> list[dict[str, Any]]:
-    """Everything that a list takes."""
+def list_parameters(catalog: Catalog, resource: Resource, column: str = "") -> list[dict[str, Any]]:
+    """Everything that a list takes; a `column` that the path gives is no filter then."""
     sort = array({"type": "string", "enum": sorts(resource)}, MAX_SORT_KEYS)
     return [
         parameter("Limit"),
@@ -190,7 +190,7 @@ def list_parameters(catalog: Catalog, resource: Resource) -> list[dict[str, Any]
         *expand_parameter(catalog, resource),
         parameter("Count"),
         *([parameter("Text")] if resource.search else []),
-        *(_filter(catalog, resource, name) for name in flat_parameters(resource)),
+        *(_filter(catalog, resource, name) for name, of in flat_parameters(resource).items() if of[0] != column),
     ]
 
 

@@ -121,7 +121,7 @@ async def write(
         ctx.kernel.bell(WRITTEN).set()
         return Outcome(item, ctx.status or status, ignored=ctx.ignored)
     replayed, stored = await idempotency.replay(ctx)
-    return Outcome(stored, replayed, replayed=True)
+    return Outcome(stored, replayed, replayed=True, ignored=ctx.ignored)
 
 
 async def _keyed(ctx: Context, work: Work, status: int, kept: Kept | None) -> dict[str, Any] | None:

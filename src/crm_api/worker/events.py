@@ -46,7 +46,7 @@ async def hand_over(kernel: Kernel) -> None:
 async def deliver(kernel: Kernel, settings: Settings) -> None:
     """Sends what is due, until cancelled; what is under way then gets some seconds to end."""
     egress = Egress.of(settings)
-    deliverer = Deliverer(kernel, egress)
+    deliverer = Deliverer(kernel, egress, settings.webhook_lease)
     try:
         await drain(deliverer.step, idle=BACKSTOP_SECONDS, wake=kernel.bell(BELL))
     finally:

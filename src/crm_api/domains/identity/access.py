@@ -14,7 +14,7 @@ import structlog
 from sqlalchemy.dialects.postgresql import ARRAY
 
 from crm_api.domains.identity.api_key import ApiKey
-from crm_api.domains.identity.credentials import hash_secret, parse_key
+from crm_api.domains.identity.credentials import hashes, parse_key
 from crm_api.domains.identity.delegation import LEVELS
 from crm_api.domains.identity.grants import expand, ruled
 from crm_api.domains.identity.principal import Principal as PrincipalRow
@@ -139,6 +139,15 @@ _USED = Statement(
     .where(_KEYS.c.tenant_id == TENANT, _KEYS.c.id == _ID)
     .values(last_used_at=sa.bindparam("at", type_=sa.DateTime(timezone=True)))
 )
+_HASHED = Statement(
+    sa.update(_KEYS)
+    .where(
+        _KEYS.c.tenant_id == TENANT,
+        _KEYS.c.id == _ID,
+        _KEYS.c.secret_hash == sa.bindparam("before", type_=sa.LargeBinary()),
+    )
+    .values(secret_hash=sa.bindparam("after", type_=sa.LargeBinary()))
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +167,7 @@ class Identity:
     _credentials: dict[str, _Remembered] = field(default_factory=dict)
     _access: dict[tuple[UUID, UUID | None, UUID | None], tuple[Access, float]] = field(default_factory=dict)
     _used: dict[tuple[UUID, UUID], datetime] = field(default_factory=dict)
+    _hashed: dict[tuple[UUID, UUID], tuple[bytes, bytes]] = field(default_factory=dict)
 
     async def authenticate(self, authorization: str | None, address: str) -> Principal:
         """The principal of a bearer token.
@@ -186,11 +196,14 @@ class Identity:
             raise _refused()
         tenant_id, key_id, secret = parsed
         rows = await self.database.read(tenant_id, _LOOK_UP, {"id": key_id})
-        given = hash_secret(secret)
-        if not rows or not hmac.compare_digest(bytes(rows[0]["secret_hash"]), given):
+        given = hashes(secret)
+        kept = bytes(rows[0]["secret_hash"]) if rows else b""
+        if not any(hmac.compare_digest(kept, each) for each in given):
             self._credentials.pop(token, None)
             raise _refused()
         row = rows[0]
+        if kept != given[0]:
+            self._hashed[tenant_id, key_id] = kept, given[0]
         scopes = orjson.loads(row["scopes"]) if row["scopes"] else None
         networks = tuple(ipaddress.ip_network(text) for text in orjson.loads(row["allowed_networks"]))
         principal = Principal(
@@ -233,10 +246,13 @@ class Identity:
         return access
 
     async def flush(self) -> None:
-        """Writes when keys were last used."""
+        """Writes when keys were last used, and the hashes under the present pepper of those that had another."""
         used, self._used = self._used, {}
         for (tenant_id, key_id), at in used.items():
             await self.database.fetch(tenant_id, _USED, {"id": key_id, "at": at})
+        hashed, self._hashed = self._hashed, {}
+        for (tenant_id, key_id), (before, after) in hashed.items():
+            await self.database.fetch(tenant_id, _HASHED, {"id": key_id, "before": before, "after": after})
 
 
 def _refused(detail: str = "The credential is not valid.") -> Problem:

@@ -34,11 +34,10 @@ def _checksum(text: str) -> str:
     return _base62(zlib.crc32(text.encode()).to_bytes(4, "big"), _CHECK_LENGTH)
 
 
-def hash_secret(secret: str) -> bytes:
-    """The SHA-256 of a secret, keyed with the server's pepper."""
-    return hmac.new(
-        derive_key(load_settings().master_secret(), "api-key-pepper"), secret.encode(), hashlib.sha256
-    ).digest()
+def hashes(secret: str) -> tuple[bytes, ...]:
+    """The SHA-256 of a secret, keyed with each pepper of the server; the first is the one to keep."""
+    peppers = (derive_key(master, "api-key-pepper") for master in load_settings().master_secrets())
+    return tuple(hmac.new(pepper, secret.encode(), hashlib.sha256).digest() for pepper in peppers)
 
 
 def new_key(tenant_id: UUID, key_id: UUID) -> tuple[str, bytes]:
@@ -46,7 +45,7 @@ def new_key(tenant_id: UUID, key_id: UUID) -> tuple[str, bytes]:
     secret = _base62(secrets.token_bytes(32), _SECRET_LENGTH)
     public = _base62(tenant_id.bytes + key_id.bytes, _ID_LENGTH)
     head = f"crm_{_ENVIRONMENTS[load_settings().environment]}_{public}_{secret}"
-    return head + _checksum(head), hash_secret(secret)
+    return head + _checksum(head), hashes(secret)[0]
 
 
 def parse_key(text: str) -> tuple[UUID, UUID, str] | None:

@@ -117,6 +117,12 @@ def _open(access: Access, resource: str, hidden: frozenset[str], closed: frozens
         raise forbidden(f"field {resource}.{name}")
 
 
+def for_good(ctx: Context) -> None:
+    """Refuses with 403 what outlives the credential, when that ends or holds only from some networks."""
+    if ctx.principal.bounded:
+        raise forbidden("credential without end and networks")
+
+
 def parsed(value: Any) -> Any:
     """A list as it is sent or as it is stored."""
     return (orjson.loads(value) if isinstance(value, str) else value) or []

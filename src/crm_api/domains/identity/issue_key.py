@@ -10,6 +10,7 @@ from pydantic_core import PydanticCustomError
 
 from crm_api.domains.identity.api_key import ApiKey
 from crm_api.domains.identity.credentials import new_key
+from crm_api.domains.identity.delegation import for_good
 from crm_api.domains.identity.role import act_as
 from crm_api.kernel.context import Context, new_id
 from crm_api.kernel.database import TENANT, Statement
@@ -88,8 +89,7 @@ async def issue_key(ctx: Context, resource: Resource, row: Any, body: IssueKey) 
             raise invalid(f"/scopes/{i}", "unknown_scope", f"A scope is of one of {', '.join(sorted(known))}.")
     if body.expires_at is not None and body.expires_at <= ctx.now:
         raise invalid("/expires_at", "in_the_past", "The end must be in the future.")
-    if ctx.principal.bounded:
-        raise forbidden("credential without end and networks")
+    for_good(ctx)
     if ctx.principal.scopes is not None:
         domains = {scope.removesuffix(":admin") for scope in ctx.principal.scopes if scope.endswith(":admin")}
         beyond = [

@@ -1,6 +1,7 @@
 """Sends what is due: claims deliveries under a lease, and shows each event as its endpoint may see it."""
 
 import asyncio
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -12,6 +13,7 @@ import structlog
 from sqlalchemy.dialects.postgresql import ARRAY
 
 from crm_api.adapters.egress import Egress, Failure, Reply
+from crm_api.domains.integrations import rotate_secret, set_headers
 from crm_api.domains.integrations.outcome import Sent, settle
 from crm_api.domains.integrations.rotate_secret import live_secrets
 from crm_api.domains.integrations.selection import chosen
@@ -33,7 +35,6 @@ EACH = 32
 """Deliveries of one endpoint that are claimed at a time."""
 GROUPS = 32
 """Endpoints that a process sends to at a time."""
-LEASE_SECONDS = 60
 BELL = "deliveries"
 """The bell that something is due."""
 _TRIES = 4
@@ -77,6 +78,19 @@ _ENDPOINT = Statement(
         _ENDPOINTS.c.deleted_at.is_(None),
     )
 )
+_SEALED = {"sealed_headers": set_headers.PURPOSE, "sealed_secrets": rotate_secret.PURPOSE}
+_RENEW = {
+    name: Statement(
+        sa.update(_ENDPOINTS)
+        .where(
+            _ENDPOINTS.c.tenant_id == TENANT,
+            _ENDPOINTS.c.id == sa.bindparam("id", type_=sa.Uuid()),
+            _ENDPOINTS.c[name] == sa.bindparam("before", type_=sa.LargeBinary()),
+        )
+        .values({name: sa.bindparam("after", type_=sa.LargeBinary())})
+    )
+    for name in _SEALED
+}
 _FEED = table_of(FeedEvent)
 _EVENTS = Statement(
     sa.select(*feed.COLUMNS).where(
@@ -88,10 +102,11 @@ _EVENTS = Statement(
 
 @dataclass
 class Deliverer:
-    """The sender of one process."""
+    """The sender of one process. `lease`: seconds that what it sends is its own; more than an attempt takes."""
 
     kernel: Kernel
     egress: Egress
+    lease: int
     worker: UUID = field(default_factory=uuid4)
     groups: dict[UUID, asyncio.Task[None]] = field(default_factory=dict)
 
@@ -107,7 +122,7 @@ class Deliverer:
                 "worker": self.worker,
                 "most": MOST,
                 "each": EACH,
-                "seconds": LEASE_SECONDS,
+                "seconds": self.lease,
                 "busy": bound(self.groups),
             },
         )
@@ -139,6 +154,8 @@ class Deliverer:
                 return  # deleted meanwhile: nothing is claimed for it any more
             sent = await self._send(ctx, target, group)
             await settle(ctx, target, self.worker, sent)
+            with suppress(Exception):  # it is tried again with the next delivery
+                await _renew(ctx, target)
         except Exception as error:  # noqa: BLE001 - the lease ends, and another try is made
             log.warning("delivery_failed", endpoint=str(endpoint), error=type(error).__name__)
             known = error if isinstance(error, Problem) else from_database(error, {})
@@ -208,6 +225,15 @@ async def _open(kernel: Kernel, tenant: UUID, endpoint: UUID) -> tuple[Context, 
     principal = Principal(tenant, UUID(str(rows[0]["principal_id"])) if rows else None, "service")
     ctx = Context(kernel, principal, None, "webhooks", via="webhooks")  # type: ignore[arg-type] # `_told` gives it
     return ctx, rows[0] if rows else None
+
+
+async def _renew(ctx: Context, target: Row) -> None:
+    """Seals anew what was sealed under an earlier secret of the installation; to the endpoint it is the same."""
+    for name, purpose in _SEALED.items():
+        sealed = target[name]
+        fresh = sealed and ctx.kernel.sealer.renewed(ctx.principal.tenant_id, purpose, sealed)
+        if fresh:
+            await ctx.fetch(_RENEW[name], {"id": target["id"], "before": sealed, "after": fresh})
 
 
 async def _told(ctx: Context, target: Row, group: list[Row]) -> dict[Any, list[dict[str, Any]] | str]:

@@ -2,12 +2,14 @@
 
 | answer | delivery | endpoint |
 |---|---|---|
-| 2xx | delivered | its failures are forgotten; what waited for another try is due at once |
+| 2xx | delivered | the failures that ended before it are forgotten |
 | anything else | due again by the schedule, failed after the tenth attempt | one failure more |
 | 410 | due again when the endpoint is resumed | disabled |
 
 After ten failures in a row nothing is sent for 30 s, then one delivery as a probe; each failed probe doubles the pause,
-up to an hour. After 120 hours of failure the endpoint is paused.
+up to an hour. The success that ends it makes what waited for another try due at once. After 120 hours of failure the
+endpoint is paused. In a row is what ended one after the other: deliveries are sent together and settled together, and a
+success may be settled after failures that came later.
 """
 
 import random
@@ -53,6 +55,12 @@ class Sent:
     def good(self) -> bool:
         """Whether the receiver took it."""
         return bool(self.attempts) and _good(self.attempts[-1][2])
+
+    @property
+    def ended(self) -> datetime:
+        """When what became of it was known; only of one that was tried."""
+        _, at, answer, _ = self.attempts[-1]
+        return at + timedelta(milliseconds=answer.milliseconds)
 
 
 def _good(answer: Answer) -> bool:
@@ -104,6 +112,12 @@ def _pause(failures: Any) -> Any:
     return sa.func.make_interval(0, 0, 0, 0, 0, 0, seconds)
 
 
+def _ago(name: str) -> Any:
+    """When something was, from how many seconds ago; null for null. By the database's clock, since workers' differ."""
+    seconds = sa.bindparam(name, type_=sa.Float())
+    return sa.func.now() - sa.func.make_interval(0, 0, 0, 0, 0, 0, seconds)
+
+
 def _settle() -> Statement:
     result, tried = _rows("r", _RESULT), _rows("t", _TRY)
     now, pending = sa.func.now(), sa.literal("pending", sa.Text())
@@ -136,29 +150,29 @@ def _settle() -> Statement:
         .returning(_ONE)
         .cte("kept")
     )
-    good, bad = (sa.bindparam(name, type_=sa.BigInteger()) for name in ("good", "bad"))
-    zero = sa.literal_column("0", sa.BigInteger())
+    bad, zero = sa.bindparam("bad", type_=sa.BigInteger()), sa.literal_column("0", sa.BigInteger())
+    breaks: sa.ColumnElement[int] = sa.literal_column(str(BREAKS_AT))
+    first = _ago("first_bad")
     state = upsert(_STATES).values(
         tenant_id=TENANT,
         endpoint_id=_ENDPOINT,
         failures=bad,
-        failing_since=sa.case((bad > zero, now), else_=sa.null()),
-        closed_until=sa.case((bad >= sa.literal_column(str(BREAKS_AT)), now + _pause(bad)), else_=sa.null()),
+        failing_since=first,
+        closed_until=sa.case((bad >= breaks, now + _pause(bad)), else_=sa.null()),
     )
-    count = _STATES.c.failures + bad
+    known, closed = _STATES.c.failing_since, _STATES.c.closed_until
+    newest = sa.func.coalesce(closed - _pause(_STATES.c.failures), known, sa.literal_column("'-infinity'"))
+    ends = sa.func.coalesce(_ago("last_good") >= newest, sa.false())
+    count = sa.case((ends, bad), else_=_STATES.c.failures + bad)
     changed = state.on_conflict_do_update(
         index_elements=["tenant_id", "endpoint_id"],
         set_={
-            "failures": sa.case((good > zero, zero), else_=count),
-            "failing_since": sa.case(
-                (good > zero, sa.null()),
-                (bad > zero, sa.func.coalesce(_STATES.c.failing_since, now)),
-                else_=_STATES.c.failing_since,
-            ),
+            "failures": count,
+            "failing_since": sa.case((ends, first), else_=sa.func.coalesce(known, first)),
             "closed_until": sa.case(
-                (good > zero, sa.null()),
-                (sa.and_(bad > zero, count >= sa.literal_column(str(BREAKS_AT))), now + _pause(count)),
-                else_=_STATES.c.closed_until,
+                (sa.and_(bad > zero, count >= breaks), now + _pause(count)),
+                (ends, sa.null()),
+                else_=closed,
             ),
         },
     ).returning(
@@ -186,9 +200,7 @@ async def settle(ctx: Context, target: Row, worker: UUID, sent: list[Sent]) -> N
     """Keeps results and attempts, and what they say of the endpoint."""
     results = [_result(item) for item in sent]
     tries = [_tried(item.row, attempt) for item in sent for attempt in item.attempts]
-    good = sum(item.good for item in sent)
-    bad = sum(bool(item.attempts) and not item.good for item in sent)
-    values: dict[str, Any] = {"worker": worker, "endpoint_id": target["id"], "good": good, "bad": 0 if good else bad}
+    values: dict[str, Any] = {"worker": worker, "endpoint_id": target["id"], **_row(sent)}
     for prefix, columns, rows in (("r", _RESULT, results), ("t", _TRY, tries)):
         values |= {f"{prefix}_{name}": [row[i] for row in rows] for i, name in enumerate(columns)}
     (row,) = await ctx.fetch(_SETTLE, values)
@@ -198,12 +210,25 @@ async def settle(ctx: Context, target: Row, worker: UUID, sent: list[Sent]) -> N
         await _move(ctx, target, "disable")
     elif before < BREAKS_AT <= after:
         await _notice(ctx, target, "broken")
-    elif after == 0 and before:
+    elif after < BREAKS_AT <= before:
         await ctx.fetch(_HURRY, {"endpoint_id": target["id"]})
-        if before >= BREAKS_AT:
-            await _notice(ctx, target, "recovered")
+        await _notice(ctx, target, "recovered")
     elif row["failing_since"] is not None and row["failing_since"] < datetime.now(UTC) - PAUSES_AFTER:
         await _move(ctx, target, "pause")
+
+
+def _row(sent: list[Sent]) -> dict[str, Any]:
+    """The failures in a row at the end of what was sent, and seconds since the first of them and the last success."""
+    tried = sorted((item for item in sent if item.attempts), key=lambda item: item.ended)
+    now = datetime.now(UTC)
+    good = [i for i, item in enumerate(tried) if item.good]
+    bad = tried[good[-1] + 1 :] if good else tried
+    last, first = tried[good[-1]] if good else None, bad[0] if bad else None
+    ago = {
+        name: None if item is None else max((now - item.ended).total_seconds(), 0.0)
+        for name, item in (("last_good", last), ("first_bad", first))
+    }
+    return {"bad": len(bad), **ago}
 
 
 def _result(sent: Sent) -> tuple[Any, ...]:

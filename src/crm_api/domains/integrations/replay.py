@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Annotated, Any
 from uuid import UUID
 
+import orjson
 import sqlalchemy as sa
 from pydantic import Field
 from sqlalchemy.dialects.postgresql import ARRAY, distinct_on
@@ -15,6 +16,7 @@ from crm_api.domains.integrations.webhook_delivery import WebhookDelivery
 from crm_api.domains.jobs.job import JobView
 from crm_api.kernel.context import Context, new_id
 from crm_api.kernel.database import TENANT, Statement
+from crm_api.kernel.external import is_external, own_id
 from crm_api.kernel.feed import event_types
 from crm_api.kernel.jobs import start
 from crm_api.kernel.problems import Problem, invalid
@@ -22,7 +24,7 @@ from crm_api.kernel.record import FeedEvent, table_of
 from crm_api.kernel.repository import record
 from crm_api.kernel.resource import Action, JobKind, Resource
 from crm_api.kernel.running import Run, Step
-from crm_api.kernel.schema import Id, Instant, Wire
+from crm_api.kernel.schema import Id, Instant, Ref, Wire
 
 STEP = 500
 BACKLOG = 2_000
@@ -38,7 +40,9 @@ class ReplayRequest(Wire):
     since: Instant
     until: Instant
     event_types: Annotated[list[Annotated[str, Field(max_length=100)]], Field(max_length=50)] = ["*"]
-    object_id: Annotated[Id | None, Field(description="Of one record only.")] = None
+    object_id: Annotated[
+        Ref | None, Field(description="Of one record only; by an external id, when the types are of one object.")
+    ] = None
     only_failed: Annotated[bool, Field(description="Only those whose delivery failed for good.")] = False
 
 
@@ -47,6 +51,7 @@ class Replay(ReplayRequest):
 
     endpoint_id: Id
     excluded: Id | None
+    asked: Annotated[list[Annotated[str, Field(max_length=100)]], Field(max_length=50)] = ["*"]
 
 
 def _bind(name: str, type_: Any) -> Any:
@@ -113,10 +118,30 @@ async def replay(ctx: Context, resource: Resource, row: Any, body: ReplayRequest
         except Problem:
             raise invalid(f"/event_types/{i}", "unknown_event_type", "There is no such event type.") from None
     excluded = str(row["principal_id"]) if row["exclude_own"] else None
-    asked = Replay(**body.model_dump(), endpoint_id=str(row["id"]), excluded=excluded)
+    whole = {**body.model_dump(), "object_id": await _object(ctx, row, body)}
+    types = orjson.loads(row["event_types"])
+    asked = Replay(**whole, endpoint_id=str(row["id"]), excluded=excluded, asked=types)
     job = await start(ctx, REPLAY_EVENTS, asked)
     await record(ctx, resource, row["id"], "replay", "replayed", after={"job_id": job["id"]})
     return job
+
+
+def _types(ctx: Context, *lists: list[str]) -> frozenset[str]:
+    """The types that are in each of the lists."""
+    known = frozenset(event_types(ctx.kernel.catalog))
+    return known.intersection(*(parse_types(ctx, names) or known for names in lists))
+
+
+async def _object(ctx: Context, row: Any, body: ReplayRequest) -> str | None:
+    """The id of the record that is meant; an external id is one of the object that the types are of."""
+    if not is_external(body.object_id):
+        return body.object_id
+    objects = {name.partition(".")[0] for name in _types(ctx, body.event_types, orjson.loads(row["event_types"]))}
+    target = ctx.kernel.catalog.by_type.get(objects.pop()) if len(objects) == 1 else None
+    if target is None:
+        raise invalid("/object_id", "ambiguous_reference", "With an external id, name types of one object.")
+    ctx.access.through(target)
+    return str(await own_id(ctx, target, str(body.object_id)))
 
 
 async def replay_events(run: Run, body: Replay) -> dict[str, Any]:
@@ -128,8 +153,7 @@ async def replay_events(run: Run, body: Replay) -> dict[str, Any]:
             await asyncio.sleep(PAUSE_SECONDS)
             return Step(position, done=0)
         known = event_types(ctx.kernel.catalog)
-        wanted = parse_types(ctx, body.event_types)
-        stored = sorted(frozenset[str]().union(*(known[name] for name in (known if wanted is None else wanted))))
+        stored = sorted({type_ for name in _types(ctx, body.event_types, body.asked) for type_ in known[name]})
         after = {"after": position.get("seq", -1), "types": stored, "since": body.since, "until": body.until}
         ids = {
             name: value and UUID(value) for name, value in (("object_id", body.object_id), ("excluded", body.excluded))

@@ -10,6 +10,7 @@ from crm_api.domains.integrations.changes import parse_types
 from crm_api.kernel import feed
 from crm_api.kernel.context import Context
 from crm_api.kernel.database import TENANT, Row, Statement
+from crm_api.kernel.external import settle
 from crm_api.kernel.filters import Filters, to_sql
 from crm_api.kernel.problems import Problem
 from crm_api.kernel.resource import Resource
@@ -36,6 +37,7 @@ async def _filtered(ctx: Context, resource: Resource, tree: Any, ids: list[str])
     filters = Filters(ctx.kernel.catalog, resource, ctx.access)
     try:
         node = filters.tree(tree)
+        await settle(ctx, filters)
     except Problem:  # it names a field that the principal may not see by now
         return frozenset()
 

@@ -195,6 +195,7 @@ WEBHOOK_DELIVERIES = Resource(
         WebhookDelivery.created_at,
     ),
     operations=_READ,
+    within={"endpoint_id": "deliveries"},
     mask=_mask_delivery,
 )
 WEBHOOK_ATTEMPTS = Resource(
@@ -206,5 +207,6 @@ WEBHOOK_ATTEMPTS = Resource(
     rows=_THROUGH,
     filters=(WebhookAttempt.endpoint_id, WebhookAttempt.delivery_id, WebhookAttempt.status, WebhookAttempt.at),
     operations=_READ,
+    within={"endpoint_id": "attempts"},
     mask=_mask_attempt,
 )

@@ -14,6 +14,7 @@ from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.orm import Mapped
 
 from crm_api.adapters import egress
+from crm_api.domains.identity.delegation import for_good
 from crm_api.domains.identity.role import act_as
 from crm_api.domains.integrations.changes import parse_types
 from crm_api.domains.integrations.replay import REPLAY
@@ -143,9 +144,11 @@ async def _rights(
 ) -> None:
     """403 unless the caller sees all that the principal may: who sets address, types or filter learns of it.
 
-    A credential with scopes has nothing sent that they do not cover, not even for its own principal.
+    A credential with scopes has nothing sent that they do not cover, not even for its own principal; one that ends, or
+    holds only from some networks, has nothing sent, since the endpoint outlives it and is elsewhere.
     """
     del resource
+    for_good(ctx)
     whole = {**(before or {}), **values}
     for name in parse_types(ctx, _loaded(whole["event_types"])) or event_types(ctx.kernel.catalog):
         if (target := ctx.kernel.catalog.by_type.get(name.partition(".")[0])) is not None:
