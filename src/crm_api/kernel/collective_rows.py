@@ -165,9 +165,9 @@ async def loads(ctx: Context, resource: Resource, owners: Sequence[str]) -> dict
     def build() -> Statement:
         table = resource.table
         gate = ctx.kernel.policy.gate(ctx.access, resource, "read", table, narrow=False, whole=True)
-        rows: sa.Select[Any] = sa.select(
-            sa.cast(table.c.owner_id, sa.Text()).label("id"), sa.func.count().label("number")
-        ).where(*gate, sa.cast(table.c.owner_id == sa.any_(_IDS), sa.Boolean), _open(resource))
+        rows = sa.select(sa.cast(table.c.owner_id, sa.Text()).label("id"), sa.func.count().label("number")).where(
+            *gate, sa.cast(table.c.owner_id == sa.any_(_IDS), sa.Boolean), _open(resource)
+        )
         return _framed(rows.group_by(table.c.owner_id))
 
     rows = await _run(ctx, resource, ("loads", resource.plural, ctx.access.shape), build, {"ids": list(owners)})
@@ -215,7 +215,7 @@ def _open(resource: Resource) -> sa.ColumnElement[bool]:
     return sa.cast(column == sa.any_(sa.literal(states, ARRAY(sa.Text()))), sa.Boolean)
 
 
-def _framed(rows: sa.Select[Any]) -> Statement:
+def _framed(rows: Any) -> Statement:
     outer, page = frame(), rows.lateral("page")
     return Statement(sa.select(outer.c.access_version, *page.c).select_from(outer.outerjoin(page, sa.true())))
 

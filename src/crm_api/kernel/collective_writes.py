@@ -195,7 +195,9 @@ def _of(resource: Resource, names: tuple[str, ...]) -> list[Any]:
 def _beside(resource: Resource, shares: Any, *, with_share: bool) -> Any:
     """The rows of some shares, each with its share beside it, as `repository.record` has it."""
     table = resource.table
-    pairs: list[Any] = [part for name in _SHOWN for part in (sa.literal_column(f"'{name}'"), shares.c[name])]
+    pairs: list[Any] = []
+    for name in _SHOWN:
+        pairs += [sa.literal_column(f"'{name}'"), shares.c[name]]
     told = sa.func.jsonb_build_object(
         sa.literal_column("'share'"), sa.func.jsonb_build_object(*pairs, type_=JSONB()), type_=JSONB()
     )
