@@ -61,6 +61,7 @@ def test_a_transfer_gives_rows_and_their_children_another_owner(org):
     assert (told["done"], told["children"]) == (3, 3)
     assert told["users"] == [{"user_id": org.colleague.id, "number": 3, "load": None}]
     assert owners(org.admin, mine) == [org.rep.id] * 3, "a preview keeps nothing"
+    assert org.manager.all("/v1/jobs") == []
     result = run(org.manager, "accounts/transfer", **body)
     assert (result["done"], result["children"], result["skipped"], result["refused"]) == (3, 3, [], [])
     assert owners(org.admin, mine) == [org.colleague.id] * 3

@@ -12,7 +12,7 @@ from crm_api.kernel.context import Context
 from crm_api.kernel.headers import boolean, idempotency_key, parse, query, read_body
 from crm_api.kernel.idempotency import identify
 from crm_api.kernel.projection import Json
-from crm_api.kernel.resource import Action, Catalog, Resource
+from crm_api.kernel.resource import Action, Catalog, Domain, Resource
 from crm_api.kernel.router import Endpoint, Operation
 from crm_api.kernel.schema import Wire
 from crm_api.kernel.unit_of_work import open_context, write
@@ -55,10 +55,22 @@ class CollectiveOperation(Operation):
     verb: Collective
 
 
+@dataclass(frozen=True, kw_only=True)
+class CollectiveDomain(Domain):
+    """A room whose verbs are found under the collections of all domains: `collective`, for each they apply to."""
+
+    collective: tuple[Collective, ...]
+
+
+def collective_verbs(catalog: Catalog) -> list[Collective]:
+    """The collective verbs of all domains."""
+    return [verb for domain in catalog.domains if isinstance(domain, CollectiveDomain) for verb in domain.collective]
+
+
 def collective_operations(catalog: Catalog) -> list[CollectiveOperation]:
     """The collective verbs of every resource."""
-    verbs = [verb for domain in catalog.domains for verb in domain.collective]
-    return [_operation(verb, item) for item in catalog.resources.values() for verb in verbs if verb.applies(item)]
+    resources, verbs = catalog.resources.values(), collective_verbs(catalog)
+    return [_operation(verb, item) for item in resources for verb in verbs if verb.applies(item)]
 
 
 def _operation(verb: Collective, resource: Resource) -> CollectiveOperation:

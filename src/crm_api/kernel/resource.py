@@ -14,7 +14,6 @@ from crm_api.kernel.record import MoneyAmount, Ratio, Record, table_of
 from crm_api.kernel.schema import Input, Wire, nullable, updated_from
 
 if TYPE_CHECKING:
-    from crm_api.kernel.collective import Collective
     from crm_api.kernel.context import Context
     from crm_api.kernel.policy import Access, Scope
     from crm_api.kernel.running import Run
@@ -293,8 +292,7 @@ class Resource:
 class Domain:
     """A room of the house: its nouns, routers for what cannot be derived, kinds of jobs, part of the default roles.
 
-    `roles` maps a role's name to (permission, reach) pairs; domains add to the same role. `collective` are verbs
-    on many records at once, of every resource that they apply to.
+    `roles` maps a role's name to (permission, reach) pairs; domains add to the same role.
     """
 
     name: str
@@ -302,7 +300,6 @@ class Domain:
     routers: tuple[APIRouter, ...] = ()
     roles: Mapping[str, tuple[tuple[str, str], ...]] = field(default_factory=dict)
     jobs: tuple[JobKind, ...] = ()
-    collective: tuple["Collective", ...] = ()
 
 
 def kind(column: sa.Column[Any]) -> str:

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from crm_api.kernel.collective import Collective, collective_operations
+from crm_api.kernel.collective import Collective, collective_operations, collective_verbs
 from crm_api.kernel.resource import Catalog, Resource
 from crm_api.kernel.spec_parameters import reply
 from crm_api.kernel.spec_queries import body_of
@@ -16,7 +16,7 @@ DETAIL = (
 
 def schemas(catalog: Catalog) -> dict[str, JsonSchema]:
     """The body of each verb for each resource, and what a dry run answers."""
-    verbs = {item.verb: item for domain in catalog.domains for item in domain.collective}
+    verbs = {item.verb: item for item in collective_verbs(catalog)}
     found: dict[str, JsonSchema] = {}
     for operation in collective_operations(catalog):
         verb, name = verbs[operation.verb.verb], name_of(operation.resource.output)
