@@ -20,7 +20,8 @@ def schemas(catalog: Catalog) -> dict[str, JsonSchema]:
     found: dict[str, JsonSchema] = {}
     for operation in collective_operations(catalog):
         verb, name = verbs[operation.verb.verb], name_of(operation.resource.output)
-        found[body_name(verb, operation.resource)] = body_of(verb.body, filter=ref(f"{name}Filter"))
+        tree: JsonSchema = {"anyOf": [ref(f"{name}Filter"), {"type": "null"}]}
+        found[body_name(verb, operation.resource)] = body_of(verb.body, filter=tree)
     told = components([(item.previewed, "serialization") for item in verbs.values()])
     return found | {name: without(schema, "additionalProperties") for name, schema in told.items()}
 

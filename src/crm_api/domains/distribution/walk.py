@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-from crm_api.domains.distribution.selection import Selection, Tally, permitted
+from crm_api.domains.distribution.selection import MOST_REFUSED, Selection, Tally, permitted
 from crm_api.kernel.collective_rows import Found, count, judged, named, next_ids, tree_of
 from crm_api.kernel.context import Context
 from crm_api.kernel.problems import INVALID, Problem
@@ -96,7 +96,7 @@ class Bulk(Generic[Body]):
             if page is None:
                 break
             rows, refused = await self._judge(ctx, resource, body, page, lock=False)
-            _count(resource, page, refused, tally)
+            _count(page, refused, tally)
             await self.act(ctx, Task(body, resource, rows, tally, state, None))
             place, examined = page.place, examined + page.size
         matched = await _matched(ctx, resource, body)
@@ -124,7 +124,7 @@ class Bulk(Generic[Body]):
             if left is not None:
                 again = {"ids": page.ids, "place": page.place, "size": page.size, "at": left}
                 return Step({**kept, "place": place, "waiting": again}, done=0)
-            _count(resource, page, refused, tally)
+            _count(page, refused, tally)
             kept["tally"] = vars(tally)
             expected = (await _matched(ctx, resource, body, known=True))["value"] if place is None else None
             return Step({**kept, "place": page.place}, done=page.size, expected=expected)
@@ -151,11 +151,9 @@ class Bulk(Generic[Body]):
         return rows, refused
 
 
-def _count(resource: Resource, page: Page, refused: Tally, tally: Tally) -> None:
-    del resource
-    for item in refused.refused:
-        if len(tally.refused) < 100:
-            tally.refused.append(item)
+def _count(page: Page, refused: Tally, tally: Tally) -> None:
+    """Adds what was refused of a page to what was refused before."""
+    tally.refused += refused.refused[: MOST_REFUSED - len(tally.refused)]
     for code, number in refused.skipped.items():
         tally.skip(code, number)
     tally.skip("named_twice", page.size - len(page.ids))
