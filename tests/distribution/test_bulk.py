@@ -277,3 +277,21 @@ def test_loads_differ_as_they_should(shared_org, loads, new, taken, by):
             assert all(whole.count(user) <= whole.count(other) + 1 for other in users)
     versions = [org.admin.get(f"/v1/accounts/{id_}").json()["version"] for id_ in dealt]
     assert max(versions, default=1) <= 2, "each is changed once"
+
+
+def test_external_ids_name_rows_and_a_source_keeps_its_owners(org):
+    org.admin.make("sources", code="erp", name="ERP")
+    body = {"name": "Linked", "owner_id": org.rep.id}
+    linked = org.admin.put("/v1/accounts/ext:erp:1", json=body).json()["id"]
+    free = accounts(org.rep, 1)[0]
+    ids = ["ext:erp:1", "ext:erp:none", linked, free]
+    told = preview(org.manager, "accounts/transfer", ids=ids, owner_id=org.colleague.id)
+    assert (told["done"], skipped(told)) == (2, {"named_twice": 1, "not_found": 1})
+    assert told["refused"] == [{"object": "account", "id": "ext:erp:none", "code": "not_found", "permission": None}]
+    source = org.admin.get("/v1/sources").json()["data"][0]["id"]
+    owned = {"owned_fields": [{"resource": "accounts", "field": "owner_id"}]}
+    answer = org.admin.patch(f"/v1/sources/{source}", json=owned)
+    assert answer.status_code == 200, answer.text
+    result = run(org.manager, "accounts/distribute", ids=ids, users=[org.colleague.id])
+    assert (result["done"], skipped(result)) == (1, {"field_owned": 1, "named_twice": 1, "not_found": 1})
+    assert owners(org.admin, [linked, free]) == [org.rep.id, org.colleague.id]
