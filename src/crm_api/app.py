@@ -19,6 +19,7 @@ from crm_api.bootstrap import check_server_role
 from crm_api.catalog import CATALOG
 from crm_api.domains.identity.access import Identity
 from crm_api.kernel import metrics
+from crm_api.kernel.collective import collective_operations
 from crm_api.kernel.context import Kernel
 from crm_api.kernel.database import Database, Limits
 from crm_api.kernel.edge import Edge, Outcry, problem_response
@@ -139,6 +140,7 @@ def create_app(settings: Settings | None = None) -> Edge:
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http)
     found = [operation for resource in CATALOG.resources.values() for operation in operations(resource)]
+    found += collective_operations(CATALOG)
     edge = Edge(
         app,
         Dispatch(found),

@@ -12,6 +12,7 @@ from crm_api import migrate
 from crm_api.catalog import CATALOG
 from crm_api.cli import app
 from crm_api.commands.explain import describe, show
+from crm_api.kernel.collective import collective_operations
 from crm_api.kernel.router import operations
 from tests.support.command import ROOT, crm_api, environment
 from tests.support.org import Person
@@ -44,7 +45,8 @@ def test_explain_names_every_route_and_rule(plural, capsys):
     found = describe(plural, "Sales representative")
     show(found)
     text = capsys.readouterr().out
-    for operation in operations(resource):
+    many = [item for item in collective_operations(CATALOG) if item.resource is resource]
+    for operation in (*operations(resource), *many):
         assert re.search(
             rf"{operation.method} +{re.escape(operation.path)} +{operation.operation_id} +{operation.permission}", text
         )

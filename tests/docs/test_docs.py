@@ -104,6 +104,7 @@ def test_every_table_is_documented_with_its_file():
 
 def test_every_limit_is_documented_as_it_is():
     from crm_api.domains.accounts import contact_points
+    from crm_api.domains.distribution import people, selection, walk
     from crm_api.domains.identity import issue_key
     from crm_api.domains.integrations import source
     from crm_api.kernel import batch_requests, collections, edge, filters, headers, jobs, paging, query, schema, tree
@@ -130,6 +131,10 @@ def test_every_limit_is_documented_as_it_is():
         "external ids of a record": schema.MOST_SOURCES,
         "fields that a source owns": source.MOST_OWNED,
         "jobs of a tenant that wait": jobs.MOST_WAITING,
+        "ids of a verb on many records": selection.MOST_IDS,
+        "bytes of its filter": selection.LONGEST_FILTER,
+        "users that records are dealt to": people.MOST_USERS,
+        "records that its dry run looks at": walk.PREVIEW_ROWS,
     }
 
 

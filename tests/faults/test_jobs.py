@@ -28,18 +28,18 @@ def _start(office, number: int, pause: float) -> dict:
     return answer.json()
 
 
-def _get(office, job: dict) -> dict:
-    with office.client() as client:
+def _get(office, job: dict, who: str = "rep") -> dict:
+    with office.client(who) as client:
         answer = client.get(f"/v1/jobs/{job['id']}")
     assert answer.status_code == 200, answer.text
     return answer.json()
 
 
-def _wait(office, job: dict, reached, seconds: float = 30) -> dict:
+def _wait(office, job: dict, reached, seconds: float = 30, who: str = "rep") -> dict:
     """The job once `reached(job)`; what is seen of it meanwhile never goes back."""
     deadline, done = time.monotonic() + seconds, 0
     while True:
-        found = _get(office, job)
+        found = _get(office, job, who)
         assert found["done"] >= done, "progress fell"
         done = found["done"]
         if reached(found):
@@ -73,6 +73,35 @@ def test_another_worker_finishes_what_a_killed_one_left(cluster, office, hire):
     hire()
     job = _wait(office, job, _ended)
     _whole(cluster, job)
+
+
+def test_records_are_dealt_once_whoever_is_killed(cluster, office, hire):
+    industry, number = uuid.uuid4().hex, 200
+    with office.client("admin") as client:
+        items = [{"op": "create", "body": {"name": f"D {n}", "industry": industry}} for n in range(number)]
+        assert client.post("/v1/accounts/batch", json={"items": items}).status_code == 200
+        users = [
+            client.post("/v1/users", json={"name": "D", "email": f"{uuid.uuid4().hex}@example.com"}).json()["id"]
+            for _ in range(3)
+        ]
+        first = hire(job_lease=1)
+        body = {"filter": {"field": "industry", "value": industry}, "users": users}
+        job = client.post("/v1/accounts/distribute", json=body).json()
+    _wait(office, job, lambda found: found["done"] >= 20, who="admin")
+    first.kill()
+    assert _get(office, job, "admin")["state"] == "running"
+    hire()
+    job = _wait(office, job, _ended, who="admin")
+    assert (job["state"], job["done"], job["result"]["done"]) == ("succeeded", number, number)
+    rows = cluster.fetch(
+        """SELECT owner_id::text AS owner, version,
+             (SELECT count(*) FROM audit_entries e WHERE e.object_id = a.id AND e.action = 'distribute') AS audited
+           FROM accounts a WHERE industry = $1 ORDER BY id""",
+        industry,
+    )
+    assert [row["owner"] for row in rows] == [users[n % 3] for n in range(number)]
+    assert {(row["version"], row["audited"]) for row in rows} == {(2, 1)}
+    assert cluster.orphans() == 0
 
 
 def _kill_again_and_again(cluster, office, hire, number: int, rounds: int) -> None:

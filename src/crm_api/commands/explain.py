@@ -10,6 +10,7 @@ from rich.table import Table
 
 from crm_api.catalog import CATALOG
 from crm_api.domains.identity.give_defaults import default_roles
+from crm_api.kernel.collective import collective_operations
 from crm_api.kernel.context import Kernel
 from crm_api.kernel.database import Database
 from crm_api.kernel.filters import OPERATORS, Group, choices, flat_parameters
@@ -42,7 +43,8 @@ def describe(name: str, role: str) -> dict[str, Any]:
         "summary": (resource.model.__doc__ or "").strip(),
         "routes": [
             {"method": item.method, "path": item.path, "operation_id": item.operation_id, "permission": item.permission}
-            for item in operations(resource)
+            for item in (*operations(resource), *collective_operations(CATALOG))
+            if item.resource is resource
         ],
         "filters": _filters(resource),
         "sorts": {field: str(column.key) for field, column in resource.sortable.items()},

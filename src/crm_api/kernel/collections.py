@@ -223,12 +223,12 @@ async def run(
     listing.values["limit"] = listing.limit + 1
     if listing.needles:
         listing.values["needles"] = listing.needles
-    plan, rows = await settled(ctx, lambda: _fetch(ctx, resource, listing))
+    plan, rows = await settled(ctx, lambda: page_rows(ctx, resource, listing))
     if listing.needles and listing.indexed and rows[0]["hits"] > BROAD:
         if _sees_all_text(ctx, resource):
             raise Problem(QUERY_TOO_BROAD, f"The text matches more than {BROAD} records; add a word.")
         listing.indexed = False
-        plan, rows = await settled(ctx, lambda: _fetch(ctx, resource, listing))
+        plan, rows = await settled(ctx, lambda: page_rows(ctx, resource, listing))
     return _page(ctx, listing, plan, rows, binding)
 
 
@@ -245,7 +245,8 @@ def _page(
     return body, following
 
 
-async def _fetch(ctx: Context, resource: Resource, listing: Listing) -> tuple[Plan, list[Row]]:
+async def page_rows(ctx: Context, resource: Resource, listing: Listing) -> tuple[Plan, list[Row]]:
+    """Runs the statement of a listing once; the first column of each row is the access version."""
     by_text = bool(listing.needles) and listing.indexed  # the hits are few: no need to find all open rows first
     listing.narrow = not by_text and await _few(ctx, resource, listing)
     key = ("list", resource.plural, ctx.access.shape, listing.shape)

@@ -298,6 +298,7 @@ class _Story:
                 "request_id": origin.get("request_id"),
                 "idempotency_key": origin.get("idempotency_key"),
                 "via": origin.get("via"),
+                "cause": origin.get("cause"),
             },
             "transaction_id": self.row["transaction_id"],
         }

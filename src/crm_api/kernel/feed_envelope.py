@@ -25,13 +25,21 @@ class EventActor(BaseModel):
     id: Id | None
 
 
+class EventCause(BaseModel):
+    """A verb on many records that this change is part of, and its job."""
+
+    kind: Annotated[str, Field(max_length=63, examples=["transfer"])]
+    job_id: Id
+
+
 class EventOrigin(BaseModel):
-    """Where it came from: the credential, the request and its Idempotency-Key."""
+    """Where it came from: the credential, the request and its Idempotency-Key; the cause, if it was one of many."""
 
     client_id: Id | None
     request_id: Annotated[str, Field(max_length=64)] | None
     idempotency_key: Annotated[str, Field(max_length=255)] | None
     via: Annotated[str, Field(max_length=63)] | None
+    cause: EventCause | None
 
 
 class Event(BaseModel):

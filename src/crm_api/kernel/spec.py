@@ -3,8 +3,9 @@
 from typing import Any
 
 from crm_api import __version__
-from crm_api.kernel import spec_webhooks
-from crm_api.kernel.examples import sample
+from crm_api.kernel import spec_collective, spec_webhooks
+from crm_api.kernel.collective import CollectiveOperation, collective_operations
+from crm_api.kernel.examples import SAMPLE_ID, sample
 from crm_api.kernel.resource import Action, Catalog, Resource
 from crm_api.kernel.router import Operation, operations
 from crm_api.kernel.spec_batch import batch_example, batch_replies, run_batch
@@ -67,7 +68,9 @@ _DETAIL = {
 def document(catalog: Catalog) -> dict[str, Any]:
     """The contract as OpenAPI 3.1.1."""
     found = [operation for resource in catalog.resources.values() for operation in operations(resource)]
+    found += collective_operations(catalog)
     schemas = collect(catalog, {id(item.action): item.action for item in found if item.action}.values())
+    schemas |= spec_collective.schemas(catalog)
     routes: dict[str, dict[str, Any]] = {}
     for operation in found:
         routes.setdefault(operation.path, {})[operation.method.lower()] = _operation(catalog, operation)
@@ -81,7 +84,7 @@ def document(catalog: Catalog) -> dict[str, Any]:
         "info": {"title": "CRM API", "version": __version__, "description": _DESCRIPTION},
         "servers": [{"url": "/", "description": "This server."}],
         "tags": [
-            *({"name": item.name, "description": _tag(item.resources)} for item in catalog.domains),
+            *({"name": item.name, "description": _tag(item.resources)} for item in catalog.domains if item.resources),
             {"name": "batch", "description": "Several writes in one request."},
             {"name": "operations", "description": "For those who run the server."},
         ],
@@ -116,7 +119,9 @@ def _operation(catalog: Catalog, operation: Operation) -> dict[str, Any]:
     if kind == "edge" and resource.lifecycle and (edge := resource.lifecycle.edge(verb)):
         detail = f"Moves the {resource.lifecycle.column} from {_either(edge.sources)} to {edge.target}."
     if operation.action:
-        summary, detail = operation.action.summary, _first_line(operation.action)
+        summary, detail = operation.action.summary.format(**words), _first_line(operation.action)
+    if isinstance(operation, CollectiveOperation):
+        detail = spec_collective.DETAIL
     needs = ""
     if operation.permission:
         permission = f"permission {above}`{operation.permission}`"
@@ -187,6 +192,9 @@ def _parameters(catalog: Catalog, operation: Operation) -> list[dict[str, Any]]:
 def _body(operation: Operation) -> dict[str, Any] | None:
     resource, kind = operation.resource, operation.kind
     name = name_of(resource.output)
+    if isinstance(operation, CollectiveOperation):
+        example = sample(operation.verb.body) | {"ids": [SAMPLE_ID]}
+        return _content(spec_collective.body_name(operation.verb, resource), example, required=True)
     if kind == "search":
         return _content(f"{name}Search", {"limit": 20, "count": "none"}, required=True)
     if kind == "aggregate":
@@ -232,6 +240,8 @@ def _success(operation: Operation) -> dict[str, Any]:
     resource, kind, action = operation.resource, operation.kind, operation.action
     name = name_of(resource.output)
     replayed = ("Idempotency-Replayed",) if _writes(operation) else ()
+    if isinstance(operation, CollectiveOperation):
+        return spec_collective.replies(operation.verb, *replayed)
     record = reply("The record.", name, "ETag", *replayed)
     merged = reply("The record.", name, "ETag", "Ignored-Fields", *replayed)
     nothing = reply("Done; no body was wanted.", None, "ETag", "Ignored-Fields", "Preference-Applied", *replayed)

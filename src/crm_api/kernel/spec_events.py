@@ -90,7 +90,7 @@ def _example(kind: EventKind, type_: str) -> dict[str, Any]:
         object_["version"] = data["version"] = 2
         changed = _changed(resource)
     who = {"type": "user", "id": SAMPLE_ID}
-    origin = {"client_id": SAMPLE_ID, "request_id": SAMPLE_ID, "idempotency_key": None, "via": "api"}
+    origin = {"client_id": SAMPLE_ID, "request_id": SAMPLE_ID, "idempotency_key": None, "via": "api", "cause": None}
     known = not marker and type_ != TEST
     access = ("changed" if type_ == RIGHTS else "gained") if marker else None
     return {

@@ -92,7 +92,8 @@ def filters(catalog: Catalog, resource: Resource, name: str) -> dict[str, JsonSc
     return found
 
 
-def _body(model: type[BaseModel], **replaced: JsonSchema) -> JsonSchema:
+def body_of(model: type[BaseModel], **replaced: JsonSchema) -> JsonSchema:
+    """The schema of a body, with some of its properties as they are for one resource."""
     schema = components([(model, "validation")])[name_of(model)]
     return {**schema, "properties": {**schema["properties"], **replaced}}
 
@@ -100,7 +101,7 @@ def _body(model: type[BaseModel], **replaced: JsonSchema) -> JsonSchema:
 def search(catalog: Catalog, resource: Resource, name: str) -> JsonSchema:
     """The body of a search."""
     outputs = list(resource.output.model_fields)
-    schema = _body(
+    schema = body_of(
         SearchRequest,
         filter=ref(f"{name}Filter"),
         sort=array({"type": "string", "enum": sorts(resource)}, MAX_SORT_KEYS, uniqueItems=True, default=[]),
@@ -129,7 +130,7 @@ def aggregate(resource: Resource, name: str) -> dict[str, JsonSchema]:
         }
     else:
         measure = {**measure, "properties": {"op": {"type": "string", "const": "count"}}}
-    body = _body(
+    body = body_of(
         AggregateRequest,
         filter=ref(f"{name}Filter"),
         group_by=array({"type": "string", "enum": groups}, 3, default=[]),

@@ -83,7 +83,7 @@ async def issue_key(ctx: Context, resource: Resource, row: Any, body: IssueKey) 
         Problem: 409 when two keys are live, 422 for an end in the past or a scope of no domain, 403 for a scope that
             the caller's own credential lacks, or a principal who may do more than the caller.
     """
-    known = {domain.name for domain in ctx.kernel.catalog.domains}
+    known = {domain.name for domain in ctx.kernel.catalog.domains if domain.resources}
     for i, scope in enumerate(body.scopes or ()):
         if scope.partition(":")[0] not in known:
             raise invalid(f"/scopes/{i}", "unknown_scope", f"A scope is of one of {', '.join(sorted(known))}.")

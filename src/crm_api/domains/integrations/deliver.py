@@ -287,6 +287,6 @@ def _test(ctx: Context, target: Row, row: Row) -> dict[str, Any]:
         "data": None,
         "access": None,
         "actor": dict.fromkeys(("type", "id")),
-        "origin": dict.fromkeys(("client_id", "request_id", "idempotency_key", "via")),
+        "origin": dict.fromkeys(("client_id", "request_id", "idempotency_key", "via", "cause")),
         "transaction_id": str(row["id"]),
     }
