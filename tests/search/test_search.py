@@ -111,6 +111,7 @@ def way(request, server, monkeypatch) -> str:
     monkeypatch.setattr(collections, "NARROW", 1000 if request.param == "found first" else 0)
     if request.param == "newest":
         monkeypatch.setattr(matches, "BROAD", -1)
+        monkeypatch.setattr(matches, "BROAD_ALIKE", -1)
     yield request.param
     server.kernel.statements.clear()
 

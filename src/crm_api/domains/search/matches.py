@@ -15,16 +15,19 @@ from crm_api.kernel.projection import Projection
 from crm_api.kernel.query import frame, searched_text
 from crm_api.kernel.resource import Resource
 
-NEWEST = 100
+NEWEST, NEWEST_ALIKE = 60, 20
 """Of the rows that match, so many are ranked: the newest."""
 FIRST = 51
 """Of the rows whose title begins with the text, so many are ranked, in the order of their titles."""
-BROAD = 5_000
-"""With more rows found by index than this, the newest rows are looked through instead."""
+BROAD, BROAD_ALIKE = 2_000, 3_000
+"""With more rows found by index than this, rows are looked through from the newest on instead."""
+SOME_ALIKE = 300
+"""Who sees all gets the newest of so many rows that are alike: none of them is hidden, so it does not matter which."""
 ALIKE = 0.38
 """Trigram similarity from which words are taken for each other."""
 
 _NEEDLES = sa.bindparam("needles", type_=ARRAY(sa.Text()))
+_PARTS = sa.bindparam("parts", type_=ARRAY(sa.Text()))
 _BEGINS = sa.bindparam("begins", type_=sa.Text())
 _ENDS = sa.bindparam("ends", type_=sa.Text())
 _LAST = "\U0010ffff"
@@ -69,15 +72,15 @@ async def exact(ctx: Context, resource: Resource, text: Query) -> list[Match]:
     form = _Form("index" if needles else "title", fuzzy=False, titled=titled(ctx, resource))
     if form.found == "title" and not form.titled:
         return []
-    return await _found(ctx, resource, form, needles, text.folded)
+    return await _found(ctx, resource, form, text, needles)
 
 
 async def alike(ctx: Context, resource: Resource, text: Query) -> list[Match]:
     """Rows with a word like each longer word of the text."""
-    return await _found(ctx, resource, _Form("index", fuzzy=True, titled=False), text.longest, text.folded)
+    return await _found(ctx, resource, _Form("index", fuzzy=True, titled=False), text, text.longest)
 
 
-async def _found(ctx: Context, resource: Resource, form: _Form, needles: Sequence[str], begins: str) -> list[Match]:
+async def _found(ctx: Context, resource: Resource, form: _Form, text: Query, needles: Sequence[str]) -> list[Match]:
     only = sorted({resource.title, *fields(ctx, resource), "created_at", "updated_at"})
     if await narrow(ctx, resource):
         form = replace(form, found="open" if form.found == "index" else form.found)
@@ -86,11 +89,11 @@ async def _found(ctx: Context, resource: Resource, form: _Form, needles: Sequenc
     async def run() -> tuple[None, list[Row]]:
         key = ("matches", resource.plural, ctx.access.shape, form)
         statement = ctx.kernel.statement(key, lambda: _compile(ctx, resource, projection, form))
-        values = {"needles": list(needles), "begins": begins, "ends": begins + _LAST}
+        values = {"needles": list(needles), "parts": text.parts, "begins": text.folded, "ends": text.folded + _LAST}
         return None, await ctx.read(statement, {**ctx.access.values, **values})
 
     _, rows = await settled(ctx, run)
-    if form.found == "index" and rows[0]["hits"] > BROAD:
+    if form.found == "index" and rows[0]["hits"] > (BROAD_ALIKE if form.fuzzy else BROAD):
         form = replace(form, found="newest")
         _, rows = await settled(ctx, run)
     return [
@@ -123,7 +126,7 @@ def _compile(ctx: Context, resource: Resource, projection: Projection, form: _Fo
             conditions.append(sa.cast(source.c.id == sa.any_(found), sa.Boolean))
         rows = sa.select(similar.label("alike"), *projection.select(source)).where(*conditions)
         rows = rows.order_by(source.c.created_at.desc(), source.c.id.desc())
-        branches.append(rows.limit(sa.literal_column(str(NEWEST))))
+        branches.append(rows.limit(sa.literal_column(str(NEWEST_ALIKE if form.fuzzy else NEWEST))))
     page = (branches[0] if len(branches) == 1 else sa.union_all(*branches)).subquery("page")
     outer = frame()
     columns = [outer.c.access_version, hits.label("hits"), *page.c]
@@ -137,14 +140,18 @@ def _condition(text: Any, source: Any, *, fuzzy: bool) -> tuple[Any, sa.ColumnEl
     words = sa.func.unnest(_NEEDLES).table_valued(sa.column("word", sa.Text()), name="words").render_derived()
     least = sa.select(sa.func.min(sa.func.word_similarity(words.c.word, text))).select_from(words).correlate(source)
     similar = sa.cast(least.scalar_subquery(), sa.Float())
-    return similar, similar >= sa.literal_column(str(ALIKE))
+    enough = similar >= sa.literal_column(str(ALIKE))
+    # to compare takes ten times as long as to look for a part of the word, and hardly any row without one is alike
+    return similar, sa.case((sa.cast(text.like(sa.any_(_PARTS)), sa.Boolean), enough), else_=sa.false())
 
 
 def _by_index(ctx: Context, resource: Resource, *, fuzzy: bool) -> tuple[Any, Any]:
     """(ids, number) of rows that the owner's function finds, whoever may see them."""
     search = getattr(sa.func, f"{'resemble' if fuzzy else 'seek'}_{resource.table.name}")
-    most = BROAD + 1
-    newest = NEWEST if _all_open(ctx, resource) else most
+    most = (BROAD_ALIKE if fuzzy else BROAD) + 1
+    newest = most
+    if _all_open(ctx, resource):
+        most, newest = (SOME_ALIKE, NEWEST_ALIKE) if fuzzy else (most, NEWEST)
     found = search(TENANT, _NEEDLES, sa.literal_column(str(most)), sa.literal_column(str(newest))).table_valued(
         sa.column("id", sa.Uuid()), sa.column("hits", sa.BigInteger()), name="found"
     )

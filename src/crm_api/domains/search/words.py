@@ -44,6 +44,12 @@ class Query:
         long = [word for word in self.words if len(word) >= SHORTEST_FUZZY and _indexed(word)]
         return _three(long) if long else []
 
+    @cached_property
+    def parts(self) -> list[str]:
+        """LIKE patterns of which text has one that is like the longest word."""
+        word = (self.longest or self.words)[0]
+        return [like(word[i : i + 3]) for i in range(max(len(word) - 2, 1))]
+
 
 def _three(words: Sequence[str]) -> list[str]:
     return [*words[:_PIECES], *[words[0]] * (_PIECES - len(words))]
