@@ -19,11 +19,11 @@ NEWEST, NEWEST_ALIKE = 60, 20
 """Of the rows that match, so many are ranked: the newest."""
 FIRST = 51
 """Of the rows whose title begins with the text, so many are ranked, in the order of their titles."""
-BROAD, BROAD_ALIKE = 2_000, 3_000
+BROAD, BROAD_ALIKE = 2_000, 1_000
 """With more rows found by index than this, rows are looked through from the newest on instead."""
 SOME_ALIKE = 300
 """Who sees all gets the newest of so many rows that are alike: none of them is hidden, so it does not matter which."""
-ALIKE = 0.38
+ALIKE = 0.45
 """Trigram similarity from which words are taken for each other."""
 
 _NEEDLES = sa.bindparam("needles", type_=ARRAY(sa.Text()))
@@ -108,7 +108,8 @@ def _compile(ctx: Context, resource: Resource, projection: Projection, form: _Fo
     gate = policy.gate(access, resource, "read", resource.table, narrow=form.found == "open")
     source: Any = resource.table
     if form.found == "open":
-        source, gate = sa.select(source).where(*gate).cte("open"), []
+        # OFFSET 0 keeps the planner from walking the index of an order instead
+        source, gate = sa.select(source).where(*gate).offset(sa.literal_column("0")).cte("open"), []
     text = searched_text(resource, access, source)
     branches, hits = [], sa.literal_column("0", sa.BigInteger())
     if form.titled:
@@ -124,13 +125,18 @@ def _compile(ctx: Context, resource: Resource, projection: Projection, form: _Fo
         if form.found == "index":
             found, hits = _by_index(ctx, resource, fuzzy=form.fuzzy)
             conditions.append(sa.cast(source.c.id == sa.any_(found), sa.Boolean))
-        rows = sa.select(similar.label("alike"), *projection.select(source)).where(*conditions)
-        rows = rows.order_by(source.c.created_at.desc(), source.c.id.desc())
-        branches.append(rows.limit(sa.literal_column(str(NEWEST_ALIKE if form.fuzzy else NEWEST))))
+        columns = [similar.label("alike"), *projection.select(source)]
+        rows = sa.select(*columns, source.c.created_at.label("at"), source.c.id.label("key")).where(*conditions)
+        if form.found == "index":  # the same
+            rows = rows.offset(sa.literal_column("0"))
+        found_rows = rows.subquery("matching")
+        newest = sa.select(*[found_rows.c[column.name] for column in columns])
+        newest = newest.order_by(found_rows.c.at.desc(), found_rows.c.key.desc())
+        branches.append(newest.limit(sa.literal_column(str(NEWEST_ALIKE if form.fuzzy else NEWEST))))
     page = (branches[0] if len(branches) == 1 else sa.union_all(*branches)).subquery("page")
     outer = frame()
-    columns = [outer.c.access_version, hits.label("hits"), *page.c]
-    return Statement(sa.select(*columns).select_from(outer.outerjoin(page, sa.true())))
+    shown = [outer.c.access_version, hits.label("hits"), *page.c]
+    return Statement(sa.select(*shown).select_from(outer.outerjoin(page, sa.true())))
 
 
 def _condition(text: Any, source: Any, *, fuzzy: bool) -> tuple[Any, sa.ColumnElement[bool]]:

@@ -1,6 +1,7 @@
 """`/v1/search`: a text looked for in every resource that the caller may read, the best first."""
 
-from collections.abc import Iterable
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query
@@ -20,7 +21,10 @@ from crm_api.kernel.schema import Id, fold
 from crm_api.kernel.unit_of_work import open_context
 
 router = APIRouter()
+Way = Callable[[Context, Resource, Words], Awaitable[list[Match]]]
 MOST = 50
+AT_ONCE = 3
+"""Statements of one request that run at the same time, each on a connection of its own."""
 ENOUGH = 5
 """With fewer records that hold the words as they are written, words that are like them are looked for as well."""
 
@@ -137,13 +141,22 @@ def _readable(ctx: Context, resource: Resource) -> Problem | None:
 
 async def _each(ctx: Context, resources: Iterable[Resource], words: Words) -> list[Match]:
     """Matches of each resource, each record once; likeness is asked only where few hold the words themselves."""
+    turns = asyncio.Semaphore(AT_ONCE)
     found: dict[tuple[str, str], Match] = {}
+
+    async def one(way: Way, resource: Resource) -> list[Match]:
+        async with turns:
+            return await way(ctx, resource, words)
+
     for way in (matches.exact, matches.alike):
         if way is matches.alike and (len(found) >= ENOUGH or not words.longest):
             break
-        for resource in resources:
-            for match in await way(ctx, resource, words):
-                found.setdefault((resource.singular, match.item["id"]), match)
+        answers = await asyncio.gather(*(one(way, resource) for resource in resources), return_exceptions=True)
+        for answer in answers:
+            if isinstance(answer, BaseException):
+                raise answer
+            for match in answer:
+                found.setdefault((match.resource.singular, match.item["id"]), match)
     return list(found.values())
 
 

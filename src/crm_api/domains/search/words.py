@@ -11,7 +11,7 @@ from crm_api.kernel.filters import like
 from crm_api.kernel.schema import fold
 
 MOST_WORDS = 8
-SHORTEST_FUZZY = 4
+SHORTEST_FUZZY = 6
 _PIECES = 3
 _TOKEN = re.compile(r"\w+")
 _ALIKE_TOKEN = 0.4
