@@ -1,5 +1,7 @@
 """`GET /v1/search`: what is found, in which order, how it is marked; always under the caller's policy."""
 
+from itertools import pairwise
+
 import httpx2
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -35,7 +37,11 @@ def northwind(server) -> Org:
     ):
         org.rep.make("accounts", name=name)
     org.rep.make(
-        "contacts", first_name="Peter", last_name="Franken", emails=[{"address": "peter@franken.example"}], title="Owner"
+        "contacts",
+        first_name="Peter",
+        last_name="Franken",
+        emails=[{"address": "peter@franken.example"}],
+        title="Owner",
     )
     return org
 
@@ -195,7 +201,7 @@ def test_who_is_nobody_is_401(org):
     "q",
     [
         *("%%%", "___", "\\\\\\", "' OR 1=1 --", "a & b | !c:*", '"quoted"', "((((", "*:*", "$$;drop table accounts"),
-        *("🙂🙂🙂", "שלום עולם", "مرحبا", "東京", "‮abc", "<b>bold</b>", "a b c d e f g h i j", "gmbh " * 40),
+        *("🙂🙂🙂", "שלום עולם", "مرحبا", "東京", "\u202eabc", "<b>bold</b>", "a b c d e f g h i j", "gmbh " * 40),
         *("ﷺﷺ", "İİİ", "ßß", "\t\n", "x" * 200, "%taq%", "t_qu", "{1,2}", "[a-z]+", "NaN", "null"),
     ],
 )
@@ -240,4 +246,4 @@ def test_pieces_are_the_text_and_mark_what_was_searched(text, data):
     if found is not None:
         assert "".join(piece["text"] for piece in found) == text
         assert any(piece["match"] for piece in found)
-        assert all(left["match"] != right["match"] for left, right in zip(found, found[1:], strict=False))
+        assert all(left["match"] != right["match"] for left, right in pairwise(found))

@@ -63,9 +63,7 @@ class SearchHitList(BaseModel):
 
 def searched(catalog: Catalog) -> dict[str, Resource]:
     """The resources that are searched, by the name of their records."""
-    return {
-        item.singular: item for item in catalog.resources.values() if item.search and "search" in item.operations
-    }
+    return {item.singular: item for item in catalog.resources.values() if item.search and "search" in item.operations}
 
 
 async def _reader(request: Request) -> Context:
