@@ -1,6 +1,5 @@
 """Rows of one resource that match a text, under the caller's policy: one statement for each way of finding them."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -27,6 +26,9 @@ ALIKE = 0.45
 """Trigram similarity from which words are taken for each other."""
 
 _NEEDLES = sa.bindparam("needles", type_=ARRAY(sa.Text()))
+_SIMILAR = sa.bindparam("similar", type_=ARRAY(sa.Text()))
+_HELD = sa.literal_column("2", sa.Float())
+"""In place of a likeness: the words are there as they were written."""
 _PARTS = sa.bindparam("parts", type_=ARRAY(sa.Text()))
 _BEGINS = sa.bindparam("begins", type_=sa.Text())
 _ENDS = sa.bindparam("ends", type_=sa.Text())
@@ -47,12 +49,13 @@ class _Form:
     """What the statement depends on, beside the access.
 
     `found`: `index` by the functions of the owner, `open` among the few rows that are open to the caller, `newest` row
-    by row, `title` not by text at all.
+    by row. `titled`, `exact`, `fuzzy`: what is looked for.
     """
 
     found: str
-    fuzzy: bool
-    titled: bool
+    titled: bool = False
+    exact: bool = False
+    fuzzy: bool = False
 
 
 def titled(ctx: Context, resource: Resource) -> bool:
@@ -67,29 +70,27 @@ def fields(ctx: Context, resource: Resource) -> tuple[str, ...]:
 
 
 async def exact(ctx: Context, resource: Resource, text: Query) -> list[Match]:
-    """Rows that hold each word of the text, and rows whose title begins with it."""
-    needles = text.patterns
-    form = _Form("index" if needles else "title", fuzzy=False, titled=titled(ctx, resource))
-    if form.found == "title" and not form.titled:
-        return []
-    return await _found(ctx, resource, form, text, needles)
+    """Rows that hold each word of the text, and rows whose title begins with it; of few open rows those alike, too."""
+    form = _Form("index", titled=titled(ctx, resource), exact=bool(text.patterns))
+    if await narrow(ctx, resource):  # to find the open rows may cost more than to compare them: it is done once
+        form = replace(form, found="open", fuzzy=bool(text.longest))
+    return await _found(ctx, resource, form, text) if form.titled or form.exact or form.fuzzy else []
 
 
 async def alike(ctx: Context, resource: Resource, text: Query) -> list[Match]:
-    """Rows with a word like each longer word of the text."""
-    return await _found(ctx, resource, _Form("index", fuzzy=True, titled=False), text, text.longest)
+    """Rows with a word like each longer word of the text, unless `exact` gave them."""
+    return [] if await narrow(ctx, resource) else await _found(ctx, resource, _Form("index", fuzzy=True), text)
 
 
-async def _found(ctx: Context, resource: Resource, form: _Form, text: Query, needles: Sequence[str]) -> list[Match]:
+async def _found(ctx: Context, resource: Resource, form: _Form, text: Query) -> list[Match]:
     only = sorted({resource.title, *fields(ctx, resource), "created_at", "updated_at"})
-    if await narrow(ctx, resource):
-        form = replace(form, found="open" if form.found == "index" else form.found)
     projection = Projection(resource, ctx.access, only)
+    values: dict[str, Any] = {"needles": text.patterns, "similar": text.longest, "parts": text.parts}
+    values |= {"begins": text.folded, "ends": text.folded + _LAST}
 
     async def run() -> tuple[None, list[Row]]:
         key = ("matches", resource.plural, ctx.access.shape, form)
         statement = ctx.kernel.statement(key, lambda: _compile(ctx, resource, projection, form))
-        values = {"needles": list(needles), "parts": text.parts, "begins": text.folded, "ends": text.folded + _LAST}
         return None, await ctx.read(statement, {**ctx.access.values, **values})
 
     _, rows = await settled(ctx, run)
@@ -97,7 +98,7 @@ async def _found(ctx: Context, resource: Resource, form: _Form, text: Query, nee
         form = replace(form, found="newest")
         _, rows = await settled(ctx, run)
     return [
-        Match(resource, projection.render(row[3:]), row["alike"] if form.fuzzy else None)
+        Match(resource, projection.render(row[3:]), row["alike"] if row["alike"] <= 1 else None)
         for row in rows
         if row["alike"] is not None
     ]
@@ -114,25 +115,25 @@ def _compile(ctx: Context, resource: Resource, projection: Projection, form: _Fo
     branches, hits = [], sa.literal_column("0", sa.BigInteger())
     if form.titled:
         key = source.c[resource.sortable[resource.title].key]
-        first = sa.select(sa.literal_column("1", sa.Float()).label("alike"), *projection.select(source))
+        first = sa.select(_HELD.label("alike"), *projection.select(source))
         begins = first.where(*gate, key >= _BEGINS, key < _ENDS)
         branches.append(begins.order_by(key, source.c.id).limit(sa.literal_column(str(FIRST))))
-    if form.found != "title":
-        similar, condition = _condition(text, source, fuzzy=form.fuzzy)
+    for fuzzy in (*[False] * form.exact, *[True] * form.fuzzy):
+        similar, condition = _condition(text, source, fuzzy=fuzzy)
         if form.found == "newest":  # CASE hides what is asked, which the planner takes for rare
             condition = sa.case((condition, sa.true()), else_=sa.false())
         conditions = [*gate, condition]
         if form.found == "index":
-            found, hits = _by_index(ctx, resource, fuzzy=form.fuzzy)
+            found, hits = _by_index(ctx, resource, fuzzy=fuzzy)
             conditions.append(sa.cast(source.c.id == sa.any_(found), sa.Boolean))
         columns = [similar.label("alike"), *projection.select(source)]
         rows = sa.select(*columns, source.c.created_at.label("at"), source.c.id.label("key")).where(*conditions)
         if form.found == "index":  # the same
             rows = rows.offset(sa.literal_column("0"))
-        found_rows = rows.subquery("matching")
-        newest = sa.select(*[found_rows.c[column.name] for column in columns])
-        newest = newest.order_by(found_rows.c.at.desc(), found_rows.c.key.desc())
-        branches.append(newest.limit(sa.literal_column(str(NEWEST_ALIKE if form.fuzzy else NEWEST))))
+        matching = rows.subquery("alike" if fuzzy else "matching")
+        newest = sa.select(*[matching.c[column.name] for column in columns])
+        newest = newest.order_by(matching.c.at.desc(), matching.c.key.desc())
+        branches.append(newest.limit(sa.literal_column(str(NEWEST_ALIKE if fuzzy else NEWEST))))
     page = (branches[0] if len(branches) == 1 else sa.union_all(*branches)).subquery("page")
     outer = frame()
     shown = [outer.c.access_version, hits.label("hits"), *page.c]
@@ -142,8 +143,8 @@ def _compile(ctx: Context, resource: Resource, projection: Projection, form: _Fo
 def _condition(text: Any, source: Any, *, fuzzy: bool) -> tuple[Any, sa.ColumnElement[bool]]:
     """(how alike, whether that is enough) of the text that the caller may see."""
     if not fuzzy:
-        return sa.literal_column("1", sa.Float()), sa.cast(text.like(sa.all_(_NEEDLES)), sa.Boolean)
-    words = sa.func.unnest(_NEEDLES).table_valued(sa.column("word", sa.Text()), name="words").render_derived()
+        return _HELD, sa.cast(text.like(sa.all_(_NEEDLES)), sa.Boolean)
+    words = sa.func.unnest(_SIMILAR).table_valued(sa.column("word", sa.Text()), name="words").render_derived()
     least = sa.select(sa.func.min(sa.func.word_similarity(words.c.word, text))).select_from(words).correlate(source)
     similar = sa.cast(least.scalar_subquery(), sa.Float())
     enough = similar >= sa.literal_column(str(ALIKE))
@@ -158,9 +159,9 @@ def _by_index(ctx: Context, resource: Resource, *, fuzzy: bool) -> tuple[Any, An
     newest = most
     if _all_open(ctx, resource):
         most, newest = (SOME_ALIKE, NEWEST_ALIKE) if fuzzy else (most, NEWEST)
-    found = search(TENANT, _NEEDLES, sa.literal_column(str(most)), sa.literal_column(str(newest))).table_valued(
-        sa.column("id", sa.Uuid()), sa.column("hits", sa.BigInteger()), name="found"
-    )
+    found = search(
+        TENANT, _SIMILAR if fuzzy else _NEEDLES, sa.literal_column(str(most)), sa.literal_column(str(newest))
+    ).table_valued(sa.column("id", sa.Uuid()), sa.column("hits", sa.BigInteger()), name="found")
     numbers = sa.select(
         sa.func.array_agg(found.c.id).label("ids"), sa.func.coalesce(sa.func.max(found.c.hits), 0).label("hits")
     ).cte("hits")

@@ -25,8 +25,6 @@ Way = Callable[[Context, Resource, Words], Awaitable[list[Match]]]
 MOST = 50
 AT_ONCE = 3
 """Statements of one request that run at the same time, each on a connection of its own."""
-ENOUGH = 5
-"""With fewer records that hold the words as they are written, words that are like them are looked for as well."""
 
 
 class SearchSegment(BaseModel):
@@ -83,11 +81,11 @@ async def search(
     q: Annotated[str, Query(min_length=2, max_length=200, description="Words, in any order.")],
     types: Annotated[
         list[Annotated[str, Field(max_length=63)]] | None,
-        Query(max_length=20, description="Only records of these types, such as `account`; else of each readable type."),
+        Query(max_length=20, description="Only records of these types, such as `account`; else of every type."),
     ] = None,
     limit: Annotated[int, Query(ge=1, le=MOST)] = 20,
 ) -> Response:
-    """Finds records that hold each word, whatever its case and accents; where few do, records with words like these."""
+    """Finds records that hold each word, whatever its case and accents; where none does, records with words like these."""
     words = Words(fold(q))
     if len(words.folded) < 2:
         raise invalid_parameter("q", "too_short", "At least two letters or digits.")
@@ -138,24 +136,25 @@ def _readable(ctx: Context, resource: Resource) -> Problem | None:
 
 
 async def _each(ctx: Context, resources: Iterable[Resource], words: Words) -> list[Match]:
-    """Matches of each resource, each record once; likeness is asked only where few hold the words themselves."""
+    """Matches of each resource, each record once; records that are alike only where none holds the words themselves."""
     turns = asyncio.Semaphore(AT_ONCE)
-    found: dict[tuple[str, str], Match] = {}
 
     async def one(way: Way, resource: Resource) -> list[Match]:
         async with turns:
             return await way(ctx, resource, words)
 
-    for way in (matches.exact, matches.alike):
-        if way is matches.alike and (len(found) >= ENOUGH or not words.longest):
-            break
+    async def every(way: Way) -> list[Match]:
         answers = await asyncio.gather(*(one(way, resource) for resource in resources), return_exceptions=True)
-        for answer in answers:
-            if isinstance(answer, BaseException):
-                raise answer
-            for match in answer:
-                found.setdefault((match.resource.singular, match.item["id"]), match)
-    return list(found.values())
+        if failed := [answer for answer in answers if isinstance(answer, BaseException)]:
+            raise failed[0]
+        return [match for answer in answers if isinstance(answer, list) for match in answer]
+
+    found = await every(matches.exact)
+    if any(match.alike is None for match in found):
+        found = [match for match in found if match.alike is None]
+    elif words.longest:
+        found += await every(matches.alike)
+    return list({(match.resource.singular, match.item["id"]): match for match in reversed(found)}.values())
 
 
 def _hit(match: Match, score: float, words: Words) -> dict[str, Any]:
