@@ -85,7 +85,7 @@ async def search(
     ] = None,
     limit: Annotated[int, Query(ge=1, le=MOST)] = 20,
 ) -> Response:
-    """Finds records that hold each word, whatever its case and accents; where none does, records with words like these."""
+    """Finds records that hold each word, whatever its case and accents; where none does, records with like words."""
     words = Words(fold(q))
     if len(words.folded) < 2:
         raise invalid_parameter("q", "too_short", "At least two letters or digits.")
