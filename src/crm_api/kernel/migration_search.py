@@ -19,18 +19,19 @@ def findable(table: str) -> None:
     """`seek_*` finds rows that hold each needle, three patterns or more; `resemble_*` rows with words like three words.
 
     They run as the owner, as what they compare by is not leakproof; they compare their tenant with the connection's and
-    give ids only. Of the first `most` rows found they give the `newest`, each with the number found.
+    give ids only. Of the first `most` rows found they give the `newest`, each with the number found. The threshold is
+    set inside, since only superusers could restore a function that is declared with it.
     """
-    op.execute("SELECT similarity('', '')")  # loads the module; only then its parameter is anybody's to set
     for name, condition in _CONDITIONS.items():
         op.execute(
             f"""
             CREATE FUNCTION {name}_{table}(wanted uuid, needles text[], most bigint, newest bigint)
             RETURNS TABLE (id uuid, hits bigint)
             LANGUAGE plpgsql STABLE SECURITY DEFINER ROWS 100 SET search_path = public, pg_temp
-            SET plan_cache_mode = force_custom_plan SET pg_trgm.word_similarity_threshold = {ALIKE} AS $$
+            SET plan_cache_mode = force_custom_plan AS $$
             BEGIN
               IF wanted IS DISTINCT FROM nullif(current_setting('crm.tenant', true), '')::uuid THEN RETURN; END IF;
+              PERFORM set_config('pg_trgm.word_similarity_threshold', '{ALIKE}', true);
               RETURN QUERY SELECT m.id, count(*) OVER () FROM (
                 SELECT t.id, t.created_at FROM {table} t
                 WHERE t.tenant_id = wanted AND t.deleted_at IS NULL AND {condition} LIMIT most) m
