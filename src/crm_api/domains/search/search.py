@@ -83,7 +83,7 @@ async def search(
         list[Annotated[str, Field(max_length=63)]] | None,
         Query(max_length=20, description="Only records of these types, such as `account`; else of every type."),
     ] = None,
-    limit: Annotated[int, Query(ge=1, le=MOST)] = 20,
+    limit: Annotated[int, Query(ge=1, le=MOST, description="At most so many records.")] = 20,
 ) -> Response:
     """Finds records that hold each word, whatever its case and accents; where none does, records with like words."""
     words = Words(fold(q))
