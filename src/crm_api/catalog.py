@@ -1,8 +1,16 @@
 """The ordered list of domains: the one file that names them all. A domain imports only earlier ones."""
 
-from crm_api.domains import accounts, contacts, distribution, identity, integrations, jobs
+from crm_api.domains import accounts, contacts, distribution, identity, integrations, jobs, search
 from crm_api.kernel.resource import Catalog
 
 CATALOG = Catalog(
-    [identity.DOMAIN, jobs.DOMAIN, distribution.DOMAIN, accounts.DOMAIN, contacts.DOMAIN, integrations.DOMAIN]
+    [
+        identity.DOMAIN,
+        jobs.DOMAIN,
+        distribution.DOMAIN,
+        accounts.DOMAIN,
+        contacts.DOMAIN,
+        integrations.DOMAIN,
+        search.DOMAIN,
+    ]
 )

@@ -48,7 +48,7 @@ def test_every_table_has_row_security_and_exactly_one_policy(sql):
 
 def test_definer_functions_are_exactly_those_the_declarations_ask_for(sql):
     searched = {item.table.name for item in CATALOG.resources.values() if item.search}
-    expected = {f"search_{name}" for name in searched} | {
+    expected = {f"{way}_{name}" for name in searched for way in ("search", "seek", "resemble")} | {
         "claim_job",
         "coalesce_event",
         "forget_idempotency_keys",

@@ -19,7 +19,7 @@ from tests.support.asking import RESOURCES
 SOURCE = Path(crm_api.__file__).parent
 FILES = sorted(SOURCE.rglob("*.py"))
 ORDER = [domain.name for domain in CATALOG.domains]
-SQL_ROOMS = {"kernel/database.py", "kernel/migration.py", "bootstrap.py", "tenants.py"}
+SQL_ROOMS = {"kernel/database.py", "kernel/migration.py", "kernel/migration_search.py", "bootstrap.py", "tenants.py"}
 OPERATOR = "commands"  # runs beside the server, as the role that migrates
 TABLES = [pytest.param(table, id=name) for name, table in sorted(Record.metadata.tables.items())]
 
@@ -133,7 +133,7 @@ def code_lines(path: Path) -> int:
 
 APART = (
     *("spec", "examples", "feed", "pulse", "sight", "batch", "external", "upsert", "customs", "jobs", "running"),
-    *("sealing", "signing", "collective"),
+    *("sealing", "signing", "collective", "migration_search"),
 )
 """Kernel files with a budget of their own: the OpenAPI document, and features that stand beside the data path."""
 

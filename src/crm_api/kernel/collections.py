@@ -278,10 +278,10 @@ def _sees_all_text(ctx: Context, resource: Resource) -> bool:
 
 
 async def _few(ctx: Context, resource: Resource, listing: Listing) -> bool:
-    return not _selective(resource, listing.filter) and await _narrow(ctx, resource)
+    return not _selective(resource, listing.filter) and await narrow(ctx, resource)
 
 
-async def _narrow(ctx: Context, resource: Resource) -> bool:
+async def narrow(ctx: Context, resource: Resource) -> bool:
     """Whether few rows are open to the caller, so that finding those first beats walking a sort index."""
     breadth = ctx.access.breadth
     if resource.plural not in breadth:
