@@ -14,6 +14,7 @@ from crm_api.kernel.external import is_external, key_parameters, own_id, referre
 from crm_api.kernel.external_ownership import owned_changes
 from crm_api.kernel.external_sources import contested, without_owned
 from crm_api.kernel.ledger import parameters
+from crm_api.kernel.merged import absent
 from crm_api.kernel.problems import (
     FORBIDDEN,
     INVALID,
@@ -53,7 +54,7 @@ async def get(ctx: Context, resource: Resource, id_: str | UUID, expand: tuple[s
     """Like `find`; 404 when there is none."""
     item = await find(ctx, resource, id_, expand)
     if item is None:
-        raise not_found(resource.singular)
+        raise await absent(ctx, resource, id_)
     return item
 
 
@@ -75,7 +76,7 @@ async def load(
         if rows[0]["id"] is not None:
             return rows[0]
         if deleted or await find(ctx, resource, id_) is None:
-            raise not_found(resource.singular)
+            raise await absent(ctx, resource, id_)
         await _permit(ctx, resource, id_, action)
     raise unavailable(_CHANGING)  # it is there each time it is looked for
 

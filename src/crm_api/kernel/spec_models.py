@@ -25,7 +25,7 @@ class Problem(Wire):
 
     type: Annotated[str, Field(max_length=200, description="Leads to the description of the code.")]
     title: Annotated[str, Field(max_length=200)]
-    status: Annotated[int, Field(ge=400, le=599)]
+    status: Annotated[int, Field(ge=300, le=599)]
     detail: Sentence
     instance: Annotated[str, Field(max_length=8192, description="The path of the request.")]
     code: Annotated[str, Field(max_length=63, description="Stable code; see /problems.", examples=["not_found"])]
@@ -41,6 +41,7 @@ class Problem(Wire):
         int, Field(ge=0, le=199, description="With a batch that was refused: the item that was, counted from 0.")
     ] = 0
     source: Annotated[str, Field(max_length=63, description="With field_owned: the source that owns the field.")] = ""
+    merged_into: Annotated[str, Field(max_length=36, description="The record that took this one in.")] = ""
     current_version: Annotated[
         int, Field(ge=1, le=9_007_199_254_740_991, description="With 412: the version there is now.")
     ] = 1
