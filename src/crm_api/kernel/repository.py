@@ -10,6 +10,7 @@ from crm_api.kernel import writing
 from crm_api.kernel.coalescing import Emission, emission
 from crm_api.kernel.context import Context, settled
 from crm_api.kernel.database import TENANT, Row, Statement
+from crm_api.kernel.duplicates_check import refuse_suspected
 from crm_api.kernel.external import is_external, key_parameters, own_id, referred
 from crm_api.kernel.external_ownership import owned_changes
 from crm_api.kernel.external_sources import contested, without_owned
@@ -119,6 +120,8 @@ async def create(
     row = new_row(ctx, resource, values)
     for check in resource.touched(values):
         await check.run(ctx, resource, row, None)
+    if resource.plural in ctx.access.suspecting:
+        await refuse_suspected(ctx, resource, row)
 
     form, keyed = writing.New.of(ctx, resource, row), ctx.idempotency is not None
     emitted = emission(ctx, resource, row["id"], events)
