@@ -3,6 +3,7 @@
 import pytest
 
 from crm_api.domains.duplicates.names import bare_name
+from tests.support.jobs import wait, working
 from tests.support.org import Org
 from tests.support.problems import problem
 
@@ -148,3 +149,18 @@ def test_batches_upserts_and_retries_respect_it(org, company):
     keyed = {"json": twin, "headers": {"Idempotency-Key": "twin"}}
     problem(org.rep.post("/v1/accounts", **keyed), 409)
     assert org.rep.post("/v1/accounts", **keyed, params=allowed).status_code == 201
+
+
+def test_a_scan_tells_the_pairs_that_its_originator_sees(org, company):
+    twin = org.rep.make("accounts", name="Kaufmann Söhne", phones=[{"number": "+4930123456"}])
+    org.rep.make("accounts", name="Anders")
+    for name in ("Kaufmann Sohne", "Kaufmann & Söhne"):
+        org.outsider.make("accounts", name=name)
+    answer = org.rep.post("/v1/accounts/duplicates/scan", json={"score": 80})
+    assert (answer.status_code, answer.headers["location"]) == (202, f"/v1/jobs/{answer.json()['id']}")
+    with working(org.server):
+        job = wait(org.rep, answer.json())
+    assert (job["state"], job["done"]) == ("succeeded", 3), job
+    ids = sorted([company["id"], twin["id"]])
+    assert job["result"] == {"pairs": [{"ids": ids, "score": 92, "rules": ["name", "phone"]}], "has_more": False}
+    problem(org.rep.post("/v1/accounts/duplicates/scan", json={"score": 0}), 422)

@@ -41,9 +41,10 @@ class DuplicateCheck(Entity):
 
 async def refuse_suspected(ctx: Context, resource: Resource, row: Mapping[str, Any]) -> None:
     """409 with candidates that the caller may see; records hidden from the caller refuse nothing."""
-    if ctx.allow_duplicate or resource.duplicates is None or resource.plural in ctx.access.closed:
+    floor = ctx.access.suspecting.get(resource.plural)
+    if floor is None or ctx.allow_duplicate or resource.duplicates is None or resource.plural in ctx.access.closed:
         return
-    found = await candidates(ctx, resource, row, most=MOST_TOLD, floor=ctx.access.suspecting[resource.plural])
+    found = await candidates(ctx, resource, row, most=MOST_TOLD, floor=floor)
     if found:
         told = [{"id": item["record"]["id"], "score": item["score"], "rules": item["rules"]} for item in found]
         detail = "It may mean the same as a record that is there; send allow_duplicate=true to create it all the same."

@@ -120,8 +120,7 @@ async def create(
     row = new_row(ctx, resource, values)
     for check in resource.touched(values):
         await check.run(ctx, resource, row, None)
-    if resource.plural in ctx.access.suspecting:
-        await refuse_suspected(ctx, resource, row)
+    await refuse_suspected(ctx, resource, row)
 
     form, keyed = writing.New.of(ctx, resource, row), ctx.idempotency is not None
     emitted = emission(ctx, resource, row["id"], events)
@@ -154,11 +153,8 @@ async def create(
 async def _explain_create(ctx: Context, resource: Resource, row: Mapping[str, Any]) -> None:
     await check_references(ctx, resource, row)
     if not await _permitted(ctx, resource, row):
-        raise Problem(
-            FORBIDDEN,
-            "You may not create such a record for this owner.",
-            extra={"permission": f"{resource.plural}:create"},
-        )
+        detail, extra = "You may not create such a record for this owner.", {"permission": f"{resource.plural}:create"}
+        raise Problem(FORBIDDEN, detail, extra=extra)
 
 
 async def _permitted(ctx: Context, resource: Resource, row: Mapping[str, Any]) -> bool:
