@@ -125,7 +125,7 @@ def test_a_suspected_duplicate_is_refused_when_the_tenant_wants_it_so(org, compa
     assert org.rep.post("/v1/accounts", json=body).status_code == 201
     assert org.admin.patch(path, json={"score": 80, "on_create": "allow"}).status_code == 200
     assert org.rep.post("/v1/accounts", json=body).status_code == 201
-    problem(org.admin.post("/v1/duplicate_checks", json={"resource": "roles"}), 422)
+    problem(org.admin.post("/v1/duplicate_checks", json={"resource": "nonsense"}), 422)
     problem(org.rep.get("/v1/duplicate_checks"), 403)
 
 

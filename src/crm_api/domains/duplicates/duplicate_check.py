@@ -19,7 +19,7 @@ class DuplicateCheckCreate(Input):
     """What is done with new records of a resource that may mean the same as others."""
 
     id: Id | None = None
-    resource: Code
+    resource: Annotated[Code, Field(description="Records of one that has no rules are not compared.")]
     on_create: What = "refuse"
     score: Score = 80
 
@@ -35,9 +35,8 @@ class DuplicateCheckView(Output):
 
 async def _known(ctx: Context, resource: Resource, values: Mapping[str, Any], before: Mapping[str, Any] | None) -> None:
     del resource, before
-    target = ctx.kernel.catalog.resources.get(str(values.get("resource")))
-    if target is None or target.duplicates is None or not target.duplicates.rules:
-        raise invalid("/resource", "unknown_resource", "There is no such resource, or its records are not compared.")
+    if values.get("resource") not in ctx.kernel.catalog.resources:
+        raise invalid("/resource", "unknown_resource", "There is no such resource.")
 
 
 DUPLICATE_CHECKS = Resource(
