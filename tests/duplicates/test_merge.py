@@ -1,14 +1,17 @@
 """Two records become one, and two again: over HTTP, as people with roles."""
 
 import asyncio
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import asyncpg
+import httpx2
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from crm_api.catalog import CATALOG
+from crm_api.domains.duplicates import children
 from crm_api.kernel.feed import sequence
 from crm_api.kernel.record import Record
 from tests.support.org import Org
@@ -276,7 +279,7 @@ WORLDS = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(world=WORLDS)
 def test_after_a_merge_is_taken_back_everything_is_as_before(shared_org, database, world):
     org = shared_org
@@ -369,3 +372,72 @@ def changes(org: Org, person, since: str | None = None) -> tuple[list[dict[str, 
         pass
     page = person.get("/v1/changes", params={"limit": 200, **({"since": since} if since else {})}).json()
     return page["data"], page["next_cursor"]
+
+
+def test_who_saw_a_record_by_what_has_moved_is_told_of_its_end_and_no_more(org, pair):
+    survivor, other = pair
+    member = {"account_id": other["id"], "principal_id": org.outsider.id}
+    org.rep.make("account_team_members", **member)
+    assert get(org.outsider, other)["name"] == "Kaufmann"
+    merge(org.manager, survivor, other)
+    told, _ = changes(org, org.outsider)
+    (gone,) = [event for event in told if event["type"] == "account.deleted"]
+    assert (gone["object"]["id"], gone["object"]["merged_into"]) == (other["id"], survivor["id"])
+    assert (gone["data"], gone["actor"]) == (None, {"type": None, "id": None})
+    told, _ = changes(org, org.colleague)
+    assert not [event for event in told if event["object"]["type"] == "account"]
+
+
+def test_two_merges_of_the_same_records_at_once_come_to_one(org, pair):
+    def one_way(records: tuple[dict, dict]) -> int:
+        path = f"/v1/accounts/{records[0]['id']}/merge"
+        with httpx2.Client(base_url=org.server.base_url, headers=org.manager.headers, timeout=30) as client:
+            return client.post(path, json={"other_id": records[1]["id"]}).status_code
+
+    with ThreadPoolExecutor(2) as pool:
+        statuses = sorted(pool.map(one_way, [pair, pair[::-1]]))
+    assert statuses[0] == 200
+    assert statuses[1] in (404, 409, 422)
+    assert len(org.rep.all("/v1/accounts")) == 1
+
+
+def test_what_is_hidden_moves_and_is_not_counted_and_too_much_does_not_move(org, pair, monkeypatch):
+    survivor, other = pair
+    seen = org.rep.make("contacts", last_name="Seen", account_id=other["id"])
+    grants = [(f"accounts:{action}", "all") for action in ("read", "update", "merge")]
+    alone = org.person("alone", org.role("Accounts alone", *grants))
+    path = f"/v1/accounts/{survivor['id']}/merge"
+    told = alone.post(path, json={"other_id": other["id"]}, params={"dry_run": "true"})
+    assert told.json()["moved"] == []
+    with monkeypatch.context() as patch:
+        patch.setattr(children, "MOST", 0)
+        assert problem(org.manager.post(path, json={"other_id": other["id"]}), 409)["code"] == "limit_reached"
+    merge(alone, survivor, other)
+    assert get(org.rep, seen, "contacts")["account_id"] == survivor["id"]
+
+
+def test_a_field_that_a_source_owns_is_not_filled_by_others(org, pair):
+    survivor, other = pair
+    owned = [{"resource": "accounts", "field": "industry"}]
+    org.admin.make("sources", name="ERP", code="erp", owned_fields=owned)
+    body = {"source": "erp", "external_id": "1"}
+    assert org.rep.post(f"/v1/accounts/{survivor['id']}/link", json=body).status_code == 200
+    path = f"/v1/accounts/{survivor['id']}/merge"
+    assert problem(org.manager.post(path, json={"other_id": other["id"]}), 409)["code"] == "field_owned"
+    merge(org.manager, survivor, other, fields={"industry": "survivor"})
+    assert get(org.rep, survivor)["industry"] is None
+
+
+def test_a_merge_has_a_place_in_a_batch_and_one_effect(org, pair):
+    survivor, other = pair
+    operations = [
+        {"operation": "create_contact", "body": {"last_name": "New", "account_id": other["id"]}},
+        {"operation": "merge_account", "id": survivor["id"], "body": {"other_id": other["id"]}},
+    ]
+    headers = {"Idempotency-Key": "merge"}
+    first, again = (org.admin.post("/v1/batch", json={"operations": operations}, headers=headers) for _ in range(2))
+    assert (first.status_code, again.status_code) == (200, 200), first.text
+    contact = first.json()["results"][0]["body"]
+    assert get(org.rep, contact, "contacts")["account_id"] == survivor["id"]
+    assert again.headers["idempotency-replayed"] == "true"
+    assert len(org.rep.get(f"/v1/accounts/{survivor['id']}/merges").json()["data"]) == 1
