@@ -212,6 +212,11 @@ def test_what_was_changed_since_is_reported_and_stays(org, pair):
         ]
     )
     assert told["survivor"]["industry"] == "Retail"
+    merge(org.manager, survivor, other, fields={"industry": "other"})
+    org.rep.patch(f"/v1/accounts/{survivor['id']}", json={"industry": "Crafts", "tax_id": "DE2"})
+    rules = [{"resource": "accounts", "field": "industry", "rule": "hidden"}]
+    blind = org.person("blind", org.role("Blind", ("accounts:*", "all"), field_rules=rules))
+    assert [item["field"] for item in unmerge(blind, survivor, other)["kept"]] == ["tax_id"]
     assert get(org.rep, contact, "contacts")["account_id"] == third["id"]
     problem(org.manager.post(f"/v1/accounts/{survivor['id']}/unmerge", json={"other_id": other["id"]}), 409)
 

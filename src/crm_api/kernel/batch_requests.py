@@ -99,7 +99,7 @@ def collection_endpoint(resource: Resource) -> Endpoint:
     known = batched(resource)
 
     async def endpoint(request: Request) -> Response:
-        ctx = await _opened(request)
+        ctx = await _opened(request, suspects=resource.duplicates)
         frame = parse(await read_body(request), CollectionFrame)
         faults, steps = [], []
         for i, item in enumerate(frame.items):
@@ -116,9 +116,9 @@ def collection_endpoint(resource: Resource) -> Endpoint:
     return endpoint
 
 
-async def _opened(request: Request) -> Context:
+async def _opened(request: Request, *, suspects: Any = True) -> Context:
     ctx = await open_context(request)
-    read_flags(ctx, request, suspects=True)
+    read_flags(ctx, request, suspects=suspects)
     return ctx
 
 

@@ -40,7 +40,7 @@ class DuplicateList(Wire):
     data: Annotated[list[Duplicate], Field(max_length=MOST)]
 
 
-def read_flags(ctx: Context, request: Request, *, suspects: bool) -> None:
+def read_flags(ctx: Context, request: Request, *, suspects: Any) -> None:
     """Reads `dry_run`, and `allow_duplicate` where a record may be created."""
     pairs = query(request, _FLAGS if suspects else _FLAGS[:1])
     ctx.dry_run, ctx.allow_duplicate = boolean(pairs, "dry_run"), boolean(pairs, "allow_duplicate")

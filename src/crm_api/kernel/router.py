@@ -169,7 +169,7 @@ def _write(declared: Write) -> Endpoint:
     async def endpoint(request: Request) -> Response:
         ctx = await open_context(request)
         declared.permit(ctx)
-        read_flags(ctx, request, suspects=declared.model is declared.resource.create)
+        read_flags(ctx, request, suspects=declared.resource.duplicates and declared.kind in ("create", "upsert"))
         id_ = "" if declared.creates else declared.address(request.path_params["id"])
         expected, matched = _expected(request, declared) if declared.matches else (None, False)
         raw, body = b"", None

@@ -13,12 +13,13 @@ from crm_api.domains.duplicates.merge import MERGE, MERGES, MergeView, mark, not
 from crm_api.domains.duplicates.survivorship import held, plain, revived
 from crm_api.kernel.context import Context
 from crm_api.kernel.database import TENANT, Row, Statement
-from crm_api.kernel.external_sources import EXTERNAL_IDS
+from crm_api.kernel.external_sources import EXTERNAL_IDS, may_name
 from crm_api.kernel.jobs import trusted
 from crm_api.kernel.problems import CONFLICT, Fault, Problem, invalid
 from crm_api.kernel.repository import load, update
 from crm_api.kernel.resource import Action, Check, Resource
 from crm_api.kernel.schema import Id, Wire
+from crm_api.kernel.sight import seen
 
 MOST_MERGES = 200
 
@@ -34,7 +35,10 @@ class UnmergeResult(MergeView):
 
     kept: Annotated[
         list[Kept],
-        Field(max_length=MOST * 2, description="What was changed after the merge, and so was left as it is."),
+        Field(
+            max_length=MOST * 2,
+            description="What was changed after the merge, and so was left as it is; of what the caller sees.",
+        ),
     ]
     survivor: Annotated[dict[str, Any], Field(description="The record, as a GET sends it; absent in a replay.")]
 
@@ -74,6 +78,8 @@ async def unmerge(ctx: Context, resource: Resource, row: Any, body: UnmergeReque
     ours = trusted(ctx)
     values, kept = _former(resource, row, journal)
     await not_theirs(ctx, resource, survivor, values)
+    for source in journal["external_ids"]:
+        await may_name(ctx, resource, source)
     kept += await part_shares(ours, resource, journal["shares"], survivor)
     ids = await _take_back(ours, resource, gone, journal["external_ids"], survivor)
     present = held(row, resource, EXTERNAL_IDS)
@@ -86,7 +92,21 @@ async def unmerge(ctx: Context, resource: Resource, row: Any, body: UnmergeReque
     kept += await put_back(ours, journal["children"], survivor, other)
     await ours.fetch(_UNDO, {"id": found[0]["id"], "now": ctx.now})
     item = await seen_after(ctx, ours, resource, survivor)
-    return {**view({**dict(found[0]), "undone_at": ctx.now}), "kept": kept, "survivor": item}
+    told = await _told(ctx, kept)
+    return {**view({**dict(found[0]), "undone_at": ctx.now}), "kept": told, "survivor": item}
+
+
+async def _told(ctx: Context, kept: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Of what was left as it is, what the caller sees."""
+    by_resource: dict[str, set[str]] = {}
+    for note in kept:
+        by_resource.setdefault(note["resource"], set()).add(note["id"])
+    visible = {name: await seen(ctx, ctx.kernel.catalog.resources[name], ids) for name, ids in by_resource.items()}
+    return [
+        note
+        for note in kept
+        if note["id"] in visible[note["resource"]] and note["field"] not in ctx.access.hides(note["resource"])
+    ]
 
 
 async def _gone(ctx: Context, resource: Resource, other: str) -> Row:
