@@ -4,5 +4,12 @@ from crm_api.domains import accounts, contacts, duplicates, identity, integratio
 from crm_api.kernel.resource import Catalog
 
 CATALOG = Catalog(
-    [identity.DOMAIN, jobs.DOMAIN, duplicates.DOMAIN, accounts.DOMAIN, contacts.DOMAIN, integrations.DOMAIN]
+    [
+        identity.DOMAIN,
+        jobs.DOMAIN,
+        duplicates.DOMAIN,
+        accounts.DOMAIN,
+        contacts.DOMAIN,
+        integrations.DOMAIN,
+    ]
 )
