@@ -1,6 +1,6 @@
 """The ordered list of domains: the one file that names them all. A domain imports only earlier ones."""
 
-from crm_api.domains import accounts, contacts, distribution, identity, integrations, jobs, search
+from crm_api.domains import accounts, contacts, distribution, duplicates, identity, integrations, jobs, search
 from crm_api.kernel.resource import Catalog
 
 CATALOG = Catalog(
@@ -8,6 +8,7 @@ CATALOG = Catalog(
         identity.DOMAIN,
         jobs.DOMAIN,
         distribution.DOMAIN,
+        duplicates.DOMAIN,
         accounts.DOMAIN,
         contacts.DOMAIN,
         integrations.DOMAIN,

@@ -12,7 +12,7 @@ from crm_api.catalog import CATALOG
 from crm_api.kernel.examples import example, references
 from crm_api.kernel.router import operations
 from crm_api.kernel.spec import document
-from tests.support.examples import MADE, Examples
+from tests.support.examples import MADE, SETTINGS, Examples
 
 DOCUMENT = json.loads(json.dumps(document(CATALOG)))
 _numbers = itertools.count(1)
@@ -83,8 +83,10 @@ def body_of(org, resource):
             body[column] = make(org, CATALOG.resources["users"])["id"]
         else:
             body[column] = make(org, target)["id"]
-    if resource.plural == "access_defaults":  # unique by resource: each example takes another one
+    if resource.plural in SETTINGS:  # unique by resource: each example takes another one
         body["resource"] = list(CATALOG.resources)[next(_numbers) % len(CATALOG.resources)]
+    if resource.plural == "duplicate_checks":
+        body["on_create"] = "allow"  # examples are alike
     return body
 
 
@@ -98,7 +100,7 @@ def make(org, resource, **values):
 
 def existing(org, resource):
     """Some record, made first where that is possible."""
-    if resource.create and resource.plural != "access_defaults":
+    if resource.create and resource.plural not in SETTINGS:
         return make(org, resource)
     found = org.admin.get(f"/v1/{resource.plural}").json()["data"]
     if not found and resource.plural.startswith("webhook_"):  # made by the worker
@@ -171,7 +173,7 @@ def test_writes(shared_org, resource):
         assert conforms(org.admin.post(f"{one}/restore")).status_code == 404
 
 
-@pytest.mark.parametrize("resource", [item for item in CREATED if item.plural != "access_defaults"], **ids)
+@pytest.mark.parametrize("resource", [item for item in CREATED if item.plural not in SETTINGS], **ids)
 def test_batches(shared_org, resource):
     org, path = shared_org, f"/v1/{resource.plural}/batch"
     create = {"op": "create", "body": body_of(org, resource)}

@@ -107,7 +107,7 @@ def test_an_operation_is_complete(path, method, item):
                 assert path.endswith("/stream")
                 continue
             assert set(content["schema"]) == {"$ref"}, "a reply has a named schema"
-            problem = path.startswith("/v1/") and int(status) >= 400
+            problem = path.startswith("/v1/") and int(status) >= 308
             assert (media, content["schema"]["$ref"].endswith("/Problem")) == (
                 ("application/problem+json", True) if problem else ("application/json", False)
             )

@@ -36,6 +36,7 @@ def test_a_change_is_told_as_a_get_shows_the_record(org, follow):
         "id": account["id"],
         "version": 1,
         "url": f"/v1/accounts/{account['id']}",
+        "merged_into": None,
     }
     assert created["actor"] == {"type": "user", "id": org.rep.id}
     assert created["origin"]["request_id"] == "request-0001"

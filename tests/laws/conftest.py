@@ -11,7 +11,7 @@ import pytest
 
 from crm_api.kernel.database import Link
 from tests.support.asking import RESOURCES
-from tests.support.examples import MADE, Examples
+from tests.support.examples import MADE, SETTINGS, Examples
 from tests.support.org import Org
 
 FEW, MANY = 9, 30
@@ -81,7 +81,7 @@ def world(server) -> Org:
     for resource in RESOURCES:
         if "create" in resource.operations:
             nullable = any(column.nullable for column in resource.sortable.values())
-            few = 4 if resource.plural == "access_defaults" else FEW
+            few = 4 if resource.plural in SETTINGS else FEW
             for n in range(MANY if nullable else few):
                 examples.sparse(resource, n)
         elif resource.plural in MADE:

@@ -12,7 +12,7 @@ from crm_api.kernel.writes import writes_by_name
 from tests.laws.test_permission import _calls, _some
 from tests.laws.test_writes import change
 from tests.support.asking import code, each
-from tests.support.examples import Examples
+from tests.support.examples import SETTINGS, Examples
 from tests.support.org import Org, Person
 
 _numbers = itertools.count(1)
@@ -129,7 +129,7 @@ def test_a_write_in_a_batch_is_answered_as_alone(lab, stranger, resource, unchan
     """Status, code, detail, pointers and body; for rows one may write, may not, may not see, and that are not there."""
     row = _some(lab, resource)
     maker = stranger.examples.creatable(resource)
-    theirs = stranger.examples.make(maker, 0)["id"] if maker and maker.plural != "access_defaults" else str(new_id())
+    theirs = stranger.examples.make(maker, 0)["id"] if maker and maker.plural not in SETTINGS else str(new_id())
     version = lab.admin.get(f"/v1/{resource.plural}/{row}").json()["version"]
     domain = resource.domain
     made = lab.admin.post(
@@ -159,7 +159,7 @@ def test_a_write_in_a_batch_is_answered_as_alone(lab, stranger, resource, unchan
 
 @each("create", "get")
 def test_a_batch_of_creates_is_the_creates(lab, resource, ledger, unchanged):
-    if resource.plural == "access_defaults":
+    if resource.plural in SETTINGS:
         pytest.skip("few can be made")
     bodies = [lab.examples.body(resource, n) for n in range(4)]
     path = f"/v1/{resource.plural}"
@@ -186,7 +186,7 @@ def failing(lab, resource):
         yield {"op": "delete", "id": lab.examples.make(resource, 1)["id"], "if_match": 77}, 412
 
 
-@each("create", where=lambda item: item.plural != "access_defaults")
+@each("create", where=lambda item: item.plural not in SETTINGS)
 def test_an_atomic_batch_that_is_refused_leaves_nothing(lab, resource, unchanged):
     path = f"/v1/{resource.plural}/batch"
     for bad, status in failing(lab, resource):
@@ -198,7 +198,7 @@ def test_an_atomic_batch_that_is_refused_leaves_nothing(lab, resource, unchanged
             assert all(item["pointer"].startswith("/items/2") for item in answer.json()["errors"])
 
 
-@each("create", where=lambda item: item.plural != "access_defaults")
+@each("create", where=lambda item: item.plural not in SETTINGS)
 def test_a_partial_batch_keeps_what_is_good(lab, resource, ledger):
     path = f"/v1/{resource.plural}/batch"
     for bad, status in failing(lab, resource):
@@ -214,7 +214,7 @@ def test_a_partial_batch_keeps_what_is_good(lab, resource, ledger):
 
 
 @MODES
-@each("create", where=lambda item: item.plural != "access_defaults")
+@each("create", where=lambda item: item.plural not in SETTINGS)
 def test_a_retried_batch_has_one_effect_and_the_same_answer(lab, resource, mode, unchanged):
     path, headers = f"/v1/{resource.plural}/batch", key()
     items = [{"op": "create", "body": lab.examples.body(resource, n)} for n in range(3)]
@@ -233,7 +233,7 @@ def test_a_retried_batch_has_one_effect_and_the_same_answer(lab, resource, mode,
 
 
 @MODES
-@each("create", where=lambda item: item.plural != "access_defaults")
+@each("create", where=lambda item: item.plural not in SETTINGS)
 def test_a_dry_run_of_a_batch_keeps_nothing(lab, resource, mode, unchanged):
     items = [{"op": "create", "body": lab.examples.body(resource, n)} for n in range(3)]
     with unchanged(lab):
@@ -282,7 +282,7 @@ def test_where_nothing_can_be_batched_there_is_no_batch(lab, resource):
 @each("create", where=lambda item: not item.checks)
 def test_an_atomic_batch_is_a_statement_for_each_item(lab, resource, statements):
     """And BEGIN and COMMIT; a lock of all rows when there are several."""
-    if resource.plural == "access_defaults":
+    if resource.plural in SETTINGS:
         pytest.skip("few can be made")
     path = f"/v1/{resource.plural}/batch"
     creates = [{"op": "create", "body": lab.examples.body(resource, 0, bare=True)} for _ in range(5)]

@@ -132,13 +132,17 @@ def _ready(lab, operation):
         body = {**body, "external_id": f"{next(_numbers)}"}
     elif operation.action.verb == "unlink":
         assert lab.admin.post(f"{path}/link", json={**body, "external_id": f"{next(_numbers)}"}).status_code == 200
-    elif operation.action.verb.startswith("un"):
+    elif operation.action.verb.startswith("un") and operation.action.verb != "unmerge":
         back = next(
             other for other in operations(resource) if other.action and other.action.verb == operation.action.verb[2:]
         )
         done = lab.admin.post(f"{path}/{back.action.verb}", json=example_body(lab, back.action.body))
         if body is not None:
             body = {name: done.json()["id"] for name in body}
+    if "other_id" in (body or {}):  # another record, which is merged into this one
+        body = {"other_id": lab.examples.make(resource, 2)["id"]}
+        if operation.action.verb == "unmerge":
+            assert lab.admin.post(f"{path}/merge", json=body).status_code == 200
     if body and "delivery_id" in body:  # a part of the record that the body names
         body["delivery_id"] = lab.admin.get("/v1/webhook_deliveries", params={"endpoint_id": row["id"]}).json()["data"][
             0

@@ -11,6 +11,8 @@ from crm_api.kernel.resource import Resource
 from tests.support.webhooks import send_due
 
 _serial = itertools.count(1)
+SETTINGS = ("access_defaults", "duplicate_checks")
+"""Resources with one record for each resource, so that few can be made."""
 OWNERSHIP = ("owner_id", "team_id", "territory_id")
 
 
@@ -34,19 +36,25 @@ VALUES: dict[str, tuple[str, ...]] = {
 TEXTS = ("Ñandú & Söhne", "100%_sure\\", "zebra", "Über Größe", "alpha beta")
 
 
-def _free_resource(person: Any, n: int) -> str:
-    """A resource without a default of its own; when all have one, the oldest is deleted."""
-    open_ = [name for name, resource in CATALOG.resources.items() if resource.default_access is None]
-    taken = person.all("/v1/access_defaults", limit=200)
-    free = [name for name in open_ if name not in {row["resource"] for row in taken}]
-    if not free:
-        person.delete(f"/v1/access_defaults/{taken[-1]['id']}")
-        return taken[-1]["resource"]
-    return free[n % len(free)]
+def _free_resource(settings: str) -> Any:
+    """Gives a resource of which these settings say nothing; when each has one, the oldest is deleted."""
+
+    def free(person: Any, n: int) -> str:
+        open_ = [name for name, resource in CATALOG.resources.items() if resource.default_access is None]
+        taken = person.all(f"/v1/{settings}", limit=200)
+        left = [name for name in open_ if name not in {row["resource"] for row in taken}]
+        if not left:
+            person.delete(f"/v1/{settings}/{taken[-1]['id']}")
+            return taken[-1]["resource"]
+        return left[n % len(left)]
+
+    return free
 
 
 MEANT: dict[tuple[str, str], Any] = {
-    ("access_defaults", "resource"): _free_resource,
+    ("access_defaults", "resource"): _free_resource("access_defaults"),
+    ("duplicate_checks", "resource"): _free_resource("duplicate_checks"),
+    ("duplicate_checks", "on_create"): lambda *_: "allow",  # examples may be alike
     ("sources", "code"): lambda *_: f"source_{next(_serial)}",
     ("sources", "service_account_id"): lambda person, n: person.make("service_accounts", name=f"Robot {n}")["id"],
     ("sources", "owned_fields"): lambda *_: [{"resource": "accounts", "field": "legal_name"}],

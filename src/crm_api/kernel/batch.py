@@ -17,6 +17,7 @@ from crm_api.kernel.batch_references import replaced
 from crm_api.kernel.context import Context, Idempotency, new_id
 from crm_api.kernel.external import is_external, own_id
 from crm_api.kernel.locking import in_order
+from crm_api.kernel.merged import answered
 from crm_api.kernel.problems import (
     DEPENDENCY_FAILED,
     IDEMPOTENCY_IN_FLIGHT,
@@ -304,11 +305,12 @@ async def _alone(ctx: Context, step: Step, key: Idempotency | None, known: _Know
                 return _entry(step, outcome, id_)
             except AccessMoved:
                 await _read_rights(ctx)
-            except Problem as problem:
-                if problem.kind.status != 403 or not await _read_rights(ctx):
+            except Problem as denied:
+                if denied.kind.status != 403 or not await _read_rights(ctx):
                     raise
-        except Problem as problem:
-            replayed = "Idempotency-Replayed" in problem.headers
+        except Problem as refused:
+            problem = answered(refused, declared.method)
+            replayed = "Idempotency-Replayed" in refused.headers
             return Entry(declared, problem.kind.status, problem=problem.located(step.place), replayed=replayed)
         except Exception as error:
             found = from_database(error, ctx.kernel.catalog.constraints)

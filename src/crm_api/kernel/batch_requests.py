@@ -10,7 +10,8 @@ from starlette.responses import Response
 from crm_api.kernel.batch import Entry, Step, atomic, entries_of, partial
 from crm_api.kernel.batch_references import NAME_PATTERN, SIGN, Part, check
 from crm_api.kernel.context import Context
-from crm_api.kernel.headers import boolean, idempotency_key, minimal, parse, query, read_body
+from crm_api.kernel.duplicates_requests import read_flags
+from crm_api.kernel.headers import idempotency_key, minimal, parse, read_body
 from crm_api.kernel.idempotency import identify
 from crm_api.kernel.problems import INVALID, Fault, Problem
 from crm_api.kernel.projection import Json
@@ -98,7 +99,7 @@ def collection_endpoint(resource: Resource) -> Endpoint:
     known = batched(resource)
 
     async def endpoint(request: Request) -> Response:
-        ctx = await _opened(request)
+        ctx = await _opened(request, suspects=resource.duplicates)
         frame = parse(await read_body(request), CollectionFrame)
         faults, steps = [], []
         for i, item in enumerate(frame.items):
@@ -115,9 +116,9 @@ def collection_endpoint(resource: Resource) -> Endpoint:
     return endpoint
 
 
-async def _opened(request: Request) -> Context:
+async def _opened(request: Request, *, suspects: Any = True) -> Context:
     ctx = await open_context(request)
-    ctx.dry_run = boolean(query(request, ("dry_run",)), "dry_run")
+    read_flags(ctx, request, suspects=suspects)
     return ctx
 
 

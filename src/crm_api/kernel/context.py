@@ -121,6 +121,7 @@ class Context:
     transaction_id: UUID = field(default_factory=new_id)
     link: Link | None = None
     dry_run: bool = False
+    allow_duplicate: bool = False
     via: str = "api"
     idempotency: Idempotency | None = None
     idempotency_key: str | None = None

@@ -16,6 +16,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from crm_api.kernel import metrics
+from crm_api.kernel.merged import answered
 from crm_api.kernel.problems import (
     INTERNAL,
     INVALID_HEADER,
@@ -317,6 +318,7 @@ def _methods(method: str, allowed: tuple[str, ...]) -> Response | None:
 
 def problem_response(scope: Scope, problem: Problem) -> Response:
     """A problem as it is sent."""
+    problem = answered(problem, scope["method"])
     headers = dict(problem.headers)
     if problem.kind.status == 401:
         headers["WWW-Authenticate"] = 'Bearer realm="crm"'

@@ -185,6 +185,8 @@ async def tell(ctx: Context, rows: Iterable[Row]) -> list[Entry]:
         for story in group:
             story.visible = story.row["object_id"] in now
         for story in group:
+            if into := story.origin.get("merged_into"):
+                story.merged_into = into if into in await seen(ctx, resource, {into}) else None
             if story.moved:  # one by one: a record may have moved several times
                 was = await saw(ctx, resource, [{**story.data, **story.previous}])
                 story.was_visible = story.row["object_id"] in was
@@ -201,15 +203,18 @@ class _Story:
     data: dict[str, Any]
     past: str
     changed: frozenset[str]
+    origin: dict[str, Any]
     visible: bool = False
     was_visible: bool | None = None
+    merged_into: str | None = None
 
     @classmethod
     def of(cls, ctx: Context, row: Row) -> "_Story":
         resource = ctx.kernel.catalog.by_type[row["object_type"]]
         previous, past = orjson.loads(row["previous"]), row["type"].partition(".")[2]
         changed = frozenset(previous) if past == "updated" else frozenset()
-        return cls(row, resource, previous, orjson.loads(row["data"]), past, changed)
+        origin = orjson.loads(row["origin"])
+        return cls(row, resource, previous, orjson.loads(row["data"]), past, changed, origin)
 
     @property
     def moved(self) -> bool:
@@ -222,6 +227,9 @@ class _Story:
             found.append(self._marker(ctx, f"{self.resource.singular}.access_changed", change))
         if self.visible:
             found.insert(0, self._event(ctx))
+        elif self.merged_into:  # who saw the record through what is the survivor's now is told of the id alone
+            object_ = self._object(self.row["version"])
+            found.append(self._envelope(ctx, self.row["event_id"], self.row["type"], object_, [], {}, None))
         rights, me = self.resource.rights, str(ctx.principal.id)
         images = (self.data, {**self.data, **self.previous})  # what went from one principal to another is of both
         if rights is not None and any(rights(self.past, self.changed, image, me) for image in images):
@@ -254,11 +262,13 @@ class _Story:
     def _object(self, version: int | None) -> dict[str, Any]:
         id_ = self.row["object_id"]
         url = f"/v1/{self.resource.plural}/{id_}"
-        return {"type": self.resource.singular, "id": id_, "version": version, "url": url}
+        into = self.merged_into
+        return {"type": self.resource.singular, "id": id_, "version": version, "url": url, "merged_into": into}
 
     def _marker(self, ctx: Context, type_: str, access: str) -> dict[str, Any]:
         if type_ == RIGHTS:
             object_ = {"type": "access", "id": str(ctx.principal.id), "version": None, "url": "/v1/me"}
+            object_["merged_into"] = None
         else:
             object_ = self._object(None)
         return {
@@ -277,7 +287,7 @@ class _Story:
         data: dict[str, Any] | None,
     ) -> dict[str, Any]:
         told = self.visible and data is not None
-        origin = orjson.loads(self.row["origin"]) if told else {}
+        origin = self.origin if told else {}
         return {
             "id": f"evt_{id_}",
             "type": type_,

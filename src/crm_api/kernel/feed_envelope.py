@@ -16,6 +16,9 @@ class EventObject(BaseModel):
     id: Id
     version: Annotated[int, Field(ge=1, le=9_007_199_254_740_991)] | None
     url: Annotated[str, Field(max_length=200)]
+    merged_into: Annotated[
+        Id | None, Field(description="With `deleted`: the record that took this one in, when it was merged.")
+    ]
 
 
 class EventActor(BaseModel):

@@ -60,9 +60,8 @@ _LOOK_UP = Statement(
 def identify(ctx: Context, key: str, method: str, path: str, body: bytes) -> Idempotency:
     """The key within its scope: tenant (by row security), credential, method and path. Events name it as sent."""
     ctx.idempotency_key = key
-    scope = hashlib.sha256(
-        f"{ctx.principal.credential_id}\n{ctx.principal.id}\n{method}\n{path}\n{key}".encode()
-    ).digest()
+    who, path = f"{ctx.principal.credential_id}\n{ctx.principal.id}", path + "?" * ctx.allow_duplicate
+    scope = hashlib.sha256(f"{who}\n{method}\n{path}\n{key}".encode()).digest()
     return Idempotency(scope, hashlib.sha256(body).digest())
 
 

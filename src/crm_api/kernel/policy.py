@@ -31,7 +31,10 @@ _SCOPE_OF = {"read": "read", "delete": "delete"}
 
 @dataclass(frozen=True)
 class Access:
-    """What one principal may do, as of one access version of the tenant."""
+    """What one principal may do, as of one access version of the tenant.
+
+    `suspecting` are the resources whose new records are compared with those there are, with the score that refuses one.
+    """
 
     version: int
     principal_id: UUID | None
@@ -51,6 +54,7 @@ class Access:
     unrestricted: bool = False
     closed: frozenset[str] = frozenset()
     sources: Mapping[str, Source] = field(default_factory=dict)
+    suspecting: Mapping[str, int] = field(default_factory=dict)
     breadth: dict[str, int] = field(default_factory=dict, compare=False)
 
     @cached_property

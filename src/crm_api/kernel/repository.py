@@ -10,10 +10,12 @@ from crm_api.kernel import writing
 from crm_api.kernel.coalescing import Emission, emission
 from crm_api.kernel.context import Context, settled
 from crm_api.kernel.database import TENANT, Row, Statement
+from crm_api.kernel.duplicates_check import refuse_suspected
 from crm_api.kernel.external import is_external, key_parameters, own_id, referred
 from crm_api.kernel.external_ownership import owned_changes
 from crm_api.kernel.external_sources import contested, without_owned
 from crm_api.kernel.ledger import parameters
+from crm_api.kernel.merged import absent
 from crm_api.kernel.problems import (
     FORBIDDEN,
     INVALID,
@@ -53,7 +55,7 @@ async def get(ctx: Context, resource: Resource, id_: str | UUID, expand: tuple[s
     """Like `find`; 404 when there is none."""
     item = await find(ctx, resource, id_, expand)
     if item is None:
-        raise not_found(resource.singular)
+        raise await absent(ctx, resource, id_)
     return item
 
 
@@ -75,7 +77,7 @@ async def load(
         if rows[0]["id"] is not None:
             return rows[0]
         if deleted or await find(ctx, resource, id_) is None:
-            raise not_found(resource.singular)
+            raise await absent(ctx, resource, id_)
         await _permit(ctx, resource, id_, action)
     raise unavailable(_CHANGING)  # it is there each time it is looked for
 
@@ -124,6 +126,7 @@ async def create(
     row = new_row(ctx, resource, values)
     for check in resource.touched(values):
         await check.run(ctx, resource, row, None)
+    await refuse_suspected(ctx, resource, row)
 
     form, keyed = writing.New.of(ctx, resource, row), ctx.idempotency is not None
     emitted = emission(ctx, resource, row["id"], events)
@@ -156,11 +159,8 @@ async def create(
 async def _explain_create(ctx: Context, resource: Resource, row: Mapping[str, Any]) -> None:
     await check_references(ctx, resource, row)
     if not await _permitted(ctx, resource, row):
-        raise Problem(
-            FORBIDDEN,
-            "You may not create such a record for this owner.",
-            extra={"permission": f"{resource.plural}:create"},
-        )
+        detail, extra = "You may not create such a record for this owner.", {"permission": f"{resource.plural}:create"}
+        raise Problem(FORBIDDEN, detail, extra=extra)
 
 
 async def _permitted(ctx: Context, resource: Resource, row: Mapping[str, Any]) -> bool:

@@ -9,6 +9,7 @@ import sqlalchemy as sa
 from fastapi import APIRouter
 from sqlalchemy.dialects.postgresql import JSONB
 
+from crm_api.kernel.duplicates import Duplicates
 from crm_api.kernel.lifecycle import Lifecycle
 from crm_api.kernel.record import MoneyAmount, Ratio, Record, table_of
 from crm_api.kernel.schema import Input, Wire, nullable, updated_from
@@ -141,6 +142,7 @@ class Resource:
         notices: past tenses of events of no operation and no verb, such as what a worker finds out.
         rights: whether an event on such a row may change what a principal sees of other rows, from the past tense, the
             fields that changed, the row and the principal's id.
+        duplicates: how records that may mean the same are found and merged.
         domain: set by the catalog.
     """
 
@@ -173,6 +175,7 @@ class Resource:
     within: Mapping[str, str] = field(default_factory=dict)
     notices: tuple[str, ...] = ()
     rights: Callable[[str, frozenset[str], Mapping[str, Any], str], bool] | None = None
+    duplicates: Duplicates | None = None
     domain: str = ""
 
     @cached_property

@@ -15,9 +15,9 @@ from crm_api.kernel.actions import reading_endpoint, transitions_endpoint
 from crm_api.kernel.aggregate import aggregate_endpoint
 from crm_api.kernel.batch_requests import batch_endpoint, batched, collection_endpoint
 from crm_api.kernel.context import Context
+from crm_api.kernel.duplicates_requests import duplicate_operations, read_flags
 from crm_api.kernel.external_sources import ignored_fields
 from crm_api.kernel.headers import (
-    boolean,
     header,
     idempotency_key,
     if_match,
@@ -73,6 +73,7 @@ def operations(resource: Resource) -> tuple[Operation, ...]:
         path, name = f"/v1/{resource.references[column]}/{{id}}/{step}", f"list_{many}_of_{column.removesuffix('_id')}"
         endpoint = collections.list_endpoint(resource, column)
         found.append(Operation("GET", path, name, "within", resource, endpoint, f"{many}:read"))
+    found += [Operation(*declared) for declared in duplicate_operations(resource)]
     if batched(resource):
         endpoint = collection_endpoint(resource)
         found.append(Operation("POST", f"{base}/batch", f"batch_{many}", "batch", resource, endpoint, ""))
@@ -145,7 +146,8 @@ class Dispatch:
         if size == 4:
             named = self._routes.get((steps[2], steps[3]))
             return (named, "", True) if named else (self._routes.get((steps[2], "")), steps[3], True)
-        return self._routes.get((steps[2], "", *steps[4:])) if steps[-1] else None, steps[3], True
+        named = self._routes.get(tuple(steps[2:])) or self._routes.get((steps[2], "", *steps[4:]))
+        return named if steps[-1] else None, steps[3], True
 
 
 def etag(item: dict[str, Any]) -> str:
@@ -167,14 +169,11 @@ def _get(resource: Resource) -> Endpoint:
     return endpoint
 
 
-_DRY_RUN = ("dry_run",)
-
-
 def _write(declared: Write) -> Endpoint:
     async def endpoint(request: Request) -> Response:
         ctx = await open_context(request)
         declared.permit(ctx)
-        ctx.dry_run = boolean(query(request, _DRY_RUN), "dry_run")
+        read_flags(ctx, request, suspects=declared.resource.duplicates and declared.kind in ("create", "upsert"))
         id_ = "" if declared.creates else declared.address(request.path_params["id"])
         expected, matched = _expected(request, declared) if declared.matches else (None, False)
         raw, body = b"", None

@@ -5,6 +5,8 @@ from typing import Any
 from crm_api import __version__
 from crm_api.kernel import spec_collective, spec_webhooks
 from crm_api.kernel.collective import CollectiveOperation, collective_operations
+from crm_api.kernel.duplicates_requests import DuplicateList
+from crm_api.kernel.duplicates_scan import ScanRequest
 from crm_api.kernel.examples import SAMPLE_ID, sample
 from crm_api.kernel.resource import Action, Catalog, Resource
 from crm_api.kernel.router import Operation, operations
@@ -45,6 +47,8 @@ _SUMMARY = {
     "delete": "Delete {one}",
     "upsert": "Create or change {one} by its external id",
     "restore": "Restore a deleted {bare}",
+    "duplicates": "Find {many} that may mean the same",
+    "scan": "Find all {many} that may mean the same",
     "transitions": "List what can be done with {one} now",
 }
 _DETAIL = {
@@ -60,6 +64,9 @@ _DETAIL = {
     "delete": "The record is gone from every read and its unique values are free; it can be restored.",
     "upsert": "Creates the record with this external id, or changes it as a merge patch would: absent keeps, null "
     "clears. Of several requests at once one creates. 404 when it exists but is hidden from the caller.",
+    "duplicates": "By names, addresses and numbers; the most likely first. Only records and fields that the caller may "
+    "see count.",
+    "scan": "Starts a job that compares the records the caller sees with each other; its result holds `pairs`.",
     "restore": "409 when a live record has taken a unique value meanwhile.",
     "transitions": "Each action of the state graph, whether it is open to the caller, and if not, why.",
 }
@@ -159,7 +166,7 @@ def _first_line(action: Action) -> str:
 
 
 def _writes(operation: Operation) -> bool:
-    return operation.method != "GET" and operation.kind not in ("search", "aggregate")
+    return operation.method != "GET" and operation.kind not in ("search", "aggregate", "duplicates", "scan")
 
 
 def _matches(operation: Operation) -> bool:
@@ -179,6 +186,8 @@ def _parameters(catalog: Catalog, operation: Operation) -> list[dict[str, Any]]:
         return [*found, *expand_parameter(catalog, resource), parameter("IfNoneMatch")]
     if _writes(operation):
         found += [parameter(name) for name in _WRITE]
+        if resource.duplicates and kind in ("create", "upsert", "batch"):
+            found.append(parameter("AllowDuplicate"))
     if _matches(operation) and kind != "batch":
         strict = resource.require_match and kind in ("update", "delete")  # an upsert may create
         found.append(parameter("IfMatchRequired" if strict else "IfMatch"))
@@ -199,6 +208,11 @@ def _body(operation: Operation) -> dict[str, Any] | None:
         return _content(f"{name}Search", {"limit": 20, "count": "none"}, required=True)
     if kind == "aggregate":
         return _content(f"{name}Aggregate", {"measures": [{"op": "count"}]}, required=True)
+    if kind == "duplicates" and operation.method == "POST":
+        assert resource.update is not None  # noqa: S101 - what has rules can be changed
+        return _content(name_of(resource.update), {}, required=True)
+    if kind == "scan":
+        return _content(name_of(ScanRequest), {"score": 70}, required=False)
     if kind == "batch":
         return _content(f"{name}Batch", {"items": [batch_example(resource)]}, required=True)
     if kind in ("create", "upsert") and resource.create:
@@ -222,7 +236,7 @@ def _content(schema: str, example: dict[str, Any], *, required: bool) -> dict[st
 
 def _responses(operation: Operation) -> dict[str, Any]:
     resource, kind = operation.resource, operation.kind
-    statuses = set(_ALWAYS)
+    statuses = set(_ALWAYS) | ({409} if kind == "scan" else set())
     if "{id}" in operation.path or _writes(operation):
         statuses.add(404)
     if _writes(operation):
@@ -262,6 +276,8 @@ def _success(operation: Operation) -> dict[str, Any]:
         "search": {"200": reply("A page.", f"Sparse{name}List")},
         "aggregate": {"200": reply("The groups.", "AggregateResult")},
         "get": {"200": record, "304": unchanged},
+        "duplicates": {"200": reply("What was found.", name_of(DuplicateList))},
+        "scan": {"202": reply("Accepted: a job does it.", "Job", "Location", "Retry-After")},
         "create": {"201": {**created, "links": _links(resource)}},
         "update": {"200": merged, "204": nothing},
         "upsert": {"200": merged, "201": created, "204": nothing},
@@ -271,6 +287,8 @@ def _success(operation: Operation) -> dict[str, Any]:
         "batch": batch_replies(f"{name}BatchResults"),
         "transitions": {"200": reply("The actions.", "TransitionList")},
     }
+    if kind == "get" and "merge" in resource.verbs:
+        derived["get"]["308"] = {"$ref": "#/components/responses/Merged"}
     if action is None:
         return derived[kind]
     if action.reply is None:

@@ -186,7 +186,7 @@ def run_batch(catalog: Catalog) -> dict[str, Any]:
         "the permission that it would need alone.",
         "tags": ["batch"],
         "security": SECURITY,
-        "parameters": [parameter(name) for name in ("DryRun", "IdempotencyKey", "Prefer")],
+        "parameters": [parameter(name) for name in ("DryRun", "AllowDuplicate", "IdempotencyKey", "Prefer")],
         "requestBody": {"required": True, "content": {JSON: media}},
         "responses": {
             **batch_replies("BatchResults"),

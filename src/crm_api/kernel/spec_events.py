@@ -76,7 +76,7 @@ def examples(found: list[EventKind]) -> dict[str, dict[str, Any]]:
 def _example(kind: EventKind, type_: str) -> dict[str, Any]:
     past, resource = type_.partition(".")[2], kind.resource
     marker = type_ == RIGHTS or past == _MARK
-    object_ = {"type": kind.object, "id": SAMPLE_ID, "version": 1, "url": "/v1/me"}
+    object_ = {"type": kind.object, "id": SAMPLE_ID, "version": 1, "url": "/v1/me", "merged_into": None}
     changed: dict[str, Any] = {}
     data = None
     if resource:

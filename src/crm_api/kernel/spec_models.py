@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from crm_api.kernel.schema import Redacted, Wire
+from crm_api.kernel.schema import Id, Redacted, Wire
 
 Token = Annotated[str, Field(max_length=130)]
 Sentence = Annotated[str, Field(max_length=2000)]
@@ -20,12 +20,20 @@ class ProblemError(Wire):
     header: Annotated[Token, Field(description="Name of the header.")] = ""
 
 
+class DuplicateCandidate(Wire):
+    """A record that may mean the same as the new one."""
+
+    id: Id
+    score: Annotated[int, Field(ge=1, le=100)]
+    rules: Annotated[tuple[Token, ...], Field(max_length=20, description="What matched.")]
+
+
 class Problem(Wire):
     """RFC 9457 problem details; every error is one. More members may be added."""
 
     type: Annotated[str, Field(max_length=200, description="Leads to the description of the code.")]
     title: Annotated[str, Field(max_length=200)]
-    status: Annotated[int, Field(ge=400, le=599)]
+    status: Annotated[int, Field(ge=300, le=599)]
     detail: Sentence
     instance: Annotated[str, Field(max_length=8192, description="The path of the request.")]
     code: Annotated[str, Field(max_length=63, description="Stable code; see /problems.", examples=["not_found"])]
@@ -41,6 +49,11 @@ class Problem(Wire):
         int, Field(ge=0, le=199, description="With a batch that was refused: the item that was, counted from 0.")
     ] = 0
     source: Annotated[str, Field(max_length=63, description="With field_owned: the source that owns the field.")] = ""
+    candidates: Annotated[
+        tuple[DuplicateCandidate, ...],
+        Field(max_length=5, description="With duplicate_suspected: records that are there, the most likely first."),
+    ] = ()
+    merged_into: Annotated[str, Field(max_length=36, description="The record that took this one in.")] = ""
     current_version: Annotated[
         int, Field(ge=1, le=9_007_199_254_740_991, description="With 412: the version there is now.")
     ] = 1

@@ -87,6 +87,11 @@ PARAMETERS: dict[str, dict[str, Any]] = {
     "DryRun": _query(
         "dry_run", "Checks everything and keeps nothing; no event is sent.", {"type": "boolean", "default": False}
     ),
+    "AllowDuplicate": _query(
+        "allow_duplicate",
+        "Creates a record even if one that is there may mean the same.",
+        {"type": "boolean", "default": False},
+    ),
     "IfMatch": _MATCH,
     "IfMatchRequired": {**_MATCH, "required": True},
     "IfNoneMatch": _header("If-None-Match", "An ETag; 304 when the record still has it.", maxLength=MAX_HEADER),
@@ -123,6 +128,7 @@ HEADERS: dict[str, dict[str, Any]] = {
     )
 }
 _PROBLEMS: dict[int, tuple[str, str, tuple[str, ...]]] = {
+    308: ("Merged", "The record was merged into another: `merged_into`.", ("Location",)),
     400: ("BadRequest", "The body is not JSON, or a cursor or header is impossible or too long.", ()),
     401: ("Unauthenticated", "The credential is missing, wrong, expired or revoked.", ("WWW-Authenticate",)),
     403: ("Forbidden", "The caller lacks a permission, which `permission` names.", ()),

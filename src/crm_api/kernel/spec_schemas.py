@@ -4,6 +4,8 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
+from crm_api.kernel.duplicates_requests import DuplicateList
+from crm_api.kernel.duplicates_scan import ScanRequest
 from crm_api.kernel.query import MANY
 from crm_api.kernel.resource import Action, Catalog, Resource
 from crm_api.kernel.spec_batch import any_batch, collection_batch
@@ -21,8 +23,9 @@ def collect(catalog: Catalog, actions: Iterable[Action]) -> dict[str, JsonSchema
     bodies: list[type[BaseModel]] = [
         model for resource in resources for model in (resource.create, resource.update) if model
     ]
-    bodies += [action.body for action in verbs if action.body]
-    replies = [resource.output for resource in resources] + [action.reply for action in verbs if action.reply]
+    bodies += [ScanRequest, *(action.body for action in verbs if action.body)]
+    replies: list[type[BaseModel]] = [DuplicateList, *(resource.output for resource in resources)]
+    replies += [action.reply for action in verbs if action.reply]
     found = components([*((model, "validation") for model in bodies), *((model, "serialization") for model in replies)])
     for name, schema in components([(model, "validation") for model in REPLIES]).items():
         found[name] = _without_defaults(schema)

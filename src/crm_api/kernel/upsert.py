@@ -13,6 +13,7 @@ from crm_api.kernel.database import TENANT, Row, Statement
 from crm_api.kernel.external import EXTERNAL_ID, IDS, SOURCE, key_parameters, kind_of
 from crm_api.kernel.external_sources import EXTERNAL_IDS, contested, known, may_name, without_owned
 from crm_api.kernel.locking import one_at_a_time
+from crm_api.kernel.merged import absent
 from crm_api.kernel.problems import (
     CONFLICT,
     IDEMPOTENCY_IN_FLIGHT,
@@ -22,7 +23,6 @@ from crm_api.kernel.problems import (
     Fault,
     Problem,
     invalid_parameter,
-    not_found,
     unavailable,
 )
 from crm_api.kernel.query import frame
@@ -78,7 +78,7 @@ async def upsert(
             ctx.status = 201
             item = await _create(ctx, resource, key, values, given)
         elif not visible:
-            raise not_found(resource.singular)
+            raise await absent(ctx, resource, holder)
         else:
             if resource.require_match and not matched:
                 raise Problem(PRECONDITION_REQUIRED, "Send If-Match with the ETag of the version you read.")

@@ -189,10 +189,7 @@ def writes_by_name(catalog: Catalog) -> dict[str, Write]:
 def _create(resource: Resource) -> Prepare:
     def prepare(_: str, body: Any, __: int | None, ___: bool) -> tuple[Work, bool]:
         values, given = body.model_dump(), body.model_fields_set
-        return (
-            lambda ctx: repository.create(ctx, resource, values, given=given),
-            not resource.touched(values),
-        )
+        return lambda ctx: repository.create(ctx, resource, values, given=given), not resource.touched(values)
 
     return prepare
 

@@ -251,7 +251,8 @@ def compile_update(
     for name in sorted(owned):
         theirs = table.c.external_ids.has_any(sa.bindparam(f"o_{name}", type_=ARRAY(sa.Text())))
         gate.append(~sa.and_(table.c[name].is_distinct_from(_bind(resource, name)), theirs))
-    gate.append(sa.or_(*(table.c[name].is_distinct_from(_bind(resource, name)) for name in ordered)))
+    if differences := [table.c[name].is_distinct_from(_bind(resource, name)) for name in ordered]:
+        gate.append(sa.or_(*differences))
     assignments: dict[str, Any] = {name: _bind(resource, name) for name in ordered}
     if columns.intersection(resource.search):
         assignments["search_text"] = _search_text(resource, columns)

@@ -19,7 +19,9 @@ from crm_api.domains.accounts.contact_points import (
     primary_address,
     stored_phones,
 )
+from crm_api.domains.accounts.matching import ACCOUNT_DUPLICATES
 from crm_api.domains.accounts.policy import IN_ACCOUNT_TEAM
+from crm_api.domains.duplicates.unmerge import MERGING, NOT_MERGED
 from crm_api.kernel.lifecycle import Lifecycle, edge
 from crm_api.kernel.record import Entity, MoneyAmount, Owned, one_of, ownership, reference, sortable, sparse
 from crm_api.kernel.resource import Check, Resource, ToMany
@@ -185,12 +187,13 @@ ACCOUNTS = Resource(
     owner=Account.owner_id,
     rows=(IN_ACCOUNT_TEAM,),
     lifecycle=LIFECYCLE,
-    actions=(BLOCK, UNBLOCK),
+    actions=(BLOCK, UNBLOCK, *MERGING),
     keys={"name": Account.name_key},
     search=("name", "legal_name", "domain", "tax_id", "emails"),
     values={"emails": addresses_of, "phones": numbers_of, "tags": list, "interests": list},
     derive={"addresses": primary_address, "website": _domain, "phones": stored_phones},
-    checks=(Check(frozenset({"parent_id"}), acyclic("parent_id")),),
+    checks=(Check(frozenset({"parent_id"}), acyclic("parent_id")), NOT_MERGED),
+    duplicates=ACCOUNT_DUPLICATES,
     many={"children": ToMany("accounts", "parent_id"), "contacts": ToMany("contacts", "account_id")},
     filters=(
         Account.name,

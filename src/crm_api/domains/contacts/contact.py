@@ -18,7 +18,9 @@ from crm_api.domains.accounts.contact_points import (
     primary_address,
     stored_phones,
 )
+from crm_api.domains.contacts.matching import CONTACT_DUPLICATES
 from crm_api.domains.contacts.policy import THROUGH_LINKS
+from crm_api.domains.duplicates.unmerge import MERGING, NOT_MERGED
 from crm_api.kernel.policy import through
 from crm_api.kernel.record import Entity, Owned, ownership, reference, sortable, sparse
 from crm_api.kernel.resource import Check, Resource, ToMany
@@ -141,7 +143,9 @@ CONTACTS = Resource(
     search=("last_name", "first_name", "emails", "title"),
     values={"emails": addresses_of, "phones": numbers_of, "tags": list},
     derive={"addresses": primary_address, "phones": stored_phones},
-    checks=(Check(frozenset({"reports_to_id"}), acyclic("reports_to_id")),),
+    checks=(Check(frozenset({"reports_to_id"}), acyclic("reports_to_id")), NOT_MERGED),
+    actions=MERGING,
+    duplicates=CONTACT_DUPLICATES,
     many={"account_links": ToMany("account_contacts", "contact_id")},
     filters=(
         Contact.first_name,

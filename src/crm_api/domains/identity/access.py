@@ -22,6 +22,7 @@ from crm_api.domains.identity.role import AccessDefault, Role, RoleAssignment
 from crm_api.domains.identity.team import Team, TeamMember
 from crm_api.kernel.context import Principal
 from crm_api.kernel.database import TENANT, Database, Link, Statement
+from crm_api.kernel.duplicates_check import DuplicateCheck
 from crm_api.kernel.external_records import Source as SourceRow
 from crm_api.kernel.external_sources import Source
 from crm_api.kernel.policy import Access
@@ -37,6 +38,7 @@ MOST_REMEMBERED = 20_000
 _KEYS, _PEOPLE, _TENANTS = table_of(ApiKey), table_of(PrincipalRow), table_of(Tenant)
 _ROLES, _HOLDS, _DEFAULTS = table_of(Role), table_of(RoleAssignment), table_of(AccessDefault)
 _TEAMS, _MEMBERS, _SOURCES = table_of(Team), table_of(TeamMember), table_of(SourceRow)
+_CHECKS = table_of(DuplicateCheck)
 _ID = sa.bindparam("id", type_=sa.Uuid())
 _CREDENTIAL = sa.bindparam("credential", type_=sa.Uuid())
 
@@ -107,6 +109,11 @@ def _access_statement() -> Statement:
             )
         )
     ).where(_SOURCES.c.tenant_id == TENANT, _SOURCES.c.deleted_at.is_(None))
+    checks = sa.select(sa.func.jsonb_object_agg(_CHECKS.c.resource, _CHECKS.c.score)).where(
+        _CHECKS.c.tenant_id == TENANT,
+        _CHECKS.c.deleted_at.is_(None),
+        _CHECKS.c.on_create == sa.literal("refuse", sa.Text()),
+    )
     held = sa.select(sa.literal(1)).where(_KEYS.c.tenant_id == TENANT, _KEYS.c.id == _CREDENTIAL, _live(_KEYS))
     return Statement(
         sa.select(
@@ -119,6 +126,7 @@ def _access_statement() -> Statement:
             roles.scalar_subquery().label("roles"),
             defaults.scalar_subquery().label("defaults"),
             sources.scalar_subquery().label("sources"),
+            checks.scalar_subquery().label("checks"),
         )
         .select_from(sa.join(_TENANTS, _PEOPLE, sa.true()))
         .where(
@@ -304,6 +312,7 @@ def _compile(catalog: Catalog, principal: Principal, row: Any) -> Access:
         read_only=ruled(catalog, roles, ("hidden", "read_only")),
         defaults=defaults,
         sources={item["code"]: _source(item) for item in orjson.loads(row["sources"] or "[]")},
+        suspecting=orjson.loads(row["checks"] or "{}"),
         subordinates=tuple(UUID(str(value)) for value in row["subordinates"]),
         teams=tuple(UUID(str(value)) for value in row["teams"]),
         primary_team=row["team_id"] and UUID(str(row["team_id"])),

@@ -281,6 +281,7 @@ def _test(ctx: Context, target: Row, row: Row) -> dict[str, Any]:
             "id": id_,
             "version": target["version"],
             "url": f"/v1/webhook_endpoints/{id_}",
+            "merged_into": None,
         },
         "changed": [],
         "previous": {},

@@ -30,7 +30,7 @@ async def chosen(ctx: Context, target: Row, rows: list[Row]) -> list[feed.Entry]
         return entries
     resource = ctx.kernel.catalog.by_type[entries[0].envelope["object"]["type"]]
     kept = await _filtered(ctx, resource, tree, [item.envelope["object"]["id"] for item in entries])
-    return [item for item in entries if item.envelope["object"]["id"] in kept or item.envelope["access"]]
+    return [item for item in entries if item.envelope["object"]["id"] in kept or item.envelope["data"] is None]
 
 
 async def _filtered(ctx: Context, resource: Resource, tree: Any, ids: list[str]) -> frozenset[str]:

@@ -1,0 +1,170 @@
+"""Records that refer to one that is merged: found from the catalogue, moved to the survivor, and put back."""
+
+from collections.abc import Iterator, Mapping
+from functools import partial
+from typing import Annotated, Any, Literal
+
+import sqlalchemy as sa
+from pydantic import Field
+
+from crm_api.kernel.context import Context
+from crm_api.kernel.database import TENANT, Row, Statement
+from crm_api.kernel.problems import LIMIT_REACHED, Problem
+from crm_api.kernel.repository import delete, find, restore, update
+from crm_api.kernel.resource import Catalog, Resource
+from crm_api.kernel.schema import Count, Id, Wire
+from crm_api.kernel.sight import seen
+
+MOST = 1_000
+"""Records that refer to the one that is merged; all of them move in one transaction."""
+Name = Annotated[str, Field(max_length=63)]
+_FROM, _TO = sa.bindparam("other", type_=sa.Uuid()), sa.bindparam("survivor", type_=sa.Uuid())
+
+
+class Moved(Wire):
+    """How many records of a kind the caller sees move to the survivor, by the field that refers to it."""
+
+    resource: Name
+    field: Name
+    count: Count
+
+
+class Kept(Wire):
+    """Something that taking back a merge leaves as it is, since it was changed after the merge."""
+
+    resource: Name
+    id: Id
+    field: Name
+    reason: Literal["changed", "gone"]
+
+
+def referring(catalog: Catalog, resource: Resource) -> Iterator[tuple[Resource, str]]:
+    """Every (resource, column) that refers to records of this one."""
+    for child in catalog.resources.values():
+        for column, table in child.references.items():
+            if table == resource.table.name:
+                yield child, column
+
+
+def _others(child: Resource, column: str) -> list[list[str]]:
+    """Of each unique key with this column, the other columns: two rows that agree in them cannot both move."""
+    found = []
+    for index in child.table.indexes:
+        names = [str(item.name) for item in index.columns]
+        if index.unique and column in names:
+            found.append([name for name in names if name not in ("tenant_id", column)])
+    return found
+
+
+def _rows(ctx: Context, child: Resource, column: str) -> Statement:
+    """Live rows that refer to the record, each with the row of the survivor that says the same, if there is one."""
+    table = child.table
+    gate = ctx.kernel.policy.gate(ctx.access, child, "read", table)
+    twins: list[Any] = []
+    for names in _others(child, column):
+        twin = table.alias(f"twin{len(twins)}")
+        same = [twin.c[name] == table.c[name] for name in names]
+        live = [twin.c.tenant_id == TENANT, twin.c.deleted_at.is_(None), twin.c[column] == _TO]
+        twins.append(sa.select(sa.cast(twin.c.id, sa.Text())).where(*live, *same).limit(1).scalar_subquery())
+    twin_id = sa.func.coalesce(*twins, sa.null()) if twins else sa.cast(sa.null(), sa.Text())
+    rows = sa.select(sa.cast(table.c.id, sa.Text()).label("id"), twin_id.label("twin"))
+    rows = rows.where(*gate, table.c[column] == _FROM).order_by(table.c.id)
+    return Statement(rows.limit(sa.literal_column(str(MOST + 1))))
+
+
+Found = list[tuple[Resource, str, list[Row]]]
+
+
+async def gather(
+    ctx: Context, ours: Context, resource: Resource, survivor: str, other: str
+) -> tuple[Found, list[Moved]]:
+    """What refers to the other record, and what of that the caller sees.
+
+    Raises:
+        Problem: 409 when it is more than a merge moves.
+    """
+    found: Found = []
+    told, total = [], 0
+    for child, column in referring(ctx.kernel.catalog, resource):
+        key = ("referring", child.plural, column, ours.access.shape)
+        statement = ctx.kernel.statement(key, partial(_rows, ours, child, column))
+        rows = await ours.fetch(statement, {**ours.access.values, "survivor": survivor, "other": other})
+        total += len(rows)
+        if total > MOST:
+            raise Problem(LIMIT_REACHED, f"More than {MOST} records refer to the other one; move some of them first.")
+        if rows:
+            found.append((child, column, rows))
+            visible = await seen(ctx, child, {row["id"] for row in rows})
+            if visible and column not in ctx.access.hides(child.plural):
+                told.append(Moved(resource=child.plural, field=column, count=len(visible)))
+    return found, told
+
+
+async def move(
+    ctx: Context, found: Found, survivor: str, greater: Mapping[str, tuple[Any, ...]]
+) -> list[dict[str, Any]]:
+    """Moves what `gather` found, and gives the journal of it; what the survivor has already is deleted instead.
+
+    Args:
+        ctx: with our own rights.
+        found: what refers to the other record.
+        survivor: its new target.
+        greater: columns of which the greater of two values is kept, with the values in their order.
+    """
+    journal: list[dict[str, Any]] = []
+    for child, column, rows in found:
+        for row in rows:
+            note = {"resource": child.plural, "id": row["id"], "field": column}
+            if row["twin"] is None:
+                await update(ctx, child, row["id"], {column: survivor}, by_verb=True, recorded="merge")
+                journal.append({**note, "how": "moved"})
+                continue
+            journal += await _raise(ctx, child, row, greater)
+            await delete(ctx, child, row["id"])
+            journal.append({**note, "how": "removed"})
+    return journal
+
+
+async def _raise(
+    ctx: Context, child: Resource, row: Row, greater: Mapping[str, tuple[Any, ...]]
+) -> list[dict[str, Any]]:
+    names = [name for name in greater if name in child.columns]
+    if not names:
+        return []
+    theirs, mine = await find(ctx, child, row["id"]), await find(ctx, child, row["twin"])
+    assert theirs is not None and mine is not None  # noqa: S101, PT018 - our rights, in the transaction that found them
+    values = {
+        name: theirs[name] for name in names if greater[name].index(theirs[name]) > greater[name].index(mine[name])
+    }
+    if not values:
+        return []
+    await update(ctx, child, row["twin"], values, by_verb=True, recorded="merge")
+    return [
+        {"resource": child.plural, "id": row["twin"], "field": name, "how": "raised", "from": mine[name], "to": value}
+        for name, value in values.items()
+    ]
+
+
+async def put_back(ctx: Context, journal: list[dict[str, Any]], survivor: str, other: str) -> list[dict[str, Any]]:
+    """Undoes `move`, newest first, after the other record is there again; gives what was left as it is."""
+    kept = []
+    for note in reversed(journal):
+        child = ctx.kernel.catalog.resources.get(note["resource"])
+        if child is None:
+            continue
+        name, place = note["field"], {key: note[key] for key in ("resource", "id", "field")}
+        present = await find(ctx, child, note["id"])
+        if note["how"] == "removed":
+            if present is None:
+                await restore(ctx, child, note["id"])
+            else:
+                kept.append({**place, "reason": "changed"})
+            continue
+        expected, back = (survivor, other) if note["how"] == "moved" else (note["to"], note["from"])
+        if present is None:
+            kept.append({**place, "reason": "gone"})
+        elif present[name] != expected:
+            kept.append({**place, "reason": "changed"})
+        else:
+            await update(ctx, child, note["id"], {name: back}, by_verb=True, recorded="unmerge")
+    return kept

@@ -1,0 +1,179 @@
+"""Who a merged record was opened to, and what other systems call it: united with the survivor's, and parted again."""
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import ARRAY
+
+from crm_api.kernel.context import Context, new_id
+from crm_api.kernel.database import TENANT, Row, Statement, bound
+from crm_api.kernel.external import IDS, kind_of
+from crm_api.kernel.problems import LIMIT_REACHED, Problem
+from crm_api.kernel.record import Share, table_of
+from crm_api.kernel.repository import record
+from crm_api.kernel.resource import Resource
+from crm_api.kernel.schema import MOST_SOURCES
+
+MOST_SHARES = 200
+_SHARES = table_of(Share)
+_LEVELS = ("read", "write")
+_KIND, _TEXTS = sa.bindparam("kind", type_=sa.Text()), ARRAY(sa.Text())
+_OBJECT, _TARGET = sa.bindparam("object_id", type_=sa.Uuid()), sa.bindparam("target", type_=sa.Uuid())
+_SOURCES, _EXTERNAL = sa.bindparam("sources", type_=_TEXTS), sa.bindparam("external", type_=_TEXTS)
+_OF = (IDS.c.tenant_id == TENANT, IDS.c.object_type == _KIND, IDS.c.object_id == _OBJECT)
+_PAIRS = (
+    sa.func.unnest(_SOURCES, _EXTERNAL)
+    .table_valued(sa.column("source", sa.Text()), sa.column("external_id", sa.Text()), name="pairs")
+    .render_derived()
+)
+_SAME = sa.exists(
+    sa.select(sa.literal_column("1"))
+    .select_from(_PAIRS)
+    .where(_PAIRS.c.source == IDS.c.source, _PAIRS.c.external_id == IDS.c.external_id)
+    .correlate(IDS)
+)
+_TAKE = Statement(sa.delete(IDS).where(*_OF, _SAME).returning(IDS.c.source, IDS.c.external_id))
+_GIVE = Statement(
+    sa.insert(IDS)
+    .from_select(
+        ["tenant_id", "source", "object_type", "external_id", "object_id"],
+        sa.select(TENANT, _PAIRS.c.source, _KIND, _PAIRS.c.external_id, _TARGET).select_from(_PAIRS),
+    )
+    .returning(IDS.c.source)
+)
+_KEEP = Statement(
+    sa.update(IDS).where(*_OF, IDS.c.deleted_at.is_not(None)).values(deleted_at=sa.null()).returning(IDS.c.source)
+)
+
+
+async def hand_over(ctx: Context, resource: Resource, ids: Mapping[str, str], giver: str, taker: str) -> dict[str, str]:
+    """Moves external ids from one record to another in the table that finds records by them; gives those moved."""
+    if not ids:
+        return {}
+    kind = kind_of(ctx.kernel.catalog, resource)
+    given = {"kind": kind, "object_id": giver, "sources": list(ids), "external": list(ids.values())}
+    found = {row["source"]: row["external_id"] for row in await ctx.fetch(_TAKE, given)}
+    if found:
+        moved = {"kind": kind, "target": taker, "sources": list(found), "external": list(found.values())}
+        await ctx.fetch(_GIVE, moved)
+    return found
+
+
+async def keep_taken(ctx: Context, resource: Resource, id_: str) -> None:
+    """The external ids that a merged record keeps stay taken: they lead to the survivor."""
+    await ctx.fetch(_KEEP, {"kind": kind_of(ctx.kernel.catalog, resource), "object_id": id_})
+
+
+def united_ids(mine: Mapping[str, str], theirs: Mapping[str, str]) -> dict[str, str]:
+    """The external ids that the survivor takes: those of sources that do not know it yet."""
+    moved = {source: id_ for source, id_ in theirs.items() if source not in mine}
+    if len(mine) + len(moved) > MOST_SOURCES:
+        raise Problem(LIMIT_REACHED, f"A record has external ids of at most {MOST_SOURCES} sources.")
+    return moved
+
+
+_FIELDS = ("id", "grantee_type", "grantee_id", "level", "cause", "granted_by", "created_at", "expires_at")
+_COLUMNS = [
+    sa.cast(_SHARES.c[name], sa.Text()).label(name) if isinstance(_SHARES.c[name].type, sa.Uuid) else _SHARES.c[name]
+    for name in _FIELDS
+]
+_LIVE = sa.or_(_SHARES.c.expires_at.is_(None), _SHARES.c.expires_at > sa.func.now())
+_LIST = Statement(
+    sa.select(*_COLUMNS)
+    .where(_SHARES.c.tenant_id == TENANT, _SHARES.c.object_type == _KIND, _SHARES.c.object_id == _OBJECT, _LIVE)
+    .order_by(_SHARES.c.id)
+    .limit(sa.literal_column(str(MOST_SHARES + 1)))
+)
+
+
+def _bind(name: str) -> Any:
+    return sa.bindparam(name, type_=_SHARES.c[name].type)
+
+
+_ADD = Statement(
+    sa.insert(_SHARES)
+    .values(tenant_id=TENANT, object_type=_KIND, object_id=_OBJECT, **{name: _bind(name) for name in _FIELDS})
+    .returning(*_COLUMNS)
+)
+_SET = Statement(
+    sa.update(_SHARES)
+    .where(_SHARES.c.tenant_id == TENANT, _SHARES.c.id == _bind("id"), _SHARES.c.object_id == _OBJECT)
+    .values(level=_bind("level"), expires_at=_bind("expires_at"))
+    .returning(*_COLUMNS)
+)
+_END = Statement(
+    sa.delete(_SHARES)
+    .where(
+        _SHARES.c.tenant_id == TENANT,
+        _SHARES.c.object_id == _OBJECT,
+        sa.cast(_SHARES.c.id == sa.any_(sa.bindparam("ids", type_=ARRAY(sa.Uuid()))), sa.Boolean),
+    )
+    .returning(*_COLUMNS)
+)
+
+
+async def unite_shares(ctx: Context, resource: Resource, survivor: str, other: str) -> list[dict[str, Any]]:
+    """Opens the survivor to whom the other record is open, and gives the journal of it.
+
+    Of two shares of one grantee the survivor's stays, unless the other's gives as much for as long and more: two that
+    are each the greater in something are not added up, which would give more than either.
+    """
+    of = {"kind": resource.singular}
+    theirs = await ctx.fetch(_LIST, {**of, "object_id": other})
+    mine = {share["grantee_id"]: share for share in await ctx.fetch(_LIST, {**of, "object_id": survivor})}
+    if len(theirs) > MOST_SHARES:
+        raise Problem(LIMIT_REACHED, f"The other record has more than {MOST_SHARES} shares; end some of them first.")
+    journal = []
+    for share in theirs:
+        own = mine.get(share["grantee_id"])
+        if own is None:
+            values = {**share, "id": new_id(), **of, "object_id": survivor, "created_at": ctx.now}
+            (made,) = await ctx.fetch(_ADD, values)
+            journal.append({"id": made["id"], "was": None, "is": _terms(made)})
+        elif _more(share, own):
+            level, end = share["level"], share["expires_at"]
+            values = {"id": own["id"], "object_id": survivor, "level": level, "expires_at": end}
+            (made,) = await ctx.fetch(_SET, values)
+            journal.append({"id": own["id"], "was": _terms(own), "is": _terms(made)})
+        else:
+            continue
+        await record(ctx, resource, survivor, "share", "shared", after={"share": dict(made)})
+    return journal
+
+
+def _terms(share: Row) -> dict[str, Any]:
+    end = share["expires_at"]
+    return {"level": share["level"], "expires_at": None if end is None else end.isoformat()}
+
+
+def _more(one: Row, than: Row) -> bool:
+    levels = _LEVELS.index(one["level"]) - _LEVELS.index(than["level"])
+    ends, other_ends = one["expires_at"], than["expires_at"]
+    as_long = ends is None or (other_ends is not None and ends >= other_ends)
+    longer = as_long and ends != other_ends
+    return levels >= 0 and as_long and (levels > 0 or longer)
+
+
+async def part_shares(
+    ctx: Context, resource: Resource, journal: list[dict[str, Any]], survivor: str
+) -> list[dict[str, Any]]:
+    """Undoes `unite_shares`; gives what was left as it is."""
+    present = {row["id"]: row for row in await ctx.fetch(_LIST, {"kind": resource.singular, "object_id": survivor})}
+    kept = []
+    for note in journal:
+        share = present.get(note["id"])
+        if share is None or _terms(share) != note["is"]:
+            reason = "gone" if share is None else "changed"
+            kept.append({"resource": resource.plural, "id": survivor, "field": "shares", "reason": reason})
+        elif note["was"] is None:
+            (ended,) = await ctx.fetch(_END, {"object_id": survivor, "ids": bound([UUID(note["id"])])})
+            await record(ctx, resource, survivor, "unshare", "unshared", before={"share": dict(ended)})
+        else:
+            end = note["was"]["expires_at"]
+            values = {"level": note["was"]["level"], "expires_at": end and datetime.fromisoformat(end)}
+            (made,) = await ctx.fetch(_SET, {"id": note["id"], "object_id": survivor, **values})
+            await record(ctx, resource, survivor, "share", "shared", after={"share": dict(made)})
+    return kept

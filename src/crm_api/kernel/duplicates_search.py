@@ -1,0 +1,176 @@
+"""Finds records that may mean the same as another: candidates in one statement, compared by what the caller sees."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import ARRAY
+
+from crm_api.kernel.context import Context, settled
+from crm_api.kernel.database import TENANT, Row, Statement
+from crm_api.kernel.duplicates import Rule
+from crm_api.kernel.filters import like
+from crm_api.kernel.projection import Projection, dumps
+from crm_api.kernel.query import frame
+from crm_api.kernel.record import FieldValue, table_of
+from crm_api.kernel.resource import Resource
+from crm_api.kernel.schema import fold
+
+MOST = 20
+"""Candidates that are told."""
+EACH = 500
+"""Rows that one rule looks at."""
+FLOOR = 0.55
+"""How similar two texts must be to count."""
+_SHORTEST = 3
+_VALUES = table_of(FieldValue)
+_TEXTS = ARRAY(sa.Text())
+
+
+def similarity(one: str, other: str) -> float:
+    """0 to 1: the share of three-letter pieces that two texts have in common, as pg_trgm counts them."""
+    if one == other:
+        return 1.0
+    mine, theirs = _pieces(one), _pieces(other)
+    together = len(mine | theirs)
+    return len(mine & theirs) / together if together else 0.0
+
+
+def _pieces(text: str) -> set[str]:
+    padded = (f"  {word} " for word in text.split())
+    return {word[i : i + 3] for word in padded for i in range(len(word) - 2)}
+
+
+def compare(rule: Rule, record: Mapping[str, Any], other: Mapping[str, Any]) -> int:
+    """0 to the rule's score."""
+    if rule.found_by is not None and str(record.get(rule.found_by)).lower() != str(other.get(rule.found_by)):
+        return 0
+    mine, theirs = set(rule.keys(record)), set(rule.keys(other))
+    if mine & theirs:
+        return rule.score
+    if not rule.fuzzy:
+        return 0
+    best = max((similarity(one, two) for one in mine for two in theirs), default=0.0)
+    return round(rule.score * best) if best >= FLOOR else 0
+
+
+def scored(resource: Resource, record: Mapping[str, Any], other: Mapping[str, Any]) -> tuple[int, list[str]]:
+    """(0 to 100, the rules that matched): several together count more than the strongest, and never all."""
+    assert resource.duplicates is not None  # noqa: S101 - the caller found rules in it
+    left, names = 1.0, []
+    for rule in resource.duplicates.rules:
+        if (points := compare(rule, record, other)) > 0:
+            left *= 1 - points / 100
+            names.append(rule.name)
+    return round(100 * (1 - left)), names
+
+
+async def candidates(
+    ctx: Context, resource: Resource, record: Mapping[str, Any], *, most: int = MOST, floor: int = 1
+) -> list[dict[str, Any]]:
+    """Records that may mean the same as `record`, best first: `score`, `rules` and the `record` as it is sent.
+
+    Only such as the caller may see, by fields that are not hidden from them: what finds candidates may look at all,
+    but what counts is compared with the records as the caller sees them.
+
+    Args:
+        ctx: the request.
+        resource: declares the rules.
+        record: as it is sent, or a draft of one; never found itself.
+        most: how many at most.
+        floor: the least score.
+    """
+    assert resource.duplicates is not None  # noqa: S101 - the caller found rules in it
+    hidden = ctx.access.hides(resource.plural)
+    seen = {name: None if name in hidden else value for name, value in _decoded(record).items()}
+    found = {
+        rule.name: sorted(_wanted(resource, rule, seen))[: 1 if rule.by == "text" else 50]
+        for rule in resource.duplicates.rules
+    }
+    asked = tuple(rule for rule in resource.duplicates.rules if found[rule.name] and rule.field not in hidden)
+    if not asked:
+        return []
+
+    async def run() -> tuple[Projection, list[Row]]:
+        key = ("candidates", resource.plural, ctx.access.shape, tuple(rule.name for rule in asked))
+        projection, statement = ctx.kernel.statement(key, lambda: _compile(ctx, resource, asked))
+        values = {f"d_{rule.name}": found[rule.name] for rule in asked}
+        return projection, await ctx.read(statement, {**ctx.access.values, **values})
+
+    projection, rows = await settled(ctx, run)
+    own, told = str(record.get("id")), []
+    for row in rows:
+        if row["id"] is None or row["id"] == own:
+            continue
+        item = projection.render([row[name] for name in projection.columns])
+        score, names = scored(resource, seen, _decoded(item))
+        if score >= floor:
+            told.append({"object": "duplicate", "score": score, "rules": names, "record": item})
+    return sorted(told, key=lambda item: (-item["score"], item["record"]["id"]))[:most]
+
+
+def _decoded(record: Mapping[str, Any]) -> dict[str, Any]:
+    """A record as plain values: parts that the database gave as JSON are read."""
+    return {
+        name: orjson.loads(dumps(value)) if isinstance(value, orjson.Fragment) else value
+        for name, value in record.items()
+    }
+
+
+def _wanted(resource: Resource, rule: Rule, record: Mapping[str, Any]) -> set[str]:
+    """What candidates of a rule are looked up by."""
+    if rule.by == "values":
+        return {fold(value) for value in resource.values[rule.field](record.get(rule.field) or [])}
+    if rule.by == "column":
+        value = record.get(rule.column)
+        return {str(value)} if value and any(rule.keys(record)) else set()
+    keys = {key for key in rule.keys(record) if len(key) >= _SHORTEST}
+    return {like(key) for key in keys} if rule.by == "text" else keys
+
+
+def _compile(ctx: Context, resource: Resource, rules: tuple[Rule, ...]) -> tuple[Projection, Statement]:
+    table, projection = resource.table, Projection(resource, ctx.access)
+    gate = ctx.kernel.policy.gate(ctx.access, resource, "read", table)
+    near: sa.ColumnElement[Any] = sa.cast(sa.func.array(_ids(resource, rules[0])), ARRAY(sa.Uuid()))
+    for rule in rules[1:]:
+        near = near.op("||", return_type=ARRAY(sa.Uuid()))(
+            sa.cast(sa.func.array(_ids(resource, rule)), ARRAY(sa.Uuid()))
+        )
+    page = (
+        sa.select(*projection.select(table))
+        .where(*gate, sa.cast(table.c.id == sa.any_(near), sa.Boolean))
+        .limit(sa.literal_column(str(EACH * len(rules))))
+        .lateral("page")
+    )
+    outer = frame()
+    chosen = [page.c[name] for name in projection.columns]
+    return projection, Statement(
+        sa.select(outer.c.access_version, *chosen).select_from(outer.outerjoin(page, sa.true()))
+    )
+
+
+def _ids(resource: Resource, rule: Rule) -> Any:
+    """A subquery of ids, not yet under the gate."""
+    table = resource.table
+    most: sa.ColumnElement[int] = sa.literal_column(str(EACH))
+    wanted = sa.bindparam(f"d_{rule.name}", type_=_TEXTS)
+    if rule.by == "values":
+        where = [
+            _VALUES.c.tenant_id == TENANT,
+            _VALUES.c.field == sa.literal(f"{resource.plural}.{rule.field}", sa.Text()),
+        ]
+        rows = sa.select(_VALUES.c.object_id).where(*where, sa.cast(_VALUES.c.value == sa.any_(wanted), sa.Boolean))
+    elif rule.by == "column":
+        alias = table.alias(f"near_{rule.name}")
+        column = alias.c[rule.column]
+        of_type = sa.cast(wanted, ARRAY(column.type))
+        where = [alias.c.tenant_id == TENANT, alias.c.deleted_at.is_(None)]
+        rows = sa.select(alias.c.id).where(*where, sa.cast(column == sa.any_(of_type), sa.Boolean))
+    elif rule.by == "text":
+        found = getattr(sa.func, f"search_{table.name}")(TENANT, wanted, most)
+        return sa.select(found).scalar_subquery()
+    else:
+        found = getattr(sa.func, f"similar_{table.name}")(TENANT, wanted, most)
+        return sa.select(found).scalar_subquery()
+    return rows.limit(most).scalar_subquery()
