@@ -3,6 +3,7 @@
 import itertools
 from concurrent.futures import ThreadPoolExecutor
 
+from crm_api.catalog import CATALOG
 from crm_api.kernel.resource import ALL
 from tests.support.asking import code, each, fault
 from tests.support.examples import claims

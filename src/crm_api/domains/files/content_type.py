@@ -30,7 +30,7 @@ _BRANDS: Final = {b"heic": "image/heic", b"avif": "image/avif", b"M4A ": "audio/
 TYPES: Final = frozenset(
     {kind for _, kind in (*_BEGINNINGS, *_ZIPPED)}
     | {*_RIFF.values(), *_BRANDS.values()}
-    | {UNKNOWN, "text/plain", "application/zip", "video/mp4"}
+    | {UNKNOWN, "text/plain", "text/csv", "application/x-ndjson", "application/zip", "video/mp4"}
 )
 """All that a file may be; markup and scripts are plain text here, whatever they call themselves."""
 

@@ -60,5 +60,6 @@ FILES = Resource(
     filters=(File.object_type, File.object_id, File.name, File.content_type, File.created_by, File.created_at),
     sorts=(File.created_at,),
     operations=READS | {"delete", "restore"},
+    further=("create",),
     notices=("created",),
 )

@@ -77,7 +77,7 @@ class Received:
 async def create_file(request: Request) -> Response:
     """Takes the permission to update the record. The same bytes may be attached several times."""
     ctx = await open_context(request)
-    ctx.kernel.policy.require(ctx.access, ctx.principal.scopes, FILES, "read")
+    ctx.kernel.policy.require(ctx.access, ctx.principal.scopes, FILES, "create")
     pairs = query(request, _PARAMETERS)
     type_, id_, name = (single(pairs, parameter_) for parameter_ in _PARAMETERS)
     target = _target(ctx, type_)
