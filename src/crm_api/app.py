@@ -2,14 +2,15 @@
 
 import asyncio
 import gc
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from fastapi import FastAPI
+from fastapi import APIRouter, FastAPI
 from fastapi.exceptions import RequestValidationError
+from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
@@ -32,7 +33,7 @@ from crm_api.kernel.problems import (
     Problem,
     not_found,
 )
-from crm_api.kernel.router import Dispatch, mount, operations
+from crm_api.kernel.router import Dispatch, Operation, mount, operations
 from crm_api.kernel.sealing import Sealer
 from crm_api.kernel.signing import Signer
 from crm_api.settings import Settings, derive_key, load_settings
@@ -141,6 +142,7 @@ def create_app(settings: Settings | None = None) -> Edge:
     app.add_exception_handler(HTTPException, _http)
     found = [operation for resource in CATALOG.resources.values() for operation in operations(resource)]
     found += collective_operations(CATALOG)
+    found += [operation for domain in CATALOG.domains for router in domain.routers for operation in _beside(router)]
     edge = Edge(
         app,
         Dispatch(found),
@@ -151,6 +153,14 @@ def create_app(settings: Settings | None = None) -> Edge:
         proxies=settings.trusted_proxies,
     )
     return edge
+
+
+def _beside(router: APIRouter) -> Iterator[Operation]:
+    """Hand-written operations on the paths of a resource; like derived ones, their endpoints take the request."""
+    for route in router.routes:
+        if isinstance(route, APIRoute) and (resource := CATALOG.resources.get(route.path.split("/")[2])) is not None:
+            for method in route.methods or ():
+                yield Operation(method, route.path, route.name, "written", resource, route.endpoint, "")
 
 
 def _settle_memory() -> None:

@@ -1,6 +1,17 @@
 """The ordered list of domains: the one file that names them all. A domain imports only earlier ones."""
 
-from crm_api.domains import accounts, contacts, distribution, duplicates, identity, integrations, jobs, search
+from crm_api.domains import (
+    accounts,
+    contacts,
+    distribution,
+    duplicates,
+    exchange,
+    files,
+    identity,
+    integrations,
+    jobs,
+    search,
+)
 from crm_api.kernel.resource import Catalog
 
 CATALOG = Catalog(
@@ -11,6 +22,8 @@ CATALOG = Catalog(
         duplicates.DOMAIN,
         accounts.DOMAIN,
         contacts.DOMAIN,
+        files.DOMAIN,
+        exchange.DOMAIN,
         integrations.DOMAIN,
         search.DOMAIN,
     ]

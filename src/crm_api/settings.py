@@ -30,7 +30,9 @@ class Settings(BaseSettings):
     migrate_url: str | None = Field(
         None, description="The same database for the role that migrates. Default: CRM_DATABASE_URL."
     )
-    data_dir: Path = Field(Path(".data"), description="Folder of the embedded PostgreSQL and of the generated secret.")
+    data_dir: Path = Field(
+        Path(".data"), description="Folder of the embedded PostgreSQL, of attached files and of the generated secret."
+    )
     secret: SecretStr | None = Field(
         None,
         description="At least 32 characters; cursors, key peppers and secrets derive from it. Required in production.",
@@ -47,6 +49,12 @@ class Settings(BaseSettings):
         "session", description="`transaction` for poolers that hand connections over after each transaction."
     )
     max_body: int = Field(1_048_576, ge=1024, description="Bytes a request body may have.")
+    max_file: int = Field(26_214_400, ge=1024, description="Bytes an attached file may have.")
+    files_url: str | None = Field(
+        None,
+        description="Where files are kept: `s3://bucket/prefix`, with `AWS_*` for endpoint and credentials. Unset: the "
+        "folder `files` in CRM_DATA_DIR, which all processes must share.",
+    )
     cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
         (), description="Origins that browsers may call from, separated by commas; `*` for any."
     )
@@ -82,12 +90,20 @@ class Settings(BaseSettings):
         60, ge=1, description="Seconds after which a job goes to another worker, when its own says nothing."
     )
     job_days: int = Field(30, ge=1, le=3650, description="Days that a job is kept after its end.")
+    export_days: int = Field(7, ge=1, le=365, description="Days that the result of an export can be got.")
     shutdown_timeout: int = Field(20, ge=1, description="Seconds running requests get when the server stops.")
 
     @field_validator("cors_origins", "trusted_proxies", "egress_allow", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+    @field_validator("files_url")
+    @classmethod
+    def _store(cls, value: str | None) -> str | None:
+        if value is not None and not value.startswith(("s3://", "file:///")):
+            raise ValueError("CRM_FILES_URL must begin with s3:// or file:///.")
+        return value
 
     @field_validator("egress_allow")
     @classmethod

@@ -112,6 +112,7 @@ def test_every_limit_is_documented_as_it_is():
     assert {what: int(cells[0]) for what, cells in _table(DOCS / "operations.md", "what").items()} == {
         "bytes of path and query": edge._MAX_TARGET,
         "bytes of a body": Settings.model_fields["max_body"].default,
+        "bytes of a file": Settings.model_fields["max_file"].default,
         "levels of JSON": headers.MAX_DEPTH,
         "rows of a page": collections.MAX_LIMIT,
         "operations of a batch": batch_requests.MAX_OPERATIONS,

@@ -65,6 +65,7 @@ def test_definer_functions_are_exactly_those_the_declarations_ask_for(sql):
             "forget_deliveries",
             "sequence_outbox",
             "take_turn",
+            "tenants_with_expired_leases",
             "tenants_with_expired_shares",
         }
     )
@@ -118,7 +119,7 @@ def test_the_servers_role_has_no_more_rights_than_it_needs(sql):
         )
         assert row["select"]
         assert {right for right in ("truncate", "trigger", "references") if row[right]} == set(), table
-        assert row["delete"] == (table in ("external_ids", "field_values", "shares")), table
+        assert row["delete"] == (table in ("external_ids", "field_values", "shares", "storage_leases")), table
         if table in APPEND_ONLY or table.startswith("idempotency"):
             assert row["insert"]
             assert not row["update"], table

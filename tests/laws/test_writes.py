@@ -3,6 +3,7 @@
 import itertools
 from concurrent.futures import ThreadPoolExecutor
 
+from crm_api.catalog import CATALOG
 from crm_api.kernel.resource import ALL
 from tests.support.asking import code, each, fault
 from tests.support.examples import claims
@@ -239,8 +240,15 @@ def test_an_operation_that_is_not_declared_is_no_route(lab, resource):
         "search": ("POST", f"/v1/{resource.plural}/search"),
         "aggregate": ("POST", f"/v1/{resource.plural}/aggregate"),
     }
+    written = {
+        (method, route.path)
+        for domain in CATALOG.domains
+        for router in domain.routers
+        for route in router.routes
+        for method in route.methods
+    }
     for name, (method, path) in calls.items():
-        if name not in resource.operations:
+        if name not in resource.operations and (method, path) not in written:
             answer = lab.admin.request(method, path, json={})
             assert answer.status_code in (404, 405), name
             if answer.status_code == 405:

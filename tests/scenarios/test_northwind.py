@@ -1,5 +1,7 @@
 """Northwind Traders moves in: nine people, 91 customers, and each sees exactly what is theirs."""
 
+import csv
+import io
 import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -8,6 +10,7 @@ from typing import Any
 import pytest
 
 from tests.scenarios.northwind import FOLDER, SALES_MANAGER, VICE_PRESIDENT, Customer, Northwind
+from tests.support.jobs import wait, working
 from tests.support.org import MANAGER, REPRESENTATIVE, Org, Person
 
 pytestmark = pytest.mark.skipif(not FOLDER.is_dir(), reason=f"the Northwind files are not in {FOLDER}")
@@ -174,6 +177,17 @@ def test_counts_and_aggregates_agree_with_the_file(world, number):
     for country, count in expected.items():
         page = person.get("/v1/accounts", params={"country": country, "count": "exact", "limit": 1}).json()
         assert page["count"]["value"] == count
+
+
+def test_everyone_exports_their_customers(world):
+    with working(world.admin.server):
+        for number in (VICE_PRESIDENT, SALES_MANAGER, 1):
+            person = world.people[number]
+            job = person.post("/v1/exports", json={"resource": "accounts", "fields": ["id", "name"]}).json()
+            assert wait(person, job)["result"]["rows"] == len(world.codes(number))
+            text = person.get(f"/v1/exports/{job['id']}/content").content.decode()
+            rows = {row["id"]: row["name"] for row in csv.DictReader(io.StringIO(text, newline=""))}
+            assert rows == {row["id"]: row["name"] for row in person.all("/v1/accounts")}
 
 
 def test_search_finds_a_fragment_and_ignores_accents(world):

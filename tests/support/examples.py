@@ -81,7 +81,25 @@ def _job(person: Any, n: int) -> dict[str, Any]:
     return start(person, UNKNOWN, Nothing())
 
 
-MADE: dict[str, Any] = {"jobs": _job}
+def _file(person: Any, n: int) -> dict[str, Any]:
+    account = person.make("accounts", name=f"With a file {n}")
+    return attach(person, "account", account["id"], f"Notes {n}.txt", b"Notes %d" % n)
+
+
+def _export(person: Any, n: int) -> dict[str, Any]:
+    answer = person.post("/v1/exports", json={"resource": ("accounts", "contacts")[n % 2]})
+    assert answer.status_code == 202, answer.text
+    return person.get(f"/v1/exports/{answer.json()['id']}").json()
+
+
+def attach(person: Any, type_: str, id_: str, name: str, content: bytes) -> dict[str, Any]:
+    """Uploads a file; fails the test unless it is 201."""
+    answer = person.post("/v1/files", params={"object_type": type_, "object_id": id_, "name": name}, content=content)
+    assert answer.status_code == 201, answer.text
+    return answer.json()
+
+
+MADE: dict[str, Any] = {"jobs": _job, "files": _file, "exports": _export}
 """How rows come about that no create makes."""
 
 

@@ -140,8 +140,8 @@ class Edge:
         route = "other"
         try:
             route, response = await self._answer(scope, receive, outward, headers)
-            if response is not None:
-                await outward.whole(response)
+            if response is not None:  # what has no body at hand is a stream
+                await (outward.whole(response) if hasattr(response, "body") else response(scope, receive, outward))
         except ClientDisconnect:
             outward.status = 499
         finally:

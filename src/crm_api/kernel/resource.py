@@ -139,6 +139,7 @@ class Resource:
         access_fields: columns whose change moves the tenant's access version.
         once: fields that a create sets and nothing changes.
         within: references below whose records the rows are listed, too, each with the last step of that path.
+        further: actions that hand-written routes ask for, beside those that follow from the rest.
         notices: past tenses of events of no operation and no verb, such as what a worker finds out.
         rights: whether an event on such a row may change what a principal sees of other rows, from the past tense, the
             fields that changed, the row and the principal's id.
@@ -173,6 +174,7 @@ class Resource:
     access_fields: frozenset[str] = frozenset()
     once: frozenset[str] = frozenset()
     within: Mapping[str, str] = field(default_factory=dict)
+    further: tuple[str, ...] = ()
     notices: tuple[str, ...] = ()
     rights: Callable[[str, frozenset[str], Mapping[str, Any], str], bool] | None = None
     duplicates: Duplicates | None = None
@@ -277,8 +279,7 @@ class Resource:
         names += [name for name in ("create", "update", "delete") if name in self.operations]
         names += ["transfer", "share"] if self.owned else []
         names += [edge.verb for edge in self.lifecycle.edges] if self.lifecycle else []
-        names += [action.verb for action in self.actions if action.level is None]
-        return tuple(dict.fromkeys(names))
+        return tuple(dict.fromkeys([*names, *(act.verb for act in self.actions if act.level is None), *self.further]))
 
     @cached_property
     def events(self) -> tuple[str, ...]:

@@ -1,14 +1,42 @@
 """The hand-written part of the contract: routers of domains as FastAPI describes them, and the probes."""
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 from fastapi import APIRouter, FastAPI
 from fastapi.openapi.utils import get_openapi
+from fastapi.routing import APIRoute
+from pydantic import BaseModel
 
 from crm_api.kernel.spec_parameters import headers, problems, reply
 from crm_api.kernel.spec_style import REF, JsonSchema, normal, without
 
 SECURITY: list[dict[str, list[str]]] = [{"bearer": []}]
+
+
+Endpoint = TypeVar("Endpoint", bound=Callable[..., Any])
+_BODIES: dict[Any, tuple[type[BaseModel], dict[str, Any]]] = {}
+
+
+def takes(model: type[BaseModel], **example: Any) -> Callable[[Endpoint], Endpoint]:
+    """Says which JSON body a hand-written endpoint reads that takes the request itself."""
+
+    def decorate(endpoint: Endpoint) -> Endpoint:
+        _BODIES[endpoint] = (model, example)
+        return endpoint
+
+    return decorate
+
+
+def _bodies(routes: dict[str, dict[str, Any]], schemas: dict[str, JsonSchema], router: APIRouter) -> None:
+    for route in router.routes:
+        if isinstance(route, APIRoute) and route.endpoint in _BODIES:
+            model, example = _BODIES[route.endpoint]
+            schemas[model.__name__] = normal(model.model_json_schema(ref_template=REF + "{model}"))
+            content = {"schema": {"$ref": REF + model.__name__}, "examples": {"example": {"value": example}}}
+            for method in route.methods or ():
+                body = {"required": True, "content": {"application/json": content}}
+                routes[route.path][method.lower()]["requestBody"] = body
 
 
 def merge(routes: dict[str, dict[str, Any]], schemas: dict[str, JsonSchema], router: APIRouter, tag: str) -> None:
@@ -32,6 +60,7 @@ def merge(routes: dict[str, dict[str, Any]], schemas: dict[str, JsonSchema], rou
             operation["responses"] = {**good, **problems(*{s for s in declared if s >= 400}, 400, 401, 414, 500, 503)}
             operation["security"] = SECURITY
             routes.setdefault(path, {})[method] = operation
+    _bodies(routes, schemas, router)
 
 
 def _name(name: str) -> str:

@@ -6,6 +6,8 @@ from uuid import UUID
 
 import sqlalchemy as sa
 
+from crm_api.adapters.storage import storage
+from crm_api.domains.files.lease import delete_expired
 from crm_api.kernel import sharing
 from crm_api.kernel.context import Kernel
 from crm_api.kernel.database import Database, Statement
@@ -90,5 +92,6 @@ def tasks(settings: Settings) -> tuple[Task, ...]:
         ),
         Task("keep_feed", 3600, lambda kernel: keep_feed(kernel.database, settings.feed_days)),
         Task("forget_deliveries", 3600, lambda kernel: forget_deliveries(kernel.database, settings.webhook_days)),
+        Task("delete_unclaimed_bytes", 300, lambda kernel: delete_expired(kernel, storage(settings))),
         Task("forget_jobs", 3600, lambda kernel: forget_jobs(kernel.database, settings.job_days)),
     )

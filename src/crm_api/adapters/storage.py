@@ -1,0 +1,66 @@
+"""Where bytes are kept that the database does not hold: a folder, or a bucket that speaks S3."""
+
+from collections.abc import AsyncIterator
+from functools import lru_cache
+from typing import IO
+
+import obstore
+from obstore.exceptions import NotFoundError
+from obstore.store import LocalStore, S3Store
+
+from crm_api.settings import Settings
+
+CHUNK = 256 * 1024
+"""Bytes that are read from the store at a time, about."""
+
+
+class MissingError(Exception):
+    """The store has nothing under the key."""
+
+
+class Storage:
+    """Bytes under keys that we choose; what is put is there whole or not at all."""
+
+    def __init__(self, store: LocalStore | S3Store) -> None:
+        self._store = store
+
+    async def put(self, key: str, file: IO[bytes]) -> None:
+        """Keeps a file's bytes, from its beginning."""
+        file.seek(0)
+        await obstore.put_async(self._store, key, file)
+
+    async def open(self, key: str, start: int, end: int) -> AsyncIterator[bytes]:
+        """The bytes from `start` up to `end`, in chunks.
+
+        Raises:
+            MissingError: there is nothing under this key.
+        """
+        try:
+            found = await obstore.get_async(self._store, key, options={"range": (start, end)})
+        except NotFoundError:
+            raise MissingError(key) from None
+
+        async def chunks() -> AsyncIterator[bytes]:
+            async for chunk in found.stream(min_chunk_size=CHUNK):
+                yield bytes(chunk)
+
+        return chunks()
+
+    async def delete(self, key: str) -> None:
+        """Deletes what is under a key, if there is anything."""
+        try:
+            await obstore.delete_async(self._store, key)
+        except (NotFoundError, FileNotFoundError):
+            return
+
+
+@lru_cache(maxsize=8)
+def _opened(url: str) -> Storage:
+    if url.startswith("s3://"):
+        return Storage(S3Store.from_url(url))
+    return Storage(LocalStore.from_url(url, mkdir=True))
+
+
+def storage(settings: Settings) -> Storage:
+    """The store that the settings name."""
+    return _opened(settings.files_url or (settings.data_dir.absolute() / "files").as_uri())

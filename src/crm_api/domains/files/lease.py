@@ -1,0 +1,90 @@
+"""Leases: bytes in the store belong to a lease until a record claims them, and are deleted when it ends.
+
+A lease is committed before its bytes are put, so a crash at any moment leaves nothing that is not deleted later.
+"""
+
+import secrets
+from datetime import datetime, timedelta
+from uuid import UUID
+
+import sqlalchemy as sa
+from sqlalchemy.orm import Mapped, mapped_column
+
+from crm_api.adapters.storage import Storage
+from crm_api.kernel.context import Context, Kernel
+from crm_api.kernel.database import TENANT, Statement
+from crm_api.kernel.problems import unavailable
+from crm_api.kernel.record import Record, table_of
+from crm_api.kernel.unit_of_work import system, transact
+
+_TENANTS = 100
+_KEYS = 20
+
+
+class StorageLease(Record):
+    """Bytes in the store that no record has."""
+
+    __tablename__ = "storage_leases"
+    __table_args__ = (sa.Index("ix_storage_leases_expires_at", "expires_at"),)
+
+    storage_key: Mapped[str] = mapped_column(primary_key=True)
+    expires_at: Mapped[datetime]
+
+
+_LEASES = table_of(StorageLease)
+_KEY = sa.bindparam("storage_key", type_=sa.Text())
+_TAKE = Statement(
+    sa.insert(_LEASES).values(
+        tenant_id=TENANT, storage_key=_KEY, expires_at=sa.bindparam("until", type_=sa.DateTime(timezone=True))
+    )
+)
+_MINE = (_LEASES.c.tenant_id == TENANT, _LEASES.c.storage_key == _KEY)
+_END = Statement(sa.delete(_LEASES).where(*_MINE).returning(_LEASES.c.storage_key))
+_OVER = Statement(
+    sa.select(_LEASES.c.storage_key)
+    .where(_LEASES.c.tenant_id == TENANT, _LEASES.c.expires_at <= sa.func.now())
+    .order_by(_LEASES.c.expires_at)
+    .limit(sa.literal_column(str(_KEYS)))
+    .with_for_update(skip_locked=True)
+)
+_EXPIRED = Statement(
+    sa.select(
+        sa.cast(sa.func.tenants_with_expired_leases(sa.bindparam("most", type_=sa.BigInteger())), sa.Text()).label("id")
+    )
+)
+
+
+async def lease(ctx: Context, time: timedelta) -> str:
+    """A new key, for bytes that are deleted after `time` unless a record has claimed them."""
+    key = f"{ctx.principal.tenant_id}/{secrets.token_hex(16)}"
+    await ctx.fetch(_TAKE, {"storage_key": key, "until": ctx.now + time})
+    return key
+
+
+async def claim(ctx: Context, key: str) -> None:
+    """Ends a lease in the open transaction, because a record has its bytes from now on."""
+    if not await ctx.fetch(_END, {"storage_key": key}):
+        raise unavailable("Storing took too long; try again.")
+
+
+async def delete_expired(kernel: Kernel, storage: Storage) -> int:
+    """Deletes bytes whose lease has ended, in every tenant; gives how many.
+
+    A lease is locked while its bytes go, so nobody claims what is not there any more.
+    """
+    gone = 0
+
+    async def some(ctx: Context) -> int:
+        rows = await ctx.fetch(_OVER, {})
+        for row in rows:
+            await storage.delete(row["storage_key"])
+            await ctx.fetch(_END, {"storage_key": row["storage_key"]})
+        return len(rows)
+
+    while True:
+        now = 0
+        for row in await kernel.database.fetch(None, _EXPIRED, {"most": _TENANTS}):
+            now += await transact(system(kernel, UUID(row["id"]), "schedule"), some)
+        gone += now
+        if not now:
+            return gone
