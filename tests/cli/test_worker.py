@@ -55,6 +55,7 @@ def test_it_works_until_it_is_told_to_stop(org, server, database, tmp_path):
         assert "Traceback" not in log.read_text()
     turns = _fetch(database["admin"], "SELECT name, next_at - ran_at AS every FROM schedule")
     assert {row["name"]: row["every"].total_seconds() for row in turns} == {
+        "delete_unclaimed_bytes": 300,
         "end_shares": 60,
         "forget_idempotency_keys": 3600,
         "forget_jobs": 3600,

@@ -91,7 +91,11 @@ def document(catalog: Catalog) -> dict[str, Any]:
         "info": {"title": "CRM API", "version": __version__, "description": _DESCRIPTION},
         "servers": [{"url": "/", "description": "This server."}],
         "tags": [
-            *({"name": item.name, "description": _tag(item.resources)} for item in catalog.domains if item.resources),
+            *(
+                {"name": item.name, "description": _tag(item.resources)}
+                for item in catalog.domains
+                if item.resources or item.routers
+            ),
             {"name": "batch", "description": "Several writes in one request."},
             {"name": "operations", "description": "For those who run the server."},
         ],
@@ -111,7 +115,7 @@ def document(catalog: Catalog) -> dict[str, Any]:
 
 
 def _tag(resources: tuple[Resource, ...]) -> str:
-    return f"{', '.join(nouns(resource) for resource in resources)}.".capitalize()
+    return f"{', '.join(nouns(resource) for resource in resources) or 'over all records'}.".capitalize()
 
 
 def _operation(catalog: Catalog, operation: Operation) -> dict[str, Any]:
