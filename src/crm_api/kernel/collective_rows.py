@@ -15,7 +15,7 @@ from crm_api.kernel.external import is_external, resolved, settle
 from crm_api.kernel.external_sources import contested
 from crm_api.kernel.filters import Filters, Group, to_sql
 from crm_api.kernel.paging import Key
-from crm_api.kernel.query import Listing, frame
+from crm_api.kernel.query import Listing, framed
 from crm_api.kernel.resource import Resource
 
 _IDS = sa.bindparam("ids", type_=ARRAY(sa.Uuid()))
@@ -168,7 +168,7 @@ async def loads(ctx: Context, resource: Resource, owners: Sequence[str]) -> dict
         rows = sa.select(sa.cast(table.c.owner_id, sa.Text()).label("id"), sa.func.count().label("number")).where(
             *gate, sa.cast(table.c.owner_id == sa.any_(_IDS), sa.Boolean), _open(resource)
         )
-        return _framed(rows.group_by(table.c.owner_id))
+        return framed(rows.group_by(table.c.owner_id).lateral("page"))
 
     rows = await _run(ctx, resource, ("loads", resource.plural, ctx.access.shape), build, {"ids": list(owners)})
     found = {row["id"]: int(row["number"]) for row in rows if row["id"] is not None}
@@ -203,7 +203,7 @@ def _compile(
         columns.append((sa.true() if rule is None else rule).label(f"may_{i}"))
     gate = policy.gate(ctx.access, resource, "read", table, narrow=False)
     found = rows.add_columns(*columns).where(*gate).order_by(table.c.id)
-    return _framed(found.with_for_update(key_share=True, of=table) if lock else found)
+    return framed((found.with_for_update(key_share=True, of=table) if lock else found).lateral("page"))
 
 
 def _open(resource: Resource) -> sa.ColumnElement[bool]:
@@ -213,11 +213,6 @@ def _open(resource: Resource) -> sa.ColumnElement[bool]:
     states = sorted(frozenset[str]().union(*(edge.sources for edge in resource.lifecycle.edges)))
     column = resource.table.c[resource.lifecycle.column]
     return sa.cast(column == sa.any_(sa.literal(states, ARRAY(sa.Text()))), sa.Boolean)
-
-
-def _framed(rows: Any) -> Statement:
-    outer, page = frame(), rows.lateral("page")
-    return Statement(sa.select(outer.c.access_version, *page.c).select_from(outer.outerjoin(page, sa.true())))
 
 
 def _found(row: Row, actions: tuple[str, ...]) -> Found:

@@ -10,21 +10,17 @@ from sqlalchemy.dialects.postgresql import insert as upsert
 from crm_api.kernel.coalescing import Emission
 from crm_api.kernel.context import Context
 from crm_api.kernel.database import TENANT, Row, Statement
-from crm_api.kernel.ledger import ACTOR, NOW, image, insert_from, parameters
+from crm_api.kernel.ledger import ACTOR, NOW, audit_rows, image, outbox_rows, parameters
 from crm_api.kernel.policy import access_version
-from crm_api.kernel.record import AuditEntry, OutboxEvent, Share, table_of
+from crm_api.kernel.record import Share, table_of
 from crm_api.kernel.resource import Resource
+from crm_api.kernel.sharing import SHOWN, bind
 
 _SHARES = table_of(Share)
 _IDS = sa.bindparam("ids", type_=ARRAY(sa.Uuid()))
 _OWNERS = sa.bindparam("owners", type_=ARRAY(sa.Uuid()))
 _CAUSE = sa.bindparam("cause_of", type_=JSONB())
 _EMPTY = sa.literal_column("'{}'::jsonb", JSONB())
-_SHOWN = ("id", "grantee_type", "grantee_id", "level", "cause", "granted_by", "created_at", "expires_at")
-
-
-def _bind(name: str) -> Any:
-    return sa.bindparam(name, type_=_SHARES.c[name].type)
 
 
 async def assign(ctx: Context, resource: Resource, owners: Mapping[str, str], cause: Mapping[str, Any]) -> set[str]:
@@ -150,7 +146,7 @@ def _share(resource: Resource) -> Statement:
         "object_type": sa.literal(resource.singular, sa.Text()),
         "object_id": wanted.c.row_id,
         "created_at": NOW,
-        **{name: _bind(name) for name in ("grantee_type", "grantee_id", "level", "cause", "granted_by", "expires_at")},
+        **{name: bind(name) for name in ("grantee_type", "grantee_id", "level", "cause", "granted_by", "expires_at")},
     }
     rows = sa.select(*columns.values()).select_from(wanted).where(access_version())
     insert = upsert(_SHARES).from_select(list(columns), rows)
@@ -164,7 +160,7 @@ def _share(resource: Resource) -> Statement:
                 sa.or_(*(_SHARES.c[name].is_distinct_from(insert.excluded[name]) for name in compared)),
             ),
         )
-        .returning(*(_SHARES.c[name] for name in ("object_id", *_SHOWN)))
+        .returning(*(_SHARES.c[name] for name in ("object_id", *SHOWN)))
         .cte("made")
     )
     written = _beside(resource, made, with_share=True)
@@ -175,7 +171,7 @@ def _unshare(resource: Resource, names: tuple[str, ...]) -> Statement:
     ended = (
         sa.delete(_SHARES)
         .where(*_of(resource, names), access_version())
-        .returning(*(_SHARES.c[name] for name in ("object_id", *_SHOWN)))
+        .returning(*(_SHARES.c[name] for name in ("object_id", *SHOWN)))
         .cte("ended")
     )
     written = _beside(resource, ended, with_share=False)
@@ -188,7 +184,7 @@ def _of(resource: Resource, names: tuple[str, ...]) -> list[Any]:
         _SHARES.c.tenant_id == TENANT,
         sa.cast(_SHARES.c.object_id == sa.any_(_IDS), sa.Boolean),
         _SHARES.c.object_type == sa.literal(resource.singular, sa.Text()),
-        *(_SHARES.c[name].is_not_distinct_from(_bind(name)) for name in names),
+        *(_SHARES.c[name].is_not_distinct_from(bind(name)) for name in names),
     ]
 
 
@@ -196,7 +192,7 @@ def _beside(resource: Resource, shares: Any, *, with_share: bool) -> Any:
     """The rows of some shares, each with its share beside it, as `repository.record` has it."""
     table = resource.table
     pairs: list[Any] = []
-    for name in _SHOWN:
+    for name in SHOWN:
         pairs += [sa.literal_column(f"'{name}'"), shares.c[name]]
     told = sa.func.jsonb_build_object(
         sa.literal_column("'share'"), sa.func.jsonb_build_object(*pairs, type_=JSONB()), type_=JSONB()
@@ -222,33 +218,10 @@ def _recorded(written: Any, resource: Resource, before: Any, after: Any, previou
         after: new values; the cause is kept beside them.
         previous: old values as the event tells them; None for `before`.
     """
-    shared_ = {
-        "tenant_id": TENANT,
-        "at": NOW,
-        "actor_id": ACTOR,
-        "object_type": sa.literal(resource.singular, sa.Text()),
-        "object_id": written.c.row_id,
-        "version": written.c.row_version,
-    }
-    audit = shared_ | {
-        "id": sa.func.uuidv7(),
-        "credential_id": sa.bindparam("credential", type_=sa.Uuid()),
-        "request_id": sa.bindparam("request_id", type_=sa.Text()),
-        "action": sa.bindparam("action", type_=sa.Text()),
-        "before": before,
-        "after": after.op("||", return_type=JSONB())(_CAUSE),
-    }
-    outbox = shared_ | {
-        "event_id": sa.func.uuidv7(),
-        "transaction_id": sa.bindparam("transaction_id", type_=sa.Uuid()),
-        "type": sa.bindparam("type", type_=sa.Text()),
-        "previous": before if previous is None else previous,
-        "data": written.c.image,
-        "origin": sa.bindparam("origin", type_=JSONB()),
-    }
+    fresh, type_ = sa.func.uuidv7(), sa.bindparam("type", type_=sa.Text())
     one: Any = sa.literal_column("1")
-    ctes = [
-        insert_from(table_of(AuditEntry), audit, written).returning(one).cte("audited"),
-        insert_from(table_of(OutboxEvent), outbox, written).returning(one).cte("emitted"),
-    ]
+    audit = audit_rows(written, resource, fresh, before, after.op("||", return_type=JSONB())(_CAUSE))
+    told = before if previous is None else previous
+    outbox = outbox_rows(written, resource, fresh, type_, told, written)
+    ctes = [audit.returning(one).cte("audited"), outbox.returning(one).cte("emitted")]
     return Statement(sa.select(sa.cast(written.c.row_id, sa.Text()).label("id")).select_from(written).add_cte(*ctes))

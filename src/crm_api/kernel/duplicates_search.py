@@ -12,7 +12,7 @@ from crm_api.kernel.database import TENANT, Row, Statement
 from crm_api.kernel.duplicates import Rule
 from crm_api.kernel.filters import like
 from crm_api.kernel.projection import Projection, dumps
-from crm_api.kernel.query import frame
+from crm_api.kernel.query import framed
 from crm_api.kernel.record import FieldValue, table_of
 from crm_api.kernel.resource import Resource
 from crm_api.kernel.schema import fold
@@ -32,12 +32,13 @@ def similarity(one: str, other: str) -> float:
     """0 to 1: the share of three-letter pieces that two texts have in common, as pg_trgm counts them."""
     if one == other:
         return 1.0
-    mine, theirs = _pieces(one), _pieces(other)
+    mine, theirs = trigrams(one), trigrams(other)
     together = len(mine | theirs)
     return len(mine & theirs) / together if together else 0.0
 
 
-def _pieces(text: str) -> set[str]:
+def trigrams(text: str) -> set[str]:
+    """The three-letter pieces of each word, as pg_trgm counts them."""
     padded = (f"  {word} " for word in text.split())
     return {word[i : i + 3] for word in padded for i in range(len(word) - 2)}
 
@@ -143,11 +144,7 @@ def _compile(ctx: Context, resource: Resource, rules: tuple[Rule, ...]) -> tuple
         .limit(sa.literal_column(str(EACH * len(rules))))
         .lateral("page")
     )
-    outer = frame()
-    chosen = [page.c[name] for name in projection.columns]
-    return projection, Statement(
-        sa.select(outer.c.access_version, *chosen).select_from(outer.outerjoin(page, sa.true()))
-    )
+    return projection, framed(page, [page.c[name] for name in projection.columns])
 
 
 def _ids(resource: Resource, rule: Rule) -> Any:

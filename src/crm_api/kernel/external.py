@@ -17,7 +17,7 @@ from crm_api.kernel.context import Context, settled
 from crm_api.kernel.database import TENANT, Row, Statement
 from crm_api.kernel.external_records import ExternalId
 from crm_api.kernel.ledger import NOW
-from crm_api.kernel.query import frame
+from crm_api.kernel.query import framed
 from crm_api.kernel.record import table_of
 from crm_api.kernel.resource import Catalog, Resource
 from crm_api.kernel.schema import external_key
@@ -97,8 +97,7 @@ def _find(ctx: Context, resource: Resource, kind: str, *, deleted: bool) -> Stat
         .order_by(IDS.c.deleted_at)
         .lateral("found")
     )
-    outer = frame()
-    return Statement(sa.select(outer.c.access_version, *rows.c).select_from(outer.outerjoin(rows, sa.true())))
+    return framed(rows)
 
 
 async def own_id(ctx: Context, resource: Resource, id_: str | UUID, *, deleted: bool = False) -> str | UUID:

@@ -39,6 +39,43 @@ def insert_from(table: sa.Table, columns: dict[str, Any], rows: Any) -> sa.Inser
     return sa.insert(table).from_select(list(columns), sa.select(*columns.values()).select_from(rows))
 
 
+def _shared(written: Any, resource: Resource) -> dict[str, Any]:
+    return {
+        "tenant_id": TENANT,
+        "at": NOW,
+        "actor_id": ACTOR,
+        "object_type": sa.literal(resource.singular, sa.Text()),
+        "object_id": written.c.row_id,
+        "version": written.c.row_version,
+    }
+
+
+def audit_rows(written: Any, resource: Resource, id_: Any, before: Any, after: Any) -> sa.Insert:
+    """An audit row for each row of the CTE `written` (row_id, row_version)."""
+    columns = {
+        "id": id_,
+        "credential_id": sa.bindparam("credential", type_=sa.Uuid()),
+        "request_id": sa.bindparam("request_id", type_=sa.Text()),
+        "action": sa.bindparam("action", type_=sa.Text()),
+        "before": before,
+        "after": after,
+    }
+    return insert_from(table_of(AuditEntry), _shared(written, resource) | columns, written)
+
+
+def outbox_rows(written: Any, resource: Resource, id_: Any, type_: Any, previous: Any, rows: Any) -> sa.Insert:
+    """An event for each of `rows`: the CTE `written` (row_id, row_version, image), or a join of it."""
+    columns = {
+        "event_id": id_,
+        "transaction_id": sa.bindparam("transaction_id", type_=sa.Uuid()),
+        "type": type_,
+        "previous": previous,
+        "data": written.c.image,
+        "origin": sa.bindparam("origin", type_=JSONB()),
+    }
+    return insert_from(table_of(OutboxEvent), _shared(written, resource) | columns, rows)
+
+
 def entries(
     written: Any, resource: Resource, before: Any = _EMPTY, after: Any = _EMPTY, mode: Mode = "apart"
 ) -> tuple[list[Any], list[Any]]:
@@ -54,40 +91,9 @@ def entries(
     Returns:
         The CTEs, and what to select last beside the row: the outbox id of the generic event, unless `apart`.
     """
-    shared = {
-        "tenant_id": TENANT,
-        "at": NOW,
-        "actor_id": ACTOR,
-        "object_type": sa.literal(resource.singular, sa.Text()),
-        "object_id": written.c.row_id,
-        "version": written.c.row_version,
-    }
-    audit = insert_from(
-        table_of(AuditEntry),
-        shared
-        | {
-            "id": _FIRST,
-            "credential_id": sa.bindparam("credential", type_=sa.Uuid()),
-            "request_id": sa.bindparam("request_id", type_=sa.Text()),
-            "action": sa.bindparam("action", type_=sa.Text()),
-            "before": before,
-            "after": after,
-        },
-        written,
-    )
-    outbox = insert_from(
-        table_of(OutboxEvent),
-        shared
-        | {
-            "event_id": _EVENTS.c.event_id,
-            "transaction_id": sa.bindparam("transaction_id", type_=sa.Uuid()),
-            "type": _EVENTS.c.type,
-            "previous": before,
-            "data": written.c.image,
-            "origin": sa.bindparam("origin", type_=JSONB()),
-        },
-        sa.join(written, _EVENTS, sa.true()),
-    )
+    audit = audit_rows(written, resource, _FIRST, before, after)
+    rows = sa.join(written, _EVENTS, sa.true())
+    outbox = outbox_rows(written, resource, _EVENTS.c.event_id, _EVENTS.c.type, before, rows)
     ctes = [audit.returning(sa.literal_column("1")).cte("audited")]
     if mode == "first":
         table = table_of(OutboxEvent)

@@ -12,7 +12,7 @@ from crm_api.kernel.context import Context, settled
 from crm_api.kernel.database import TENANT, Row, Statement
 from crm_api.kernel.external import EXTERNAL_ID, IDS, SOURCE, is_external, key_parameters, kind_of
 from crm_api.kernel.problems import CATALOGUE, CONFLICT, Kind, Problem, not_found
-from crm_api.kernel.query import frame
+from crm_api.kernel.query import framed
 from crm_api.kernel.record import Record, table_of
 from crm_api.kernel.resource import Resource
 from crm_api.kernel.schema import external_key
@@ -106,5 +106,4 @@ def _survivor(ctx: Context, resource: Resource) -> Statement:
         .limit(one)
         .lateral("found")
     )
-    outer = frame()
-    return Statement(sa.select(outer.c.access_version, rows.c.id).select_from(outer.outerjoin(rows, sa.true())))
+    return framed(rows)

@@ -129,6 +129,13 @@ def frame() -> Any:
     return sa.select(tenants.c.access_version).where(tenants.c.tenant_id == TENANT).subquery("frame")
 
 
+def framed(rows: Any, columns: Any = None) -> Statement:
+    """The access version beside columns of each row, all of them unless told; without rows, beside nulls."""
+    outer = frame()
+    chosen = rows.c if columns is None else columns
+    return Statement(sa.select(outer.c.access_version, *chosen).select_from(outer.outerjoin(rows, sa.true())))
+
+
 def compile_get(
     kernel: Kernel, access: Access, resource: Resource, expand: tuple[str, ...], action: str = "read"
 ) -> Plan:
@@ -144,7 +151,7 @@ def compile_load(
     kernel: Kernel, access: Access, resource: Resource, action: str, *, deleted: bool, lock: bool
 ) -> Statement:
     """The raw row by id for a verb, under the gate for `action`; ids as text."""
-    table, outer = resource.table, frame()
+    table = resource.table
     gate = kernel.policy.gate(access, resource, action, table, deleted=deleted)
     rows = sa.select(table).where(table.c.id == _ID, *gate)
     page = (rows.with_for_update(key_share=True) if lock else rows).lateral("page")
@@ -152,7 +159,7 @@ def compile_load(
         sa.cast(column, sa.Text()).label(column.name) if isinstance(column.type, sa.Uuid) else column
         for column in page.c
     ]
-    return Statement(sa.select(outer.c.access_version, *columns).select_from(outer.outerjoin(page, sa.true())))
+    return framed(page, columns)
 
 
 def compile_list(kernel: Kernel, access: Access, resource: Resource, listing: Listing) -> Plan:
@@ -358,8 +365,7 @@ def compile_aggregate(
     ]
     where = [*gate, to_sql(kernel.policy, access, resource, filter_, table, narrow=False)]
     inner = sa.select(*columns).where(*where).group_by(*groups).order_by(*groups).limit(_LIMIT)
-    outer, rows = frame(), inner.lateral("groups")
-    return Statement(sa.select(outer.c.access_version, *rows.c).select_from(outer.outerjoin(rows, sa.true())))
+    return framed(inner.lateral("groups"))
 
 
 def compile_breadth(kernel: Kernel, access: Access, resource: Resource, most: int, *, reached: bool) -> Statement:

@@ -61,30 +61,33 @@ class UnshareRequest(Wire):
     share_id: Id
 
 
-_COLUMNS = [
+SHOWN = tuple(name for name in ShareView.model_fields if name != "object")
+COLUMNS = [
     sa.cast(column, sa.Text()).label(str(column.key)) if isinstance(column.type, sa.Uuid) else column
-    for column in (_SHARES.c[name] for name in ShareView.model_fields if name != "object")
+    for column in map(_SHARES.c.__getitem__, SHOWN)
 ]
+"""A share as it is sent."""
 _OBJECT = sa.bindparam("object_id", type_=sa.Uuid())
 
 
-def _bind(name: str) -> Any:
+def bind(name: str) -> Any:
+    """A parameter with the type of a column of shares."""
     return sa.bindparam(name, type_=_SHARES.c[name].type)
 
 
-_OF = (_SHARES.c.object_id == _OBJECT, _SHARES.c.object_type == _bind("object_type"))
+_OF = (_SHARES.c.object_id == _OBJECT, _SHARES.c.object_type == bind("object_type"))
 """The record. Clients choose ids, so records of two types may have the same one."""
 _VALUES = ("id", "object_type", "object_id", "grantee_type", "grantee_id", "level", "cause", "granted_by", "expires_at")
-_INSERT = upsert(_SHARES).values(tenant_id=TENANT, created_at=NOW, **{name: _bind(name) for name in _VALUES})
+_INSERT = upsert(_SHARES).values(tenant_id=TENANT, created_at=NOW, **{name: bind(name) for name in _VALUES})
 _SHARE = Statement(
     _INSERT.on_conflict_do_update(
         index_elements=["tenant_id", "object_id", "grantee_id"],
         set_={name: _INSERT.excluded[name] for name in ("grantee_type", "level", "cause", "granted_by", "expires_at")},
         where=_SHARES.c.object_type == _INSERT.excluded["object_type"],
-    ).returning(*_COLUMNS)
+    ).returning(*COLUMNS)
 )
 _UNSHARE = Statement(
-    sa.delete(_SHARES).where(_SHARES.c.tenant_id == TENANT, *_OF, _SHARES.c.id == _bind("id")).returning(*_COLUMNS)
+    sa.delete(_SHARES).where(_SHARES.c.tenant_id == TENANT, *_OF, _SHARES.c.id == bind("id")).returning(*COLUMNS)
 )
 _EXPIRED = Statement(
     sa.select(*(sa.cast(_SHARES.c[name], sa.Text()).label(name) for name in ("id", "object_type", "object_id")))
@@ -94,10 +97,10 @@ _EXPIRED = Statement(
 )
 _EXPIRE = Statement(
     sa.delete(_SHARES)
-    .where(_SHARES.c.tenant_id == TENANT, _SHARES.c.id == _bind("id"), _SHARES.c.expires_at <= NOW)
-    .returning(*_COLUMNS)
+    .where(_SHARES.c.tenant_id == TENANT, _SHARES.c.id == bind("id"), _SHARES.c.expires_at <= NOW)
+    .returning(*COLUMNS)
 )
-_LIST = Statement(sa.select(*_COLUMNS).where(_SHARES.c.tenant_id == TENANT, *_OF).order_by(_SHARES.c.id).limit(MOST))
+_LIST = Statement(sa.select(*COLUMNS).where(_SHARES.c.tenant_id == TENANT, *_OF).order_by(_SHARES.c.id).limit(MOST))
 
 
 async def _share(ctx: Context, resource: Resource, row: Any, body: ShareRequest) -> dict[str, Any]:

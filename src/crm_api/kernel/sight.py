@@ -9,7 +9,7 @@ from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
 from crm_api.kernel.context import Context, settled
 from crm_api.kernel.database import TENANT, Row, Statement, bound
-from crm_api.kernel.query import frame
+from crm_api.kernel.query import frame, framed
 from crm_api.kernel.resource import Resource
 
 _IDS = sa.bindparam("ids", type_=ARRAY(sa.Uuid()))
@@ -80,6 +80,5 @@ def _saw(ctx: Context, resource: Resource) -> Statement:
 
 
 def _framed(rows: sa.Select[Any]) -> Statement:
-    outer, page = frame(), rows.lateral("page")
-    chosen = sa.cast(page.c.id, sa.Text()).label("id")
-    return Statement(sa.select(outer.c.access_version, chosen).select_from(outer.outerjoin(page, sa.true())))
+    page = rows.lateral("page")
+    return framed(page, [sa.cast(page.c.id, sa.Text()).label("id")])

@@ -25,7 +25,7 @@ from crm_api.kernel.problems import (
     invalid_parameter,
     unavailable,
 )
-from crm_api.kernel.query import frame
+from crm_api.kernel.query import framed
 from crm_api.kernel.resource import Resource
 from crm_api.kernel.schema import external_key
 from crm_api.kernel.unit_of_work import Outcome, Work
@@ -115,7 +115,7 @@ async def _holder(ctx: Context, resource: Resource, key: tuple[str, str]) -> tup
 
 
 def _holder_statement(ctx: Context, resource: Resource) -> Statement:
-    table, outer = resource.table, frame()
+    table = resource.table
     gate = ctx.kernel.policy.gate(ctx.access, resource, "read", table)
     seen = sa.exists(sa.select(sa.literal(1)).select_from(table).where(table.c.id == IDS.c.object_id, *gate))
     kind = sa.literal(kind_of(ctx.kernel.catalog, resource), sa.Text())
@@ -130,7 +130,7 @@ def _holder_statement(ctx: Context, resource: Resource) -> Statement:
         )
         .lateral("held")
     )
-    return Statement(sa.select(outer.c.access_version, *held.c).select_from(outer.outerjoin(held, sa.true())))
+    return framed(held)
 
 
 async def _create(

@@ -12,7 +12,7 @@ from crm_api.kernel.context import Context, settled
 from crm_api.kernel.database import Row, Statement
 from crm_api.kernel.external import is_external
 from crm_api.kernel.problems import INVALID, Fault, Problem, invalid
-from crm_api.kernel.query import frame
+from crm_api.kernel.query import framed
 from crm_api.kernel.repository import find
 
 MOST_USERS = 200
@@ -48,9 +48,7 @@ async def _known(ctx: Context, ids: Sequence[str]) -> dict[str, bool]:
         table = PRINCIPALS.table
         gate = ctx.kernel.policy.gate(ctx.access, PRINCIPALS, "read", table)
         rows = sa.select(sa.cast(table.c.id, sa.Text()).label("id"), table.c.is_active)
-        page = rows.where(sa.cast(table.c.id == sa.any_(_IDS), sa.Boolean), *gate).lateral("page")
-        outer = frame()
-        return Statement(sa.select(outer.c.access_version, *page.c).select_from(outer.outerjoin(page, sa.true())))
+        return framed(rows.where(sa.cast(table.c.id == sa.any_(_IDS), sa.Boolean), *gate).lateral("page"))
 
     async def run() -> tuple[None, list[Row]]:
         statement = ctx.kernel.statement(("active", ctx.access.shape), build)
@@ -88,8 +86,7 @@ async def members(ctx: Context, team: str) -> list[str]:
             .order_by(people.c.id)
             .limit(sa.literal_column(str(MOST_USERS + 1)))
         )
-        outer, page = frame(), rows.lateral("page")
-        return Statement(sa.select(outer.c.access_version, *page.c).select_from(outer.outerjoin(page, sa.true())))
+        return framed(rows.lateral("page"))
 
     async def run() -> tuple[None, list[Row]]:
         statement = ctx.kernel.statement(("members", ctx.access.shape), build)

@@ -16,6 +16,7 @@ from crm_api.kernel.record import Share, table_of
 from crm_api.kernel.repository import record
 from crm_api.kernel.resource import Resource
 from crm_api.kernel.schema import MOST_SOURCES
+from crm_api.kernel.sharing import COLUMNS, SHOWN, bind
 
 MOST_SHARES = 200
 _SHARES = table_of(Share)
@@ -75,34 +76,25 @@ def united_ids(mine: Mapping[str, str], theirs: Mapping[str, str]) -> dict[str, 
     return moved
 
 
-_FIELDS = ("id", "grantee_type", "grantee_id", "level", "cause", "granted_by", "created_at", "expires_at")
-_COLUMNS = [
-    sa.cast(_SHARES.c[name], sa.Text()).label(name) if isinstance(_SHARES.c[name].type, sa.Uuid) else _SHARES.c[name]
-    for name in _FIELDS
-]
 _LIVE = sa.or_(_SHARES.c.expires_at.is_(None), _SHARES.c.expires_at > sa.func.now())
 _LIST = Statement(
-    sa.select(*_COLUMNS)
+    sa.select(*COLUMNS)
     .where(_SHARES.c.tenant_id == TENANT, _SHARES.c.object_type == _KIND, _SHARES.c.object_id == _OBJECT, _LIVE)
     .order_by(_SHARES.c.id)
     .limit(sa.literal_column(str(MOST_SHARES + 1)))
 )
 
 
-def _bind(name: str) -> Any:
-    return sa.bindparam(name, type_=_SHARES.c[name].type)
-
-
 _ADD = Statement(
     sa.insert(_SHARES)
-    .values(tenant_id=TENANT, object_type=_KIND, object_id=_OBJECT, **{name: _bind(name) for name in _FIELDS})
-    .returning(*_COLUMNS)
+    .values(tenant_id=TENANT, object_type=_KIND, object_id=_OBJECT, **{name: bind(name) for name in SHOWN})
+    .returning(*COLUMNS)
 )
 _SET = Statement(
     sa.update(_SHARES)
-    .where(_SHARES.c.tenant_id == TENANT, _SHARES.c.id == _bind("id"), _SHARES.c.object_id == _OBJECT)
-    .values(level=_bind("level"), expires_at=_bind("expires_at"))
-    .returning(*_COLUMNS)
+    .where(_SHARES.c.tenant_id == TENANT, _SHARES.c.id == bind("id"), _SHARES.c.object_id == _OBJECT)
+    .values(level=bind("level"), expires_at=bind("expires_at"))
+    .returning(*COLUMNS)
 )
 _END = Statement(
     sa.delete(_SHARES)
@@ -111,7 +103,7 @@ _END = Statement(
         _SHARES.c.object_id == _OBJECT,
         sa.cast(_SHARES.c.id == sa.any_(sa.bindparam("ids", type_=ARRAY(sa.Uuid()))), sa.Boolean),
     )
-    .returning(*_COLUMNS)
+    .returning(*COLUMNS)
 )
 
 

@@ -9,7 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
 from crm_api.domains.exchange.export import EXPORT, EXPORTS, ExportRequest, listing_of
-from crm_api.domains.files.contract import BYTES, REF, parameter
+from crm_api.domains.files.contract import REF, SENT, asked, parameter
 from crm_api.domains.files.download import DownloadLink, send
 from crm_api.domains.files.link import LONGEST, link, reader
 from crm_api.kernel.collections import path_id
@@ -88,22 +88,8 @@ async def export_link(request: Request) -> Response:
     summary="The file of an export",
     response_model=None,
     response_class=StreamingResponse,
-    responses={
-        200: {"description": "The bytes.", **BYTES},
-        206: {"description": "The bytes of the range.", **BYTES},
-        304: {"description": "The caller has them."},
-        403: {},
-        404: {},
-        409: {},
-        422: {},
-    },
-    openapi_extra={
-        "parameters": [
-            _PATH,
-            parameter("token", "From a link; stands for the credential.", maxLength=LONGEST),
-            parameter("Range", "One range of bytes (RFC 9110).", place="header", maxLength=100),
-        ]
-    },
+    responses={**SENT, 409: {}},
+    openapi_extra=asked(_PATH, LONGEST),
 )
 async def export_content(request: Request) -> Response:
     """For who asked for the export, as long as they may read the resource and the fields that are in it."""

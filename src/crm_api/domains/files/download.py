@@ -12,7 +12,7 @@ from starlette.responses import Response, StreamingResponse
 from crm_api import settings
 from crm_api.adapters.storage import MissingError, storage
 from crm_api.domains.files.content_type import TYPES, UNKNOWN
-from crm_api.domains.files.contract import BYTES, parameter
+from crm_api.domains.files.contract import SENT, asked, parameter
 from crm_api.domains.files.file import FILES
 from crm_api.domains.files.link import LONGEST, link, reader
 from crm_api.kernel.collections import path_id
@@ -63,21 +63,8 @@ async def download_link(request: Request) -> Response:
     summary="The bytes of a file",
     response_model=None,
     response_class=StreamingResponse,
-    responses={
-        200: {"description": "The bytes.", **BYTES},
-        206: {"description": "The bytes of the range.", **BYTES},
-        304: {"description": "The caller has them."},
-        403: {},
-        404: {},
-        422: {},
-    },
-    openapi_extra={
-        "parameters": [
-            _PATH,
-            parameter("token", "From a link; stands for the credential.", maxLength=LONGEST),
-            parameter("Range", "One range of bytes (RFC 9110).", place="header", maxLength=100),
-        ]
-    },
+    responses=SENT,
+    openapi_extra=asked(_PATH, LONGEST),
 )
 async def content(request: Request) -> Response:
     """Sent as an attachment. One range of bytes is taken; others are answered with the whole."""

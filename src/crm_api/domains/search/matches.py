@@ -11,7 +11,7 @@ from crm_api.kernel.collections import narrow
 from crm_api.kernel.context import Context, settled
 from crm_api.kernel.database import TENANT, Row, Statement
 from crm_api.kernel.projection import Projection
-from crm_api.kernel.query import frame, searched_text
+from crm_api.kernel.query import framed, searched_text
 from crm_api.kernel.resource import Resource
 
 NEWEST, NEWEST_ALIKE = 60, 20
@@ -135,9 +135,7 @@ def _compile(ctx: Context, resource: Resource, projection: Projection, form: _Fo
         newest = newest.order_by(matching.c.at.desc(), matching.c.key.desc())
         branches.append(newest.limit(sa.literal_column(str(NEWEST_ALIKE if fuzzy else NEWEST))))
     page = (branches[0] if len(branches) == 1 else sa.union_all(*branches)).subquery("page")
-    outer = frame()
-    shown = [outer.c.access_version, hits.label("hits"), *page.c]
-    return Statement(sa.select(*shown).select_from(outer.outerjoin(page, sa.true())))
+    return framed(page, [hits.label("hits"), *page.c])
 
 
 def _condition(text: Any, source: Any, *, fuzzy: bool) -> tuple[Any, sa.ColumnElement[bool]]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from crm_api.kernel.duplicates_search import trigrams
 from crm_api.kernel.filters import like
 from crm_api.kernel.schema import fold
 
@@ -83,12 +84,6 @@ def folded_places(text: str) -> tuple[str, Sequence[int]]:
         parts.append(part)
         places += [place] * len(part)
     return "".join(parts), places
-
-
-def trigrams(word: str) -> frozenset[str]:
-    """The trigrams of a word, as PostgreSQL counts them."""
-    padded = f"  {word} "
-    return frozenset(padded[i : i + 3] for i in range(len(padded) - 2))
 
 
 def alike(word: str, other: str) -> float:
