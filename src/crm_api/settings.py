@@ -50,6 +50,7 @@ class Settings(BaseSettings):
     )
     max_body: int = Field(1_048_576, ge=1024, description="Bytes a request body may have.")
     max_file: int = Field(26_214_400, ge=1024, description="Bytes an attached file may have.")
+    max_import: int = Field(536_870_912, ge=1024, description="Bytes the file of an import may have.")
     files_url: str | None = Field(
         None,
         description="Where files are kept: `s3://bucket/prefix`, with `AWS_*` for endpoint and credentials. Unset: the "
@@ -91,6 +92,12 @@ class Settings(BaseSettings):
     )
     job_days: int = Field(30, ge=1, le=3650, description="Days that a job is kept after its end.")
     export_days: int = Field(7, ge=1, le=365, description="Days that the result of an export can be got.")
+    import_days: int = Field(
+        30,
+        ge=1,
+        le=3650,
+        description="Days that the file and the rows of an import are kept after it was last changed.",
+    )
     shutdown_timeout: int = Field(20, ge=1, description="Seconds running requests get when the server stops.")
 
     @field_validator("cors_origins", "trusted_proxies", "egress_allow", mode="before")

@@ -34,7 +34,7 @@ async def assign(ctx: Context, resource: Resource, owners: Mapping[str, str], ca
     """
     statement = ctx.kernel.statement(("assign", resource.plural), lambda: _assign(resource))
     values = {"ids": list(owners), "owners": list(owners.values())}
-    return {row["id"] for row in await _write(ctx, resource, statement, "updated", cause, values)}
+    return {row["id"] for row in await write(ctx, resource, statement, "updated", cause, values)}
 
 
 async def share_all(
@@ -51,7 +51,7 @@ async def share_all(
     """
     statement = ctx.kernel.statement(("share_all", resource.plural), lambda: _share(resource))
     values = {**share, "ids": list(ids), "granted_by": ctx.principal.id}
-    return {row["id"] for row in await _write(ctx, resource, statement, "shared", cause, values)}
+    return {row["id"] for row in await write(ctx, resource, statement, "shared", cause, values)}
 
 
 async def unshare_all(
@@ -69,7 +69,7 @@ async def unshare_all(
     names = tuple(sorted(wanted))
     statement = ctx.kernel.statement(("unshare_all", resource.plural, names), lambda: _unshare(resource, names))
     found: dict[str, int] = {}
-    for row in await _write(ctx, resource, statement, "unshared", cause, {**wanted, "ids": list(ids)}):
+    for row in await write(ctx, resource, statement, "unshared", cause, {**wanted, "ids": list(ids)}):
         found[row["id"]] = found.get(row["id"], 0) + 1
     return found
 
@@ -87,15 +87,17 @@ async def shared(ctx: Context, resource: Resource, ids: Sequence[str], wanted: M
     return {row["id"]: int(row["number"]) for row in rows}
 
 
-async def _write(
+async def write(
     ctx: Context,
     resource: Resource,
     statement: Statement,
     event: str,
     cause: Mapping[str, Any],
     values: Mapping[str, Any],
+    action: str | None = None,
 ) -> list[Row]:
-    ledger = parameters(ctx, resource, cause["kind"], Emission("apart", (event,)))
+    """Runs a statement of `recorded`; in the audit log it is called `action`, or as its cause is."""
+    ledger = parameters(ctx, resource, action or cause["kind"], Emission("apart", (event,)))
     ledger["origin"] = {**ledger["origin"], "cause": dict(cause)}
     given = {**ledger, "type": ledger["e_types"][0], "cause_of": {"cause": dict(cause)}}
     return await ctx.fetch(statement, {**given, "p_version": ctx.access.version, **values})
@@ -131,7 +133,7 @@ def _assign(resource: Resource) -> Statement:
         )
         .cte("written")
     )
-    return _recorded(written, resource, written.c.before, written.c.after)
+    return recorded(written, resource, written.c.before, written.c.after)
 
 
 def _owner(side: str) -> Any:
@@ -164,7 +166,7 @@ def _share(resource: Resource) -> Statement:
         .cte("made")
     )
     written = _beside(resource, made, with_share=True)
-    return _recorded(written, resource, _EMPTY, written.c.share, previous=_EMPTY)
+    return recorded(written, resource, _EMPTY, written.c.share, previous=_EMPTY)
 
 
 def _unshare(resource: Resource, names: tuple[str, ...]) -> Statement:
@@ -175,7 +177,7 @@ def _unshare(resource: Resource, names: tuple[str, ...]) -> Statement:
         .cte("ended")
     )
     written = _beside(resource, ended, with_share=False)
-    return _recorded(written, resource, written.c.share, _EMPTY)
+    return recorded(written, resource, written.c.share, _EMPTY)
 
 
 def _of(resource: Resource, names: tuple[str, ...]) -> list[Any]:
@@ -208,7 +210,9 @@ def _beside(resource: Resource, shares: Any, *, with_share: bool) -> Any:
     return sa.select(*columns).select_from(joined).where(table.c.tenant_id == TENANT).cte("written")
 
 
-def _recorded(written: Any, resource: Resource, before: Any, after: Any, previous: Any = None) -> Statement:
+def recorded(
+    written: Any, resource: Resource, before: Any, after: Any, previous: Any = None, beside: Sequence[Any] = ()
+) -> Statement:
     """The statement that writes the rows in the CTE `written` with an audit row and an event of each; gives their ids.
 
     Args:
@@ -217,11 +221,12 @@ def _recorded(written: Any, resource: Resource, before: Any, after: Any, previou
         before: old values, for the audit row.
         after: new values; the cause is kept beside them.
         previous: old values as the event tells them; None for `before`.
+        beside: further CTEs that write.
     """
     fresh, type_ = sa.func.uuidv7(), sa.bindparam("type", type_=sa.Text())
     one: Any = sa.literal_column("1")
     audit = audit_rows(written, resource, fresh, before, after.op("||", return_type=JSONB())(_CAUSE))
     told = before if previous is None else previous
     outbox = outbox_rows(written, resource, fresh, type_, told, written)
-    ctes = [audit.returning(one).cte("audited"), outbox.returning(one).cte("emitted")]
+    ctes = [audit.returning(one).cte("audited"), outbox.returning(one).cte("emitted"), *beside]
     return Statement(sa.select(sa.cast(written.c.row_id, sa.Text()).label("id")).select_from(written).add_cte(*ctes))

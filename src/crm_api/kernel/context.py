@@ -1,7 +1,7 @@
 """The one argument of every function: who asks, in which tenant, with which rights, in which transaction."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol, TypeVar, cast
@@ -110,7 +110,8 @@ class Context:
 
     `link` is set while a transaction is open, `nets` are the objects written in it, `moved` that it changed rights, and
     `rings` the bells that are rung when it is committed. `status` is what a write that knows only by itself whether it
-    creates has come to. `ignored` are fields left out of it, with the source that owns each.
+    creates has come to. `cause` is why it writes, beside who asked; events tell it. `ignored` are fields left out of
+    it, with the source that owns each.
     """
 
     kernel: Kernel
@@ -123,6 +124,7 @@ class Context:
     dry_run: bool = False
     allow_duplicate: bool = False
     via: str = "api"
+    cause: Mapping[str, Any] | None = None
     idempotency: Idempotency | None = None
     idempotency_key: str | None = None
     nets: dict[tuple[str, UUID], Net] = field(default_factory=dict)

@@ -117,6 +117,7 @@ def parameters(ctx: Context, resource: Resource, action: str, emission: Emission
         "via": ctx.via,
         "actor": ctx.principal.kind,
         "idempotency_key": ctx.idempotency_key,
+        **({} if ctx.cause is None else {"cause": dict(ctx.cause)}),
     }
     return {
         "audit_id": ids[0],

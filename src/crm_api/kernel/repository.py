@@ -121,13 +121,7 @@ async def create(
         given: the fields that the client sent, which field rules apply to; None for all of `values`.
         external: (source, external id) that it is found by from now on.
     """
-    values = await referred(ctx, resource, values)
-    ctx.kernel.policy.writable(ctx.access, resource, values if given is None else dict.fromkeys(given))
-    row = new_row(ctx, resource, values)
-    for check in resource.touched(values):
-        await check.run(ctx, resource, row, None)
-    await refuse_suspected(ctx, resource, row)
-
+    row = await drafted(ctx, resource, values, given)
     form, keyed = writing.New.of(ctx, resource, row), ctx.idempotency is not None
     emitted = emission(ctx, resource, row["id"], events)
 
@@ -154,6 +148,19 @@ async def create(
     if ctx.idempotency is not None or external is not None:
         return None
     raise unavailable("The record could not be written; try again.")
+
+
+async def drafted(
+    ctx: Context, resource: Resource, values: Mapping[str, Any], given: Collection[str] | None = None
+) -> dict[str, Any]:
+    """Every column of a new row, after all that can be refused before it is written; arguments as for `create`."""
+    values = await referred(ctx, resource, values)
+    ctx.kernel.policy.writable(ctx.access, resource, values if given is None else dict.fromkeys(given))
+    row = new_row(ctx, resource, values)
+    for check in resource.touched(values):
+        await check.run(ctx, resource, row, None)
+    await refuse_suspected(ctx, resource, row)
+    return row
 
 
 async def _explain_create(ctx: Context, resource: Resource, row: Mapping[str, Any]) -> None:

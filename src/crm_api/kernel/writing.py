@@ -21,7 +21,7 @@ from crm_api.kernel.record import FieldValue, IdempotencyKey, IdempotencyReply, 
 from crm_api.kernel.resource import Resource
 
 _ID = sa.bindparam("id", type_=sa.Uuid())
-_SEPARATOR = "\x1f"
+SEPARATOR = "\x1f"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,13 +47,15 @@ def source(resource: Resource, columns: frozenset[str]) -> Any:
     return sa.select(*binds).subquery(f"new_{resource.table.name}")
 
 
-def _exists(ctx: Context, resource: Resource, column: str) -> Any:
+def exists(ctx: Context, resource: Resource, column: str, value: Any = None) -> Any:
+    """That a reference leads to a live record which the caller may read; None when the API shows no such records."""
     target = ctx.kernel.catalog.target(resource, column)
     if target is None:
         return None
     table = target.table.alias(f"ref_{column}")
-    gate = ctx.kernel.policy.gate(ctx.access, target, "read", table)
-    return sa.exists(sa.select(sa.literal(1)).select_from(table).where(table.c.id == _bind(resource, column), *gate))
+    gate = ctx.kernel.policy.gate(ctx.access, target, "read", table, narrow=value is None)
+    value = _bind(resource, column) if value is None else value
+    return sa.exists(sa.select(sa.literal(1)).select_from(table).where(table.c.id == value, *gate))
 
 
 def for_another(ctx: Context, resource: Resource, row: Mapping[str, Any]) -> bool:
@@ -103,7 +105,7 @@ def compile_create(ctx: Context, resource: Resource, form: New, mode: Mode, *, l
         rule = ctx.kernel.policy.rows(ctx.access, resource, "create", new, narrow=True, reached=form.reached)
         if rule is not None:
             conditions.append(rule)
-    conditions += [exists for name in sorted(form.references) if (exists := _exists(ctx, resource, name)) is not None]
+    conditions += [found for name in sorted(form.references) if (found := exists(ctx, resource, name)) is not None]
     guarded = sa.select(*new.c).where(*conditions).cte("guarded")
     ctes: list[Any] = []
     feed: Any = guarded
@@ -122,9 +124,9 @@ def compile_create(ctx: Context, resource: Resource, form: New, mode: Mode, *, l
             sa.bindparam(f"s_{i}", type_=sa.Text()) if name in columns else sa.literal_column("''")
             for i, name in enumerate(resource.search)
         ]
-        chosen.append(sa.func.concat_ws(sa.literal(_SEPARATOR, sa.Text()), *pieces))
+        chosen.append(sa.func.concat_ws(sa.literal(SEPARATOR, sa.Text()), *pieces))
     insert = sa.insert(resource.table).from_select(names, sa.select(*chosen).select_from(feed))
-    written = insert.returning(*_facts(resource)).cte("written")
+    written = insert.returning(*facts(resource)).cte("written")
     if form.valued:
         ctes.append(_index(written))
     recorded, place = entries(written, resource, after=written.c.image, mode=mode)
@@ -136,7 +138,8 @@ def compile_create(ctx: Context, resource: Resource, form: New, mode: Mode, *, l
     return _writing(ctx, resource, written, ctes, place)
 
 
-def _facts(resource: Resource) -> list[Any]:
+def facts(resource: Resource) -> list[Any]:
+    """What a statement that writes a row tells of it: `row_id`, `row_version`, `image`."""
     table = resource.table
     return [table.c.id.label("row_id"), table.c.version.label("row_version"), image(resource, "new").label("image")]
 
@@ -243,7 +246,7 @@ def compile_update(
     for action in actions[1:]:
         if (rule := ctx.kernel.policy.rows(ctx.access, resource, action, table, narrow=True)) is not None:
             gate.append(rule)
-    gate += [exists for name in references if (exists := _exists(ctx, resource, name)) is not None]
+    gate += [found for name in references if (found := exists(ctx, resource, name)) is not None]
     if (new := moved(ctx, resource, columns, actions[0])) is not None:
         gate.append(sa.exists(new))
     if (opening := opened(ctx, resource, columns, actions[0])) is not None:
@@ -269,7 +272,7 @@ def compile_update(
 
 
 def _search_text(resource: Resource, columns: frozenset[str]) -> Any:
-    separator = sa.literal(_SEPARATOR, sa.Text())
+    separator = sa.literal(SEPARATOR, sa.Text())
     old = resource.table.c.search_text
     pieces = [
         sa.bindparam(f"s_{i}", type_=sa.Text())
@@ -288,7 +291,7 @@ def _update(
     if match:
         conditions.append(table.c.version == sa.bindparam("if_match", type_=sa.BigInteger()))
     stamp = {"version": table.c.version + sa.literal_column("1"), "updated_at": NOW, "updated_by": ACTOR}
-    returning = [*_facts(resource), _delta(public, "old").label("before"), _delta(public, "new").label("after")]
+    returning = [*facts(resource), _delta(public, "old").label("before"), _delta(public, "new").label("after")]
     return sa.update(table).where(*conditions).values(**assignments, **stamp).returning(*returning).cte("written")
 
 

@@ -13,8 +13,8 @@ from crm_api.worker.loops import drain
 POLL_SECONDS = 0.05
 """How soon a worker sees what another process has committed; its own process wakes it at once."""
 BACKSTOP_SECONDS = 0.25
-PACE_SECONDS = 0.01
-"""Between two moves under load: what was committed meanwhile goes in one."""
+PACE_SECONDS = 0.02
+"""Between two tries to move: what was committed meanwhile goes in one, and who finds another moving does not insist."""
 GRACE_SECONDS = 5.0
 
 
@@ -25,7 +25,7 @@ async def sequence(kernel: Kernel) -> None:
         moved, more = await feed.sequence(kernel)
         if moved:
             kernel.bell(feed.BELL).set()
-            await asyncio.sleep(PACE_SECONDS)
+        await asyncio.sleep(PACE_SECONDS)
         return more
 
     await drain(step, idle=POLL_SECONDS, wake=kernel.bell(WRITTEN))

@@ -26,8 +26,9 @@ def _forget(function: Any) -> Statement:
     return Statement(sa.select(function(before, sa.bindparam("most", type_=sa.BigInteger())).label("gone")))
 
 
-_KEYS, _JOBS, _DELIVERIES = map(
-    _forget, (sa.func.forget_idempotency_keys, sa.func.forget_jobs, sa.func.forget_deliveries)
+_KEYS, _JOBS, _DELIVERIES, _ROWS = map(
+    _forget,
+    (sa.func.forget_idempotency_keys, sa.func.forget_jobs, sa.func.forget_deliveries, sa.func.forget_import_rows),
 )
 _KEEP_FEED = Statement(sa.select(sa.func.keep_feed(sa.bindparam("days", type_=sa.Integer())).label("dropped")))
 _EXPIRED = Statement(
@@ -63,6 +64,11 @@ async def forget_deliveries(database: Database, days: int) -> int:
     return await _in_chunks(database, _DELIVERIES, days)
 
 
+async def forget_import_rows(database: Database, days: int) -> int:
+    """Deletes rows of imports that nothing has changed for `days`, in every tenant; gives how many."""
+    return await _in_chunks(database, _ROWS, days)
+
+
 async def keep_feed(database: Database, days: int) -> None:
     """Makes the partitions of the weeks to come, and drops those whose events are older than `days`."""
     await database.fetch(None, _KEEP_FEED, {"days": days})
@@ -93,5 +99,6 @@ def tasks(settings: Settings) -> tuple[Task, ...]:
         Task("keep_feed", 3600, lambda kernel: keep_feed(kernel.database, settings.feed_days)),
         Task("forget_deliveries", 3600, lambda kernel: forget_deliveries(kernel.database, settings.webhook_days)),
         Task("delete_unclaimed_bytes", 300, lambda kernel: delete_expired(kernel, storage(settings))),
+        Task("forget_import_rows", 3600, lambda kernel: forget_import_rows(kernel.database, settings.import_days)),
         Task("forget_jobs", 3600, lambda kernel: forget_jobs(kernel.database, settings.job_days)),
     )

@@ -83,7 +83,7 @@ async def create_file(request: Request) -> Response:
     target = _target(ctx, type_)
     ctx.kernel.policy.require(ctx.access, ctx.principal.scopes, target, "update")
     values = {"object_type": target.singular, "object_id": await _record(ctx, target, id_), "name": _name(name)}
-    received = await _receive(request, settings.load_settings().max_file)
+    received = await receive(request, settings.load_settings().max_file)
     if key := idempotency_key(request):
         raw = "\n".join((received.sha256, *map(str, values.values())))
         ctx.idempotency = identify(ctx, key, "POST", "/v1/files", raw.encode())
@@ -134,8 +134,8 @@ def _name(text: str | None) -> str:
     return text
 
 
-async def _receive(request: Request, limit: int) -> Received:
-    """The body, counted while it comes."""
+async def receive(request: Request, limit: int) -> Received:
+    """The body, counted while it comes; 413 for one that is longer than `limit` bytes."""
     if (known := request.scope.get("crm.received")) is not None:
         return known  # type: ignore[no-any-return] # the request is read a second time, under new rights
     length = header(request, b"content-length")

@@ -1,0 +1,220 @@
+"""Which records rows are about or refer to: looked up for many rows at once, among those that the caller may see."""
+
+import re
+from collections.abc import Container, Iterable, Mapping, Sequence
+from typing import Any
+
+import orjson
+
+from crm_api.domains.exchange.importing import MatchRule
+from crm_api.domains.exchange.mapping import Draft, Plan, Wanted
+from crm_api.kernel.collections import run as page_of
+from crm_api.kernel.context import Context
+from crm_api.kernel.duplicates_search import candidates
+from crm_api.kernel.external import resolved
+from crm_api.kernel.filters import Filters, Group
+from crm_api.kernel.paging import Key
+from crm_api.kernel.problems import invalid
+from crm_api.kernel.projection import dumps
+from crm_api.kernel.query import Listing
+from crm_api.kernel.resource import Resource
+from crm_api.kernel.schema import UUID_PATTERN, external_key, fold
+
+MOST = 500
+"""Texts that are looked up at a time."""
+_PAGES = 20
+_ID = re.compile(UUID_PATTERN)
+_SORT = (Key("id", descending=False),)
+
+
+async def records(
+    ctx: Context, resource: Resource, field: str, texts: Iterable[str], fields: tuple[str, ...] | None = None
+) -> list[dict[str, Any]]:
+    """Records whose field has one of these values, as they are sent; of very many, some."""
+    wanted = sorted(set(texts))
+    if not wanted:
+        return []
+    op = "any" if resource.filterable.get(field) == "values" else "in"
+    filters = Filters(ctx.kernel.catalog, resource, ctx.access)
+    tree = Group("and", (filters.tree({"field": field, "op": op, "value": wanted}),))
+    listing = Listing(tree, filters.values, _SORT, 1_000, fields=fields and tuple(sorted(fields)))
+    found: list[dict[str, Any]] = []
+    following: str | None = None
+    for _ in range(_PAGES):
+        answer, following = await page_of(ctx, resource, listing, following)
+        found += [plain(item) for item in answer["data"]]
+        if following is None:
+            break
+    return found
+
+
+def plain(item: Mapping[str, Any]) -> dict[str, Any]:
+    """A record as plain JSON values."""
+    found: dict[str, Any] = orjson.loads(dumps(item))
+    return found
+
+
+async def ids_by(ctx: Context, resource: Resource, field: str, texts: Iterable[str]) -> dict[str, list[str]]:
+    """Folded value of a field -> the ids of records that have it."""
+    found: dict[str, list[str]] = {}
+    for item in await records(ctx, resource, field, texts, ("id", field)):
+        for value in _values(resource, field, item):
+            found.setdefault(fold(str(value)), []).append(item["id"])
+    return found
+
+
+def _values(resource: Resource, field: str, item: Mapping[str, Any]) -> Iterable[Any]:
+    value = item.get(field)
+    if field in resource.values:
+        return set(resource.values[field](value or []))
+    return [] if value is None else [value]
+
+
+async def _existing(ctx: Context, resource: Resource, ids: Iterable[str]) -> set[str]:
+    wanted = {id_.lower() for id_ in ids}
+    return {item["id"] for item in await records(ctx, resource, "id", wanted, ("id",))}
+
+
+async def refer(ctx: Context, plan: Plan, drafts: Sequence[Draft], known: Mapping[str, Container[str]]) -> None:
+    """Puts ids in place of what names other records; what names none, or several, is a fault of the row.
+
+    Args:
+        ctx: the step.
+        plan: of the import.
+        drafts: at most `MOST` rows.
+        known: by field, the keys of records that rows of the same file will create: those are left in `wanted`.
+    """
+    groups: dict[tuple[str, str | None, str | None], list[tuple[Draft, Wanted]]] = {}
+    for draft in drafts:
+        for wanted in draft.wanted:
+            groups.setdefault((wanted.field, wanted.entry.target, wanted.entry.source), []).append((draft, wanted))
+    for (field, target_field, source), asked in groups.items():
+        target = ctx.kernel.catalog.target(plan.resource, field)
+        assert target is not None  # noqa: S101 - settings are checked
+        if target is not plan.resource:
+            ctx.access.through(target)
+        if source is not None:
+            found = await _external(ctx, target, source, {wanted.text for _, wanted in asked})
+        else:
+            found = await ids_by(ctx, target, target_field or "id", {wanted.text for _, wanted in asked})
+        for draft, wanted in asked:
+            _settle(draft, wanted, found.get(wanted.key, []), target, later=wanted.key in known.get(field, ()))
+    await _lead(ctx, plan, drafts)
+
+
+def _settle(draft: Draft, wanted: Wanted, ids: list[str], target: Resource, *, later: bool) -> None:
+    unique = sorted(set(ids))
+    if not unique and later:
+        return
+    draft.wanted = [other for other in draft.wanted if other is not wanted]
+    if len(unique) == 1:
+        draft.values[wanted.field] = unique[0]
+    elif unique:
+        draft.fault(wanted.column, "ambiguous_reference", f"Several {target.plural} are named so.", f"/{wanted.field}")
+    else:
+        draft.fault(wanted.column, "reference_not_found", f"There is no such {target.singular}.", f"/{wanted.field}")
+
+
+async def _external(ctx: Context, target: Resource, source: str, texts: Iterable[str]) -> dict[str, list[str]]:
+    named = {text: f"ext:{source}:{text}" for text in texts}
+    ids = await resolved(ctx, target, [*named.values()])
+    there = await _existing(ctx, target, ids.values())
+    return {text: [ids[name]] for text, name in named.items() if ids[name] in there}
+
+
+async def _lead(ctx: Context, plan: Plan, drafts: Sequence[Draft]) -> None:
+    """References by id: whether they lead to a record; in place of external ids come ids."""
+    for field in plan.resource.references:
+        target = ctx.kernel.catalog.target(plan.resource, field)
+        given = [(draft, draft.values[field]) for draft in drafts if isinstance(draft.values.get(field), str)]
+        if target is None or not given:
+            continue
+        if target is not plan.resource:
+            ctx.access.through(target)
+        external = {text for _, text in given if external_key(text) is not None}
+        ids = await resolved(ctx, target, external) if external else {}
+        asked = {ids.get(text, text).lower() for _, text in given if text in ids or _is_id(text)}
+        there = await _existing(ctx, target, asked)
+        for draft, text in given:
+            id_ = ids.get(text, text).lower()
+            if id_ in there:
+                draft.values[field] = id_
+            elif text in ids or _is_id(text):
+                detail = f"There is no such {target.singular}."
+                draft.fault(plan.column(f"/{field}"), "reference_not_found", detail, f"/{field}")
+
+
+def _is_id(text: str) -> bool:
+    return _ID.fullmatch(text) is not None
+
+
+async def match(ctx: Context, plan: Plan, rules: Sequence[MatchRule], drafts: Sequence[Draft]) -> dict[int, str]:
+    """Row -> the record that it is about; a row that finds several has a fault then."""
+    found: dict[int, str] = {}
+    for rule in rules:
+        open_ = [draft for draft in drafts if draft.row not in found and not draft.faults]
+        keys = {draft.row: _keys(plan.resource, rule, draft) for draft in open_}
+        texts = {text for some in keys.values() for text in some}
+        ids: Mapping[str, list[str]] = {}
+        if rule.by == "similarity":
+            ids = {f"{draft.row}": await _similar(ctx, plan.resource, rule, draft) for draft in open_}
+            keys = {draft.row: [f"{draft.row}"] for draft in open_}
+        elif texts:
+            if rule.by == "external_id":
+                ids = await _external(ctx, plan.resource, rule.source or "", texts)
+            else:
+                ids = await ids_by(ctx, plan.resource, rule.field or "id", texts)
+        for draft in open_:
+            hits = sorted({id_ for text in keys[draft.row] for id_ in ids.get(_folded(rule, text), [])})
+            if len(hits) == 1:
+                found[draft.row] = hits[0]
+            elif hits:
+                draft.fault(_column(plan, rule), "ambiguous_match", f"The row finds {len(hits)} records.")
+    return found
+
+
+def _folded(rule: MatchRule, text: str) -> str:
+    return text if rule.by in ("external_id", "similarity") else fold(text)
+
+
+def _column(plan: Plan, rule: MatchRule) -> str | None:
+    return plan.column(f"/external_ids/{rule.source}" if rule.by == "external_id" else f"/{rule.field or 'id'}")
+
+
+def _keys(resource: Resource, rule: MatchRule, draft: Draft) -> list[str]:
+    """By what a row is looked up under a rule."""
+    if rule.by == "external_id":
+        text = draft.external.get(rule.source or "")
+        return [text] if text else []
+    if rule.by == "similarity":
+        return []
+    field = rule.field or "id"
+    value = draft.values.get(field)
+    if value is None or (field == "id" and not (isinstance(value, str) and _is_id(value))):
+        return []
+    return [str(item) for item in (resource.values[field](value) if field in resource.values else [value])]
+
+
+async def _similar(ctx: Context, resource: Resource, rule: MatchRule, draft: Draft) -> list[str]:
+    record = {**dict.fromkeys(resource.output.model_fields), **draft.values}
+    told = await candidates(ctx, resource, record, most=2, floor=rule.score or 1)
+    best = [item for item in told if item["score"] == told[0]["score"]]
+    return [item["record"]["id"] for item in best]
+
+
+def check_match(ctx: Context, resource: Resource, rules: Sequence[MatchRule]) -> None:
+    """Refuses rules that do not fit the resource.
+
+    Raises:
+        Problem: 422 at the rule.
+    """
+    for i, rule in enumerate(rules):
+        wrong = None
+        if rule.by == "field" and resource.filterable.get(rule.field or "") not in ("text", "values", "id"):
+            wrong = f"{resource.plural} are not found by {rule.field!r}."
+        if rule.by == "similarity" and (resource.duplicates is None or not resource.duplicates.rules):
+            wrong = f"{resource.plural} are not compared."
+        if rule.by == "external_id" and rule.source not in ctx.access.sources:
+            wrong = f"There is no source {rule.source!r}."
+        if wrong is not None:
+            raise invalid(f"/match_on/{i}", "invalid_value", wrong)
