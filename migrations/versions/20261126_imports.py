@@ -1,5 +1,7 @@
 """Imports, and the rows of their files."""
 
+import json
+
 import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects import postgresql
@@ -13,6 +15,13 @@ depends_on = None
 
 JSONB = postgresql.JSONB(astext_type=sa.Text())
 STATES = ("created", "uploaded", "validating", "validated", "applying", "applied", "reverting", "reverted")
+COUNTS = dict.fromkeys(
+    (
+        *("rows", "create", "update", "skip", "invalid", "created", "updated", "unchanged", "skipped", "failed"),
+        *("reverted", "kept"),
+    ),
+    0,
+)
 
 
 def upgrade():
@@ -41,7 +50,7 @@ def upgrade():
         sa.Column("columns", JSONB, server_default="[]", nullable=False),
         sa.Column("suggestions", JSONB, server_default="[]", nullable=False),
         sa.Column("sample", JSONB, server_default="[]", nullable=False),
-        sa.Column("counts", JSONB, server_default="{}", nullable=False),
+        sa.Column("counts", JSONB, server_default=json.dumps(COUNTS), nullable=False),
         sa.Column("validated", sa.Text(), nullable=True),
         sa.Column("version", sa.BigInteger(), server_default="1", nullable=False),
         sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),

@@ -20,7 +20,7 @@ from starlette.responses import Response, StreamingResponse
 from crm_api import settings
 from crm_api.adapters.storage import storage
 from crm_api.domains.exchange import rows as kept
-from crm_api.domains.exchange.importing import ROW_STATES, ImportView
+from crm_api.domains.exchange.importing import NONE, ROW_STATES, ImportView
 from crm_api.domains.exchange.imports import IMPORTS, idle
 from crm_api.domains.exchange.mapping import suggested
 from crm_api.domains.exchange.reading import SAMPLE, Source
@@ -141,7 +141,7 @@ def _looked(ctx: Context, row: Any, received: Received) -> dict[str, Any]:
         "columns": [column[:500] for column in columns],
         "sample": [{name[:500]: _short(value) for name, value in cells.items()} for cells in first],
         "suggestions": suggested(resource, columns),
-        "counts": {},
+        "counts": NONE,
         "validated": None,
     }
 

@@ -1,5 +1,6 @@
 """Imports: a file of rows that become records. What is asked for, how far it is, and what became of each row."""
 
+import json
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
@@ -13,6 +14,14 @@ from crm_api.kernel.record import Entity, Record, one_of, reference, sortable
 from crm_api.kernel.schema import Code, Id, Input, Name, Output, Wire
 
 STATES = ("created", "uploaded", "validating", "validated", "applying", "applied", "reverting", "reverted")
+ROW_STATES = (
+    *("create", "update", "skip", "invalid"),
+    *("created", "updated", "unchanged", "skipped", "failed"),
+    *("reverted", "kept"),
+)
+"""What is to be done with a row after validation, what was done by applying it, what by reverting it."""
+NONE = dict.fromkeys(("rows", *ROW_STATES), 0)
+"""The counts of an import without rows."""
 MOST_COLUMNS = 500
 MOST_MAPPED = 200
 ENCODINGS = (
@@ -127,7 +136,7 @@ class Import(Entity):
     columns: Mapped[list[Any]] = mapped_column(server_default="[]")
     suggestions: Mapped[list[Any]] = mapped_column(server_default="[]")
     sample: Mapped[list[Any]] = mapped_column(server_default="[]")
-    counts: Mapped[dict[str, Any]] = mapped_column(server_default="{}")
+    counts: Mapped[dict[str, Any]] = mapped_column(server_default=json.dumps(NONE))
     validated: Mapped[str | None]
 
 
@@ -162,14 +171,6 @@ class ImportRow(Record):
     data: Mapped[dict[str, Any]]
     before: Mapped[dict[str, Any] | None] = mapped_column(JSONB(none_as_null=True))
     problems: Mapped[list[Any] | None] = mapped_column(JSONB(none_as_null=True))
-
-
-ROW_STATES = (
-    *("create", "update", "skip", "invalid"),
-    *("created", "updated", "unchanged", "skipped", "failed"),
-    *("reverted", "kept"),
-)
-"""What is to be done with a row after validation, what was done by applying it, what by reverting it."""
 
 
 class ImportCreate(Input):

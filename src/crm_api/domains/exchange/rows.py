@@ -8,7 +8,7 @@ import orjson
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import ARRAY, JSON
 
-from crm_api.domains.exchange.importing import ROW_STATES, ImportRow
+from crm_api.domains.exchange.importing import NONE, ROW_STATES, ImportRow
 from crm_api.kernel.context import Context
 from crm_api.kernel.database import TENANT, Row, Statement
 from crm_api.kernel.record import table_of
@@ -124,7 +124,7 @@ async def keys(ctx: Context, import_id: str | UUID, wanted: Sequence[str]) -> se
 async def counted(ctx: Context, import_id: str | UUID) -> dict[str, int]:
     """How many rows there are in each state, and in all under `rows`."""
     found = {row["state"]: int(row["number"]) for row in await ctx.read(_COUNTS, {"import_id": import_id})}
-    return {"rows": sum(found.values()), **found}
+    return {**NONE, "rows": sum(found.values()), **found}
 
 
 def told(row: Row, hidden: frozenset[str]) -> dict[str, Any]:

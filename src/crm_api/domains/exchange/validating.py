@@ -55,7 +55,7 @@ async def validate(run: Run, body: ImportJob) -> dict[str, Any]:
             await run.step(_keep(body, drafts))
             await pace(run, began, len(drafts))
     if found.plan.self_reference is not None:
-        await Walk("import", ("create", "update"), _lead_somewhere, "invalid").go(run, body, "led")
+        await Walk("import", ("create", "update"), _lead_somewhere, "invalid", silent=True).go(run, body, "led")
     ctx = await run.context()
     counts = await kept.counted(ctx, body.import_id)
     done = {"state": "validated", "counts": counts, "validated": found.digest}
