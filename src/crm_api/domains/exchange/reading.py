@@ -16,6 +16,7 @@ from xml.etree.ElementTree import ParseError
 import orjson
 from defusedxml.common import DefusedXmlException
 from openpyxl import load_workbook
+from openpyxl.utils.exceptions import InvalidFileException
 
 from crm_api.kernel.problems import LIMIT_REACHED, Fault, Problem, invalid
 
@@ -31,7 +32,11 @@ _MOST_PARTS = 10_000
 _LARGEST_SHEET = 4 * 2**30
 _LARGEST_TEXTS = 64 * 2**20
 """Bytes of the texts that cells share: they are held in memory."""
-_NO_BOOK = (zipfile.BadZipFile, ParseError, DefusedXmlException, KeyError, ValueError, TypeError, OSError, EOFError)
+_NO_BOOK = (
+    *(zipfile.BadZipFile, ParseError, DefusedXmlException, InvalidFileException),
+    *(KeyError, ValueError, TypeError, AttributeError, IndexError, OSError, EOFError),
+)
+"""What the library raises for files that are no books, or damaged ones."""
 
 Row = tuple[int, dict[str, Any] | Fault]
 """The number of a row, as a person counts who sees the file, and its cells by column; or what is wrong with it."""
@@ -91,16 +96,14 @@ class Source:
     def _cells(self) -> Iterator[Sequence[Any]]:
         try:
             _check_parts(self.path)
-            book = load_workbook(self.path, read_only=True, data_only=True, keep_links=False)
-            try:
+            with self.path.open("rb") as file:
+                book = load_workbook(file, read_only=True, data_only=True, keep_links=False)
                 if self.sheet is not None and self.sheet not in book.sheetnames:
                     raise invalid("/sheet", "unknown_sheet", f"The file has no sheet {self.sheet!r}.")
                 sheet = book[self.sheet or book.sheetnames[0]]
                 sheet.reset_dimensions()
                 for cells in sheet.iter_rows(values_only=True, max_col=MOST_COLUMNS + 1):
                     yield [_text(cell) for cell in cells]
-            finally:
-                book.close()
         except _NO_BOOK as error:
             raise _unreadable("This is no XLSX file, or it is damaged.") from error
 

@@ -104,6 +104,7 @@ async def judged(ctx: Context, found: Subject, drafts: Sequence[Draft]) -> list[
 def _plain(draft: Draft) -> None:
     """Refuses what JSON may say and text in the database may not."""
     if _NUL in orjson.dumps([draft.values, draft.external, [wanted.text for wanted in draft.wanted]]):
+        draft.values, draft.external, draft.wanted = {}, {}, []
         draft.fault(None, "bad_value", "A value contains a character that text cannot hold.")
 
 
@@ -120,7 +121,6 @@ def _check(found: Subject, draft: Draft, *, update: bool) -> None:
     values = draft.values
     if update:
         values = {name: value for name, value in values.items() if name not in ("id", *found.resource.once)}
-        draft.values = values
     model = found.resource.update if update else found.resource.create
     assert model is not None  # noqa: S101 - `importable` has looked
     for source, text in draft.external.items():
