@@ -104,7 +104,7 @@ def test_an_operation_is_complete(path, method, item):
         assert "X-Request-ID" in response["headers"]
         for media, content in response.get("content", {}).items():
             if media in ("text/event-stream", "*/*"):
-                assert path.endswith(("/stream", "/content"))
+                assert path.endswith(("/stream", "/content", "/result"))
                 continue
             assert set(content["schema"]) == {"$ref"}, "a reply has a named schema"
             problem = path.startswith("/v1/") and int(status) >= 308

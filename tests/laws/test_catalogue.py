@@ -57,6 +57,7 @@ def test_definer_functions_are_exactly_those_the_declarations_ask_for(sql):
             "claim_job",
             "coalesce_event",
             "forget_idempotency_keys",
+            "forget_import_rows",
             "forget_jobs",
             "job_figures",
             "keep_feed",
@@ -119,7 +120,9 @@ def test_the_servers_role_has_no_more_rights_than_it_needs(sql):
         )
         assert row["select"]
         assert {right for right in ("truncate", "trigger", "references") if row[right]} == set(), table
-        assert row["delete"] == (table in ("external_ids", "field_values", "shares", "storage_leases")), table
+        assert row["delete"] == (
+            table in ("external_ids", "field_values", "import_rows", "shares", "storage_leases")
+        ), table
         if table in APPEND_ONLY or table.startswith("idempotency"):
             assert row["insert"]
             assert not row["update"], table

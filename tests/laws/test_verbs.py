@@ -9,7 +9,7 @@ import pytest
 from crm_api.kernel.router import operations
 from tests.laws.test_permission import example_body
 from tests.support.asking import RESOURCES, code, each
-from tests.support.examples import MADE
+from tests.support.examples import MADE, READY
 from tests.support.jobs import ended
 
 _numbers = itertools.count(1)
@@ -123,7 +123,7 @@ def _ready(lab, operation):
     else:
         user = lab.person(f"keyed{next(_numbers)}", "Reader")
         rows = [row for row in lab.admin.all(f"/v1/{resource.plural}", limit=200) if user.id in row.values()]
-    row = rows[0]
+    row = READY.get((resource.plural, operation.action.verb), lambda _, row: row)(lab.admin, rows[0])
     body = example_body(lab, operation.action.body) if operation.action.body else None
     path = f"/v1/{resource.plural}/{row['id']}"
     if operation.action.verb in ("link", "unlink") and not lab.admin.all("/v1/sources", code="erp"):

@@ -8,6 +8,8 @@ from pydantic import TypeAdapter
 from crm_api.catalog import CATALOG
 from crm_api.kernel import schema as wire
 from crm_api.kernel.resource import Resource
+from tests.support.imports import run
+from tests.support.jobs import working
 from tests.support.webhooks import send_due
 
 _serial = itertools.count(1)
@@ -58,6 +60,14 @@ MEANT: dict[tuple[str, str], Any] = {
     ("sources", "code"): lambda *_: f"source_{next(_serial)}",
     ("sources", "service_account_id"): lambda person, n: person.make("service_accounts", name=f"Robot {n}")["id"],
     ("sources", "owned_fields"): lambda *_: [{"resource": "accounts", "field": "legal_name"}],
+    ("imports", "resource"): lambda *_: "accounts",
+    ("imports", "mapping"): lambda *_: [{"column": "name", "field": "name"}],
+    ("imports", "match_on"): lambda *_: [{"by": "field", "field": "tax_id"}],
+    ("imports", "defaults"): lambda *_: {"tier": "A"},
+    ("imports", "format"): lambda *_: "csv",
+    ("imports", "encoding"): lambda *_: None,
+    ("imports", "delimiter"): lambda *_: None,
+    ("imports", "mode"): lambda *_: "create",
     ("webhook_endpoints", "filter"): lambda *_: None,
     ("webhook_endpoints", "url"): lambda _, n: f"http://127.0.0.1:65001/events/{n}",
     ("roles", "field_rules"): lambda *_: [{"resource": "accounts", "field": "legal_name", "rule": "hidden"}],
@@ -99,6 +109,22 @@ def attach(person: Any, type_: str, id_: str, name: str, content: bytes) -> dict
     return answer.json()
 
 
+def _sent(person: Any, made: dict[str, Any], *verbs: str) -> dict[str, Any]:
+    """An import with its file, after these verbs."""
+    answer = person.put(f"/v1/imports/{made['id']}/content", content=b"name\nOne\n")
+    assert answer.status_code == 200, answer.text
+    with working(person.server):
+        for verb in verbs:
+            run(person, made, verb)
+    return made
+
+
+READY: dict[tuple[str, str], Any] = {
+    ("imports", "validate"): _sent,
+    ("imports", "apply"): lambda person, made: _sent(person, made, "validate"),
+    ("imports", "revert"): lambda person, made: _sent(person, made, "validate", "apply"),
+}
+"""What brings a record where a verb can be asked of it."""
 MADE: dict[str, Any] = {"jobs": _job, "files": _file, "exports": _export}
 """How rows come about that no create makes."""
 

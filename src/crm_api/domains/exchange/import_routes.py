@@ -22,11 +22,11 @@ from crm_api.adapters.storage import storage
 from crm_api.domains.exchange import rows as kept
 from crm_api.domains.exchange.importing import NONE, ROW_STATES, ImportView
 from crm_api.domains.exchange.imports import IMPORTS, idle
-from crm_api.domains.exchange.mapping import suggested
 from crm_api.domains.exchange.reading import SAMPLE, Source
 from crm_api.domains.exchange.subject import importable
+from crm_api.domains.exchange.suggesting import suggested
 from crm_api.domains.exchange.tables import cell
-from crm_api.domains.files.contract import parameter
+from crm_api.domains.files.contract import BYTES, parameter
 from crm_api.domains.files.download import disposition
 from crm_api.domains.files.lease import lease
 from crm_api.domains.files.upload import Received, receive
@@ -170,6 +170,7 @@ def _short(value: Any) -> str:
             {
                 "name": "limit",
                 "in": "query",
+                "description": "Rows of a page.",
                 "schema": {"type": "integer", "minimum": 1, "maximum": _MOST, "default": 50},
             },
             parameter("cursor", "`next_cursor` of the page before.", maxLength=20),
@@ -216,7 +217,7 @@ def _number(text: str | None, default: int, least: int, most: int) -> int | None
     response_model=None,
     response_class=StreamingResponse,
     responses={
-        200: {"description": "CSV.", "content": {"text/csv": {"schema": {"type": "string", "maxLength": 10**9}}}},
+        200: {"description": "CSV.", **BYTES},
         403: {},
         404: {},
         422: {},

@@ -176,8 +176,9 @@ class ImportRow(Record):
 class ImportCreate(Input):
     """What is to be imported and how; the file comes after it."""
 
+    id: Id | None = None
     name: Name
-    resource: Annotated[Code, Field(description="Plural name, e.g. `accounts`.")]
+    resource: Annotated[Code, Field(description="Plural name, e.g. `accounts`.", examples=["accounts"])]
     format: Format = "csv"
     encoding: Annotated[Encoding | None, Field(description="Of a CSV file; found by its content unless told.")] = None
     delimiter: Annotated[Literal[",", ";", "\t", "|"] | None, Field(description="Likewise.")] = None
@@ -223,18 +224,18 @@ Number = Annotated[int, Field(ge=0, le=9_007_199_254_740_991)]
 class ImportCounts(Wire):
     """How many rows there are, and how many of each state."""
 
-    rows: Number = 0
-    create: Number = 0
-    update: Number = 0
-    skip: Number = 0
-    invalid: Number = 0
-    created: Number = 0
-    updated: Number = 0
-    unchanged: Number = 0
-    skipped: Number = 0
-    failed: Number = 0
-    reverted: Number = 0
-    kept: Number = 0
+    rows: Number
+    create: Number
+    update: Number
+    skip: Number
+    invalid: Number
+    created: Number
+    updated: Number
+    unchanged: Number
+    skipped: Number
+    failed: Number
+    reverted: Number
+    kept: Number
 
 
 class ImportView(Output):

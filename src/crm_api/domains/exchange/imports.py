@@ -71,6 +71,7 @@ def _verb(verb: str, summary: str, kind: JobKind, states: tuple[str, ...], targe
             raise Problem(TRANSITION_REFUSED, "Only who made the import may do this.", extra={"state": row["state"]})
         await idle(ctx, row, states)
         found = of_row(ctx, row)
+        found.permit(ctx)
         await found.name(ctx)
         if verb == "apply" and row["validated"] != found.digest:
             raise Problem(
@@ -83,7 +84,7 @@ def _verb(verb: str, summary: str, kind: JobKind, states: tuple[str, ...], targe
                 TRANSITION_REFUSED, "The rows of the import are not kept any more.", extra={"state": row["state"]}
             )
         job = await start(ctx, kind, ImportJob(import_id=row["id"]))
-        await note(ctx, resource, row["id"], {"state": target, "job_id": job["id"]})
+        await note(ctx, resource, row["id"], {"state": target, "job_id": job["id"]}, verb=verb)
         return job
 
     return Action(verb, summary, run, reply=JobView, status=202)

@@ -82,11 +82,13 @@ async def subject(ctx: Context, imports: Resource, id_: str, *, lock: bool = Fal
     row = await load(trusted(ctx), imports, id_, "update", lock=lock)
     if row["created_by"] != str(ctx.principal.id):
         raise not_found("import")
-    return of_row(ctx, row)
+    found = of_row(ctx, row)
+    found.permit(ctx)
+    return found
 
 
 def of_row(ctx: Context, row: Any) -> Subject:
-    """The same for a row at hand."""
+    """What the settings of an import mean; 422 when they do not fit."""
     resource = importable(ctx, row["resource"])
     entries = _ENTRIES.validate_json(row["mapping"])
     if not entries and row["format"] != "ndjson":
@@ -94,9 +96,7 @@ def of_row(ctx: Context, row: Any) -> Subject:
     plan = Plan(resource, entries, orjson.loads(row["nulls"]), orjson.loads(row["defaults"]))
     rules = _RULES.validate_json(row["match_on"])
     check_match(ctx, resource, rules)
-    found = Subject(str(row["id"]), row, resource, plan, rules)
-    found.permit(ctx)
-    return found
+    return Subject(str(row["id"]), row, resource, plan, rules)
 
 
 def importable(ctx: Context, plural: str) -> Resource:
@@ -107,12 +107,19 @@ def importable(ctx: Context, plural: str) -> Resource:
     return resource
 
 
-async def note(ctx: Context, imports: Resource, id_: str, changes: Mapping[str, Any], event: str | None = None) -> None:
-    """Changes the record of an import on behalf of its job."""
+async def note(
+    ctx: Context,
+    imports: Resource,
+    id_: str,
+    changes: Mapping[str, Any],
+    event: str | None = None,
+    verb: str = "update",
+) -> None:
+    """Changes the record of an import on behalf of its job, or of the verb that starts one."""
     events = ("updated", event) if event else ("updated",)
 
     async def work(inner: Context) -> None:
-        await update(trusted(inner), imports, id_, changes, by_verb=True, events=events)
+        await update(trusted(inner), imports, id_, changes, by_verb=True, events=events, recorded=verb)
 
     await (work(ctx) if ctx.link is not None else transact(ctx, work))
 

@@ -1,0 +1,63 @@
+"""Which columns of a file seem to mean which fields."""
+
+import re
+from collections.abc import Iterable
+from functools import cache
+from typing import Any
+
+from crm_api.domains.exchange.cells import leads
+from crm_api.kernel.duplicates_search import similarity
+from crm_api.kernel.resource import Resource
+from crm_api.kernel.schema import fold
+
+_SYNONYMS = {
+    "name": ("company", "company name", "account", "account name", "organization", "organisation", "full name"),
+    "last_name": ("surname", "family name", "contact name"),
+    "first_name": ("given name", "forename"),
+    "title": ("job title", "position", "contact title"),
+    "industry": ("sector", "branch"),
+    "annual_revenue": ("revenue", "turnover"),
+    "employees": ("number of employees", "headcount"),
+    "website": ("homepage", "home page", "url", "web"),
+    "tax_id": ("vat", "vat id", "vat number", "tax number"),
+    "emails.0.address": ("email", "e mail", "mail", "email address"),
+    "phones.0.number": ("phone", "telephone", "phone number", "mobile", "tel"),
+    "addresses.0.line1": ("address", "street", "address line 1"),
+    "addresses.0.line2": ("address line 2",),
+    "addresses.0.city": ("city", "town"),
+    "addresses.0.region": ("region", "state", "province"),
+    "addresses.0.postal_code": ("postal code", "zip", "zip code", "postcode"),
+    "addresses.0.country": ("country", "office location"),
+    "parent_id": ("parent", "subsidiary of", "parent account"),
+    "owner_id": ("owner", "sales agent", "seller", "account owner"),
+}
+"""Words that columns are often called by, for what DOMAIN calls otherwise."""
+_ALIKE = 0.75
+
+
+def suggested(resource: Resource, columns: Iterable[str]) -> list[dict[str, Any]]:
+    """A mapping of columns to fields that seem to be meant, each field at most once."""
+    names = _names(resource)
+    taken: set[str] = set()
+    found = []
+    for column in columns:
+        words = fold(re.sub(r"(?<=[a-z0-9])(?=[A-Z])", " ", column).replace("_", " ").replace("-", " "))
+        scores = {path: max(similarity(words, name) for name in known) for path, known in names.items()}
+        best = max(scores, key=lambda path: (scores[path], path.count(".") == 0), default=None)
+        if best is not None and scores[best] >= _ALIKE and best not in taken and len(column) <= 500:
+            taken.add(best)
+            found.append({"column": column, "field": best})
+    return found
+
+
+@cache
+def _names(resource: Resource) -> dict[str, tuple[str, ...]]:
+    assert resource.create is not None  # noqa: S101 - checked before
+    paths = [name for name in resource.create.model_fields if name != "id"]
+    known = {path: (path.replace("_", " "), *_SYNONYMS.get(path, ())) for path in paths}
+    for path, synonyms in _SYNONYMS.items():
+        first, *others = path.split(".")
+        info = resource.create.model_fields.get(first)
+        if others and info is not None and leads(info.annotation, tuple(others)):
+            known[path] = synonyms
+    return known
