@@ -462,7 +462,7 @@ def random_org(server):
     return org
 
 
-@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     present=st.lists(ACCOUNT, max_size=4, unique_by=lambda item: item["tax"]),
     lines=st.lists(ACCOUNT, min_size=1, max_size=12),

@@ -41,17 +41,17 @@ async def insert_all(
 
     Args:
         ctx: a job in a transaction.
-        resource: of the rows; they have the same columns.
-        rows: every column of each.
+        resource: of the rows.
+        rows: every column of each; those that have the same ones, and belong to the caller or to others, go together.
         cause: `kind` and what else says why, kept in the audit row and in the origin of the event.
 
     Raises:
         PostgresError: a constraint refuses one of them.
     """
-    groups: dict[tuple[bool, bool], list[tuple[New, Mapping[str, Any]]]] = {}
+    groups: dict[Any, list[tuple[New, Mapping[str, Any]]]] = {}
     for row in rows:
         form = New.of(ctx, resource, row)
-        groups.setdefault((form.own, form.reached), []).append((form, row))
+        groups.setdefault((form.columns, form.own, form.reached), []).append((form, row))
     for some in groups.values():
         form = _joined([form for form, _ in some])
         statement = ctx.kernel.statement(
@@ -65,7 +65,7 @@ async def insert_all(
 
 
 def _joined(forms: Sequence[New]) -> New:
-    """One form for rows that belong to the same people."""
+    """One form for rows that differ in what they refer to."""
     references = frozenset[str]().union(*(form.references for form in forms))
     return replace(forms[0], references=references, valued=True)
 

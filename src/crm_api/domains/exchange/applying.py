@@ -158,8 +158,7 @@ async def _create(
                 item = await _link(ctx, found.resource, plain(item), external)
                 made[row["row"]] = {"object_id": item["id"], "version": item["version"], "before": {"before": {}}}
                 continue
-            values = {**whole, EXTERNAL_IDS: external} if external else whole
-            record = await drafted(ctx, found.resource, values, given)
+            record = await drafted(ctx, found.resource, {**whole, EXTERNAL_IDS: external}, given)
         except Problem as problem:
             if alone or problem.kind.status >= 500 or problem.kind.retryable:
                 raise

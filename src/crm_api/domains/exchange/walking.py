@@ -14,7 +14,7 @@ from crm_api.domains.exchange import rows as kept
 from crm_api.domains.exchange.importing import Import, ImportJob
 from crm_api.domains.exchange.subject import Subject, note, subject
 from crm_api.kernel.context import Context
-from crm_api.kernel.problems import Fault, Problem, from_database
+from crm_api.kernel.problems import CONFLICT, Fault, Problem, from_database
 from crm_api.kernel.record import table_of
 from crm_api.kernel.resource import Resource
 from crm_api.kernel.running import Run, Step
@@ -32,11 +32,11 @@ Act = Callable[[Context, Subject, Sequence[Any], bool], Awaitable[list[Settled]]
 """(context in a transaction, import, rows, whether there is one alone) -> what became of them, or of the first ones."""
 
 
-class Refused(Exception):  # noqa: N818 - tells the walk, not the caller
-    """A row of several was refused; the step must be undone. `problem` is known when it was one row alone."""
+class Refused(Problem):
+    """A row was refused, so the step must be undone; why is known when it was one row alone."""
 
     def __init__(self, problem: Problem | None = None) -> None:
-        super().__init__(problem.detail if problem else "")
+        super().__init__(CONFLICT, problem.detail if problem else "A row was refused.")
         self.problem = problem
 
 
@@ -96,6 +96,8 @@ class Walk:
                 return None
             try:
                 settled = await self.act(ctx, found, rows, len(rows) == 1)
+            except Refused:
+                raise
             except Problem as problem:
                 if problem.kind.status >= 500 or problem.kind.retryable:
                     raise
