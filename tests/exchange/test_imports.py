@@ -287,7 +287,9 @@ def test_references_by_name_external_id_and_within_the_file(org):
 def test_nobody_imports_what_they_could_not_write(org):
     body = {"name": "Mine", **NAMES}
     assert code(org.reader.post("/v1/imports", json=body)) == (403, "forbidden")
-    assert fault(org.rep.post("/v1/imports", json={**body, "resource": "users"})) == [("/resource", "invalid_value")]
+    assert fault(org.rep.post("/v1/imports", json={**body, "resource": "audit_entries"})) == [
+        ("/resource", "invalid_value")
+    ]
     wrong = {**body, "mapping": [{"column": "a", "field": "version"}]}
     assert fault(org.rep.post("/v1/imports", json=wrong)) == [("/mapping/0/field", "unknown_field")]
     wrong = {**body, "match_on": [{"by": "field", "field": "version"}]}

@@ -155,6 +155,7 @@ async def _create(
             if alone:
                 item = await create(ctx, found.resource, whole, given=given)
                 assert item is not None  # noqa: S101 - None is for keys, which jobs have none of
+                await _renew(ctx)
                 item = await _link(ctx, found.resource, plain(item), external)
                 made[row["row"]] = {"object_id": item["id"], "version": item["version"], "before": {"before": {}}}
                 continue
@@ -182,6 +183,13 @@ async def _link(ctx: Context, resource: Resource, item: dict[str, Any], external
     return item
 
 
+async def _renew(ctx: Context) -> None:
+    """Reads the caller's rights again where a write of this transaction may have changed them."""
+    if ctx.moved:
+        ctx.access = await ctx.kernel.authenticator.access(ctx.principal, link=ctx.link)
+        ctx.moved = False
+
+
 async def _own(ctx: Context, found: Subject, source: str, given: Any) -> None:
     """A record with an external id has fields of its source that only the source sets."""
     known = ctx.access.sources.get(source)
@@ -200,6 +208,7 @@ async def _update(ctx: Context, found: Subject, draft: Draft, values: Mapping[st
     new = old
     if values:
         new = plain(await update(ctx, resource, id_, values))
+    await _renew(ctx)
     new = await _link(ctx, resource, new, draft.external)
     names = [name for name in (*values, *([EXTERNAL_IDS] if draft.external else [])) if new.get(name) != old.get(name)]
     return {

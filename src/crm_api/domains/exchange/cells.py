@@ -159,9 +159,9 @@ def _moment(text: str, form: str | None, kind: type[date]) -> str:
 
 
 def _country(text: str) -> str:
-    if re.fullmatch("[A-Z]{2}", text):
-        return text
     code = _countries().get(fold(text))
+    if code is None and re.fullmatch("[A-Z]{2}", text):
+        return text
     if code is None:
         raise UnreadableError("invalid_country", "There is no such country; give its ISO 3166-1 code.")
     return code

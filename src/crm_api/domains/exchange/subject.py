@@ -17,7 +17,6 @@ from crm_api.domains.exchange.importing import ColumnMapping, MatchRule
 from crm_api.domains.exchange.mapping import Plan
 from crm_api.domains.exchange.matching import check_match
 from crm_api.domains.exchange.reading import Source
-from crm_api.kernel.collective_creates import collectable
 from crm_api.kernel.context import Context
 from crm_api.kernel.external_sources import EXTERNAL_IDS, known, may_name
 from crm_api.kernel.jobs import trusted
@@ -102,7 +101,7 @@ def of_row(ctx: Context, row: Any) -> Subject:
 def importable(ctx: Context, plural: str) -> Resource:
     """The resource that is meant; 422 for one whose records are not imported."""
     resource = ctx.kernel.catalog.resources.get(plural)
-    if resource is None or not collectable(resource) or resource.update is None or plural == "imports":
+    if resource is None or not resource.upserts or plural == "imports":
         raise invalid("/resource", "invalid_value", "There are no such records to import.")
     return resource
 

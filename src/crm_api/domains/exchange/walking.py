@@ -13,6 +13,7 @@ import orjson
 from crm_api.domains.exchange import rows as kept
 from crm_api.domains.exchange.importing import Import, ImportJob
 from crm_api.domains.exchange.subject import Subject, note, subject
+from crm_api.kernel.collective_creates import collectable
 from crm_api.kernel.context import Context
 from crm_api.kernel.problems import CONFLICT, Fault, Problem, from_database
 from crm_api.kernel.record import table_of
@@ -67,7 +68,9 @@ class Walk:
 
     async def go(self, run: Run, body: ImportJob, name: str = "rows") -> None:
         """All of them; after an interruption it goes on where it was. `name` tells several walks of a job apart."""
-        most, told = MOST, 0.0
+        ctx = await run.context()
+        largest = MOST if collectable((await subject(ctx, imports_of(ctx), body.import_id)).resource) else 1
+        most, told = largest, 0.0
         while True:
             began, done = time.monotonic(), run.done
             try:
@@ -78,7 +81,7 @@ class Walk:
                     most = max(1, most // _FEWER)
                     continue
                 await run.step(self._failed(body, name, refused.problem))
-            most = min(MOST, most * _FEWER)
+            most = min(largest, most * _FEWER)
             if time.monotonic() - told > _TOLD_SECONDS:
                 told = time.monotonic()
                 ctx = await run.context()
