@@ -43,7 +43,7 @@ async def insert_all(
         ctx: a job in a transaction.
         resource: of the rows.
         rows: every column of each; those that have the same ones, and belong to the caller or to others, go together.
-        cause: `kind` and what else says why, kept in the audit row and in the origin of the event.
+        cause: `kind` and what else says why, kept in the origin of the event.
 
     Raises:
         PostgresError: a constraint refuses one of them.

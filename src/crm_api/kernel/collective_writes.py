@@ -133,7 +133,7 @@ def _assign(resource: Resource) -> Statement:
         )
         .cte("written")
     )
-    return recorded(written, resource, written.c.before, written.c.after)
+    return recorded(written, resource, written.c.before, _caused(written.c.after))
 
 
 def _owner(side: str) -> Any:
@@ -166,7 +166,7 @@ def _share(resource: Resource) -> Statement:
         .cte("made")
     )
     written = _beside(resource, made, with_share=True)
-    return recorded(written, resource, _EMPTY, written.c.share, previous=_EMPTY)
+    return recorded(written, resource, _EMPTY, _caused(written.c.share), previous=_EMPTY)
 
 
 def _unshare(resource: Resource, names: tuple[str, ...]) -> Statement:
@@ -177,7 +177,7 @@ def _unshare(resource: Resource, names: tuple[str, ...]) -> Statement:
         .cte("ended")
     )
     written = _beside(resource, ended, with_share=False)
-    return recorded(written, resource, written.c.share, _EMPTY)
+    return recorded(written, resource, written.c.share, _caused(_EMPTY))
 
 
 def _of(resource: Resource, names: tuple[str, ...]) -> list[Any]:
@@ -210,6 +210,11 @@ def _beside(resource: Resource, shares: Any, *, with_share: bool) -> Any:
     return sa.select(*columns).select_from(joined).where(table.c.tenant_id == TENANT).cte("written")
 
 
+def _caused(after: Any) -> Any:
+    """New values for the audit row, with the cause beside them."""
+    return after.op("||", return_type=JSONB())(_CAUSE)
+
+
 def recorded(
     written: Any, resource: Resource, before: Any, after: Any, previous: Any = None, beside: Sequence[Any] = ()
 ) -> Statement:
@@ -219,13 +224,13 @@ def recorded(
         written: row_id, row_version and image of each row; one row may stand in it several times.
         resource: of the rows.
         before: old values, for the audit row.
-        after: new values; the cause is kept beside them.
+        after: new values, for the audit row.
         previous: old values as the event tells them; None for `before`.
         beside: further CTEs that write.
     """
     fresh, type_ = sa.func.uuidv7(), sa.bindparam("type", type_=sa.Text())
     one: Any = sa.literal_column("1")
-    audit = audit_rows(written, resource, fresh, before, after.op("||", return_type=JSONB())(_CAUSE))
+    audit = audit_rows(written, resource, fresh, before, after)
     told = before if previous is None else previous
     outbox = outbox_rows(written, resource, fresh, type_, told, written)
     ctes = [audit.returning(one).cte("audited"), outbox.returning(one).cte("emitted"), *beside]

@@ -1,7 +1,7 @@
 """Job: does what validation said of each row, with the checks, rights and events of single writes."""
 
-import asyncio
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import orjson
@@ -34,7 +34,7 @@ async def apply(run: Run, body: ImportJob) -> dict[str, Any]:
     if "counts" not in run.position:
         counts = await kept.counted(ctx, body.import_id)
         await run.step(_begun(counts))
-    walk = Walk("import", _OPEN, _act, "failed")
+    walk = Walk("import", _OPEN, _act, "failed", _prepare)
     left = -1
     for number in range(_PASSES):
         await walk.go(run, body, f"pass{number}")
@@ -58,18 +58,18 @@ def _begun(counts: Mapping[str, int]) -> Any:
     return begin
 
 
-async def _act(ctx: Context, found: Subject, rows: Sequence[Any], alone: bool) -> list[Settled]:
+async def _act(ctx: Context, found: Subject, rows: Sequence[Any], prepared: Any) -> list[Settled]:
     ctx.allow_duplicate = bool(found.row["allow_duplicates"])
-    drafts = {row["row"]: _draft(found, row) for row in rows}
+    drafts, bodies = prepared
+    drafts = {number: replace(draft, faults=[], wanted=[*draft.wanted]) for number, draft in drafts.items()}
     asked = sorted({wanted.key for draft in drafts.values() for wanted in draft.wanted})
     there = await kept.keys(ctx, found.id, asked)
     own = found.plan.self_reference
     await refer(ctx, found.plan, [*drafts.values()], {} if own is None else {own.field: there})
     matched = await match(ctx, found.plan, found.rules, [*drafts.values()])
     settled: list[Settled] = []
-    fresh: list[tuple[Any, dict[str, Any]]] = []
+    fresh: list[tuple[Any, Any]] = []
     seen: set[Any] = set()
-    models = await asyncio.to_thread(_bodies, found, drafts, matched)
     for row in rows:
         draft = drafts[row["row"]]
         if not draft.wanted and not draft.faults and (keys := _keys(found, draft)):
@@ -85,11 +85,11 @@ async def _act(ctx: Context, found: Subject, rows: Sequence[Any], alone: bool) -
         elif wanted == "failed":
             settled.append(failed(row, "failed", found, _there_already()))
         elif wanted == "update":
-            settled.append(await _update(ctx, found, draft, models[draft.row], matched[draft.row]))
+            settled.append(await _update(ctx, found, draft, matched[draft.row]))
         else:
-            fresh.append((row, models[draft.row]))
+            fresh.append((row, bodies.get(draft.row) or _body(found, draft)))
             settled.append({"row": draft.row, "state": "created"})
-    made = await _create(ctx, found, drafts, fresh, alone=alone)
+    made = await _create(ctx, found, drafts, fresh, alone=len(rows) == 1)
     return [{**item, **made.get(item["row"], {})} for item in settled]
 
 
@@ -98,22 +98,26 @@ def _draft(found: Subject, row: Any) -> Draft:
     return Draft(row["row"], data["values"], data["external"], waiting(found, data))
 
 
-def _bodies(found: Subject, drafts: Mapping[int, Draft], matched: Mapping[int, str]) -> dict[int, Any]:
-    """The bodies that rows mean, typed; they were checked, but the schema may be another version's by now."""
-    bodies = {}
-    for number, draft in drafts.items():
-        if draft.faults or draft.wanted:
-            continue
-        update_ = number in matched and found.mode in ("update", "upsert")
-        model = found.resource.update if update_ else found.resource.create
-        assert model is not None  # noqa: S101 - `importable` has looked
-        values = draft.values
-        if update_:
-            values = {name: value for name, value in values.items() if name not in ("id", *found.resource.once)}
-        body = model.model_validate_json(orjson.dumps(values))
-        whole = body.model_dump()
-        bodies[number] = {name: whole[name] for name in values} if update_ else (whole, body.model_fields_set)
-    return bodies
+def _prepare(found: Subject, rows: Sequence[Any]) -> tuple[dict[int, Draft], dict[int, Any]]:
+    """Rows as drafts, and the bodies of those that are to create records."""
+    drafts = {row["row"]: _draft(found, row) for row in rows}
+    fresh = [drafts[row["row"]] for row in rows if row["state"] == "create"]
+    return drafts, {draft.row: _body(found, draft) for draft in fresh if not draft.wanted}
+
+
+def _body(found: Subject, draft: Draft) -> tuple[dict[str, Any], frozenset[str]]:
+    """The body of a create, typed, and the fields that the row gives; they were checked when they were validated."""
+    assert found.resource.create is not None  # noqa: S101 - `importable` has looked
+    body = found.resource.create.model_validate_json(orjson.dumps(draft.values))
+    return body.model_dump(), frozenset(body.model_fields_set)
+
+
+def _changes(found: Subject, draft: Draft) -> dict[str, Any]:
+    """What a row sets in a record that is there."""
+    assert found.resource.update is not None  # noqa: S101 - `importable` has looked
+    values = {name: value for name, value in draft.values.items() if name not in ("id", *found.resource.once)}
+    whole = found.resource.update.model_validate_json(orjson.dumps(values)).model_dump()
+    return {name: whole[name] for name in values}
 
 
 def _keys(found: Subject, draft: Draft) -> set[Any]:
@@ -199,9 +203,9 @@ async def _own(ctx: Context, found: Subject, source: str, given: Any) -> None:
     await without_owned(ctx, dict.fromkeys(given), owners, whole=True)
 
 
-async def _update(ctx: Context, found: Subject, draft: Draft, values: Mapping[str, Any], id_: str) -> Settled:
+async def _update(ctx: Context, found: Subject, draft: Draft, id_: str) -> Settled:
     """Merges a row into its record; what it was before is kept for the way back."""
-    resource = found.resource
+    resource, values = found.resource, _changes(found, draft)
     old = next(iter(await records(ctx, resource, "id", [id_])), None)
     if old is None:
         raise Refused
@@ -220,9 +224,9 @@ async def _update(ctx: Context, found: Subject, draft: Draft, values: Mapping[st
     }
 
 
-async def _lost(ctx: Context, found: Subject, rows: Sequence[Any], alone: bool) -> list[Settled]:
+async def _lost(ctx: Context, found: Subject, rows: Sequence[Any], prepared: Any) -> list[Settled]:
     """Rows whose references lead to rows that were not created, or round in a circle."""
-    del ctx, alone
+    del ctx, prepared
     settled = []
     for row in rows:
         faults = [

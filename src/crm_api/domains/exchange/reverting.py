@@ -51,8 +51,8 @@ async def revert(run: Run, body: ImportJob) -> dict[str, Any]:
     return counts
 
 
-async def _act(ctx: Context, found: Subject, rows: Sequence[Any], alone: bool) -> list[Settled]:
-    del alone
+async def _act(ctx: Context, found: Subject, rows: Sequence[Any], prepared: Any) -> list[Settled]:
+    del prepared
     resource = found.resource
     for action in {"created": "delete", "updated": "update"}.items():
         if any(row["state"] == action[0] for row in rows):

@@ -170,9 +170,9 @@ def waiting(found: Subject, data: Mapping[str, Any]) -> list[Wanted]:
     ]
 
 
-async def _lead_somewhere(ctx: Context, found: Subject, rows: Sequence[Any], alone: bool) -> list[dict[str, Any]]:
+async def _lead_somewhere(ctx: Context, found: Subject, rows: Sequence[Any], prepared: Any) -> list[dict[str, Any]]:
     """Finds the rows whose references no row of the file answers."""
-    del alone
+    del prepared
     asked = {row["row"]: waiting(found, orjson.loads(row["data"])) for row in rows}
     there = await kept.keys(ctx, found.id, sorted({wanted.key for some in asked.values() for wanted in some}))
     settled: list[dict[str, Any]] = []

@@ -4,7 +4,8 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from typing import Any
 
 import asyncpg
@@ -29,8 +30,10 @@ _FIRST, _LAST = 0, 2**62
 
 Settled = dict[str, Any]
 """A row as it is noted afterwards: `row`, `state`, and what else changed."""
-Act = Callable[[Context, Subject, Sequence[Any], bool], Awaitable[list[Settled]]]
-"""(context in a transaction, import, rows, whether there is one alone) -> what became of them, or of the first ones."""
+Act = Callable[[Context, Subject, Sequence[Any], Any], Awaitable[list[Settled]]]
+"""(context in a transaction, import, rows, what `prepare` made of them) -> what became of the rows, or of the first."""
+Prepare = Callable[[Subject, Sequence[Any]], Any]
+"""What can be made of rows without asking anybody; it runs in a thread."""
 
 
 class Refused(Problem):
@@ -55,6 +58,7 @@ class Walk:
         states: of the rows that it is about.
         act: does it.
         problem_state: of a row that was refused.
+        prepare: done for the rows of the next step while those of this one are written.
         backwards: the last row first.
         silent: it only looks again, and does not count as done.
     """
@@ -63,6 +67,7 @@ class Walk:
     states: tuple[str, ...]
     act: Act
     problem_state: str
+    prepare: Prepare = lambda *_: None
     backwards: bool = False
     silent: bool = False
 
@@ -70,11 +75,11 @@ class Walk:
         """All of them; after an interruption it goes on where it was. `name` tells several walks of a job apart."""
         ctx = await run.context()
         largest = MOST if collectable((await subject(ctx, imports_of(ctx), body.import_id)).resource) else 1
-        most, told = largest, 0.0
+        most, told, ahead = largest, 0.0, _Ahead(self, body)
         while True:
             began, done = time.monotonic(), run.done
             try:
-                if not await run.step(self._step(run, body, name, most)):
+                if not await run.step(self._step(run, ahead, name, most)):
                     return
             except Refused as refused:
                 if most > 1:
@@ -88,17 +93,19 @@ class Walk:
                 await note(ctx, imports_of(ctx), body.import_id, {"counts": run.position["counts"]})
             await pace(run, began, run.done - done)
 
-    def _step(self, run: Run, body: ImportJob, name: str, most: int) -> Any:
+    def _step(self, run: Run, ahead: "_Ahead", name: str, most: int) -> Any:
+        body = ahead.body
+
         async def some(ctx: Context, position: Mapping[str, Any]) -> Step | None:
             ctx.cause = {"kind": self.kind, "job_id": str(run.claim.id), "import_id": body.import_id}
             ctx.via = "import"
             found = await subject(ctx, imports_of(ctx), body.import_id)
             place = self._place(position, name)
-            rows = await kept.following(ctx, body.import_id, place, most, self.states, backwards=self.backwards)
+            rows, prepared = await ahead.take(ctx, found, place, most)
             if not rows:
                 return None
             try:
-                settled = await self.act(ctx, found, rows, len(rows) == 1)
+                settled = await self.act(ctx, found, rows, prepared)
             except Refused:
                 raise
             except Problem as problem:
@@ -150,6 +157,37 @@ class Walk:
             done=0 if self.silent else sum("state" in item for item in settled),
             expected=None if self.silent else counts["rows"],
         )
+
+
+class _Ahead:
+    """Reads and prepares the rows of the next step meanwhile; only this job changes them."""
+
+    def __init__(self, walk: Walk, body: ImportJob) -> None:
+        self.body = body
+        self._walk = walk
+        self._next: asyncio.Task[tuple[Any, Any]] | None = None
+        self._key: tuple[int, int] | None = None
+
+    async def take(self, ctx: Context, found: Subject, place: int, most: int) -> tuple[Any, Any]:
+        """The rows from a place on, and what was prepared of them; those after them are begun."""
+        waiting, self._next = self._next, None
+        rows: Any = None
+        if waiting is not None and self._key == (place, most):
+            with suppress(Exception):  # then they are read here, and an error is this step's
+                rows, prepared = await waiting
+        elif waiting is not None:
+            waiting.cancel()
+        if rows is None:
+            rows, prepared = await self._read(ctx, found, place, most)
+        if len(rows) == most and most > 1:
+            self._key = (rows[-1]["row"], most)
+            self._next = asyncio.create_task(self._read(replace(ctx, link=None), found, *self._key))
+        return rows, prepared
+
+    async def _read(self, ctx: Context, found: Subject, place: int, most: int) -> tuple[Any, Any]:
+        walk = self._walk
+        rows = await kept.following(ctx, found.id, place, most, walk.states, backwards=walk.backwards)
+        return rows, await asyncio.to_thread(walk.prepare, found, rows)
 
 
 def failed(row: Any, state: str, found: Subject, problem: Problem | None) -> Settled:
