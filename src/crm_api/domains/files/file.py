@@ -61,5 +61,5 @@ FILES = Resource(
     sorts=(File.created_at,),
     operations=READS | {"delete", "restore"},
     further=("create",),
-    notices=("created",),
+    notices=("created", "updated"),
 )
