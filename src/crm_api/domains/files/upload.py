@@ -83,6 +83,7 @@ async def create_file(request: Request) -> Response:
     target = _target(ctx, type_)
     ctx.kernel.policy.require(ctx.access, ctx.principal.scopes, target, "update")
     values = {"object_type": target.singular, "object_id": await _record(ctx, target, id_), "name": _name(name)}
+    ctx.kernel.policy.writable(ctx.access, FILES, values)
     received = await _receive(request, settings.load_settings().max_file)
     if key := idempotency_key(request):
         raw = "\n".join((received.sha256, *map(str, values.values())))
