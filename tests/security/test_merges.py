@@ -1,9 +1,12 @@
 """What a merge, and taking one back, must not give, lift or tell."""
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import httpx2
 import pytest
 
+from crm_api.domains.duplicates.children import MOST
 from tests.support.examples import attach
 from tests.support.org import Org
 from tests.support.problems import problem
@@ -198,3 +201,58 @@ def test_another_tenants_record_is_no_record(server, org, pair, verb):
     found, nobody = (problem(ask(org.admin, verb, record, pair[0]), 404) for record in (theirs, random))
     assert found["detail"] == nobody["detail"]
     assert get(other.admin, theirs).json() == theirs
+
+
+def test_more_than_a_merge_moves_is_refused_whole(org, pair, sql, unchanged):
+    survivor, other = pair
+    contact = org.rep.make("contacts", last_name="Many", account_id=other["id"])
+    columns = "SELECT column_name FROM information_schema.columns WHERE table_name = 'contacts'"
+    names = [row["column_name"] for row in sql(columns)]
+    values = ", ".join("gen_random_uuid()" if name == "id" else f"c.{name}" for name in names)
+    copy = f"INSERT INTO contacts ({', '.join(names)}) SELECT {values} FROM contacts c, generate_series(1, {MOST}) "  # noqa: S608
+    sql(copy + "WHERE c.id = $1", contact["id"])
+    with unchanged(org):
+        assert problem(ask(org.manager, "merge", survivor, other), 409)["code"] == "limit_reached"
+    assert org.rep.delete(f"/v1/contacts/{contact['id']}").status_code == 204
+    told = done(ask(org.manager, "merge", survivor, other))
+    assert told["moved"] == [{"resource": "contacts", "field": "account_id", "count": MOST}]
+
+
+def test_whatever_happens_to_a_record_while_it_is_merged_happens_before_or_not_at_all(server, org):
+    """One of the writes at a time races with a merge of its record."""
+    survivor = org.rep.make("accounts", name="Survivor")
+
+    def send(person, method: str, target: str, **options: Any) -> int:
+        with httpx2.Client(base_url=server.base_url, headers=person.headers, timeout=30) as client:
+            return client.request(method, target, **options).status_code
+
+    for method, suffix, options in (
+        ("PATCH", "", {"json": {"description": "late"}}),
+        ("DELETE", "", {}),
+        ("POST", "/share", {"json": {"grantee_type": "user", "grantee_id": org.outsider.id}}),
+        ("FILE", "", {}),
+    ):
+        other = org.rep.make("accounts", name="Other")
+        path = f"/v1/accounts/{other['id']}"
+        with ThreadPoolExecutor(2) as pool:
+            if method == "FILE":
+                params = {"object_type": "account", "object_id": other["id"], "name": "late.txt"}
+                write = pool.submit(send, org.rep, "POST", "/v1/files", params=params, content=b"late")
+            else:
+                write = pool.submit(send, org.rep, method, path + suffix, **options)
+            body = {"other_id": other["id"]}
+            merging = pool.submit(send, org.manager, "POST", f"/v1/accounts/{survivor['id']}/merge", json=body)
+            wrote, merged = write.result() < 300, merging.result()
+        assert merged in (200, 409, 422), merged
+        assert (org.rep.get(path).status_code == 308) == (merged == 200)
+        if merged != 200:  # the deletion came first, or the lock was not to be had
+            continue
+        now = org.rep.get(f"/v1/accounts/{survivor['id']}").json()
+        if method == "PATCH":
+            assert (now["description"] == "late") == wrote
+        elif method == "FILE":
+            assert len(org.rep.all("/v1/files", object_id=survivor["id"])) == wrote
+        elif method == "POST":
+            assert (org.outsider.get(f"/v1/accounts/{survivor['id']}").status_code == 200) == wrote
+        else:
+            assert not wrote

@@ -2,7 +2,9 @@
 
 from collections.abc import AsyncIterator
 from functools import lru_cache
+from pathlib import Path
 from typing import IO
+from urllib.parse import unquote, urlsplit
 
 import obstore
 from obstore.exceptions import NotFoundError
@@ -58,7 +60,8 @@ class Storage:
 def _opened(url: str) -> Storage:
     if url.startswith("s3://"):
         return Storage(S3Store.from_url(url))
-    return Storage(LocalStore.from_url(url, mkdir=True))
+    Path(unquote(urlsplit(url).path)).mkdir(mode=0o700, parents=True, exist_ok=True)  # nobody else on this machine
+    return Storage(LocalStore.from_url(url))
 
 
 def storage(settings: Settings) -> Storage:

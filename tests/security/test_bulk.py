@@ -1,0 +1,100 @@
+"""Verbs on many records: what they neither tell nor do."""
+
+import uuid
+
+import pytest
+
+from tests.support.jobs import wait, working
+from tests.support.org import Org
+from tests.support.problems import problem
+
+VERBS = ("share", "unshare", "transfer", "distribute")
+
+
+def bodies(org: Org) -> dict[str, dict]:
+    user = org.manager.id
+    return {
+        "share": {"grantee_type": "user", "grantee_id": user},
+        "unshare": {"cause": "any"},
+        "transfer": {"owner_id": user, "children": "all"},
+        "distribute": {"users": [user]},
+    }
+
+
+@pytest.fixture(scope="module")
+def stranger(server) -> Org:
+    return Org.create(server)
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_what_is_hidden_is_as_what_is_not_there(shared_org, stranger, verb):
+    """A colleague's record, another tenant's, one of another kind, a deleted one, and none."""
+    org = shared_org
+    gone = org.rep.make("accounts", name="Gone")
+    assert org.rep.delete(f"/v1/accounts/{gone['id']}").status_code == 204
+    hidden = [
+        org.outsider.make("accounts", name="Hidden"),
+        stranger.admin.make("accounts", name="Theirs"),
+        org.rep.make("contacts", last_name="Other kind"),
+        gone,
+        {"id": str(uuid.uuid4())},
+    ]
+    ids = [record["id"] for record in hidden]
+    body = {**bodies(org)[verb], "ids": ids}
+    preview = org.manager.post(f"/v1/accounts/{verb}", json=body, params={"dry_run": "true"}).json()
+    told = [(item["id"], item["code"], item["permission"]) for item in preview["refused"]]
+    assert told == [(id_, "not_found", None) for id_ in ids]
+    assert (preview["done"], preview["children"]) == (0, 0)
+    by_filter = {**bodies(org)[verb], "filter": {"field": "id", "op": "in", "value": ids}}
+    preview = org.manager.post(f"/v1/accounts/{verb}", json=by_filter, params={"dry_run": "true"}).json()
+    assert (preview["matched"]["value"], preview["examined"], preview["refused"]) == (0, 0, [])
+    before = stranger.admin.get(f"/v1/accounts/{hidden[1]['id']}").json()
+    with working(org.server):
+        job = wait(org.manager, org.manager.post(f"/v1/accounts/{verb}", json=body).json())
+    assert [item["code"] for item in job["result"]["refused"]] == ["not_found"] * len(ids)
+    assert stranger.admin.get(f"/v1/accounts/{hidden[1]['id']}").json() == before
+
+
+@pytest.mark.parametrize(
+    ("verb", "field"),
+    [("share", "grantee_id"), ("transfer", "owner_id"), ("distribute", "users"), ("distribute", "team_id")],
+)
+def test_nobody_of_another_tenant_gets_anything(shared_org, stranger, verb, field):
+    account = shared_org.rep.make("accounts", name="Ours")
+    faults = []
+    for other in (stranger.admin.id, str(uuid.uuid4())):
+        body = {**bodies(shared_org)[verb], "ids": [account["id"]], field: [other] if field == "users" else other}
+        if field == "team_id":
+            del body["users"]
+        faults.append(problem(shared_org.manager.post(f"/v1/accounts/{verb}", json=body), 422)["errors"])
+    assert faults[0] == faults[1]
+
+
+def test_a_job_ends_with_the_key_that_started_it(org):
+    account = org.rep.make("accounts", name="Ours")
+    issued = org.admin.post(f"/v1/users/{org.manager.id}/issue_key", json={"name": "k"}).json()
+    headers = {"Authorization": f"Bearer {issued['key']}"}
+    jobs = [
+        org.manager.post(f"/v1/accounts/{verb}", json={**body, "ids": [account["id"]]}, headers=headers).json()
+        for verb, body in {**bodies(org), "transfer": {"owner_id": org.colleague.id}}.items()
+    ]
+    assert org.admin.post(f"/v1/api_keys/{issued['id']}/revoke").status_code == 200
+    with working(org.server):
+        for job in jobs:
+            ended = wait(org.manager, job)
+            assert (ended["state"], ended["problem"]["code"]) == ("failed", "unauthenticated")
+    assert org.rep.get(f"/v1/accounts/{account['id']}").json() == account
+    assert org.rep.get(f"/v1/accounts/{account['id']}/shares").json()["data"] == []
+
+
+@pytest.mark.parametrize("scope", ["accounts:read", "accounts:write", "contacts:write"])
+@pytest.mark.parametrize("verb", VERBS)
+def test_a_key_needs_both_scopes(shared_org, verb, scope):
+    issued = shared_org.admin.post(
+        f"/v1/users/{shared_org.manager.id}/issue_key", json={"name": "k", "scopes": [scope]}
+    ).json()
+    body = {**bodies(shared_org)[verb], "ids": [str(uuid.uuid4())]}
+    headers = {"Authorization": f"Bearer {issued['key']}"}
+    for params in ({}, {"dry_run": "true"}):
+        problem(shared_org.manager.post(f"/v1/accounts/{verb}", json=body, headers=headers, params=params), 403)
+    assert shared_org.admin.post(f"/v1/api_keys/{issued['id']}/revoke").status_code == 200
