@@ -132,6 +132,7 @@ def test_every_limit_is_documented_as_it_is():
         "external ids of a record": schema.MOST_SOURCES,
         "fields that a source owns": source.MOST_OWNED,
         "jobs of a tenant that wait": jobs.MOST_WAITING,
+        "jobs of one principal that wait": jobs.MOST_OF_ONE,
         "ids of a verb on many records": selection.MOST_IDS,
         "bytes of its filter": selection.LONGEST_FILTER,
         "users that records are dealt to": people.MOST_USERS,

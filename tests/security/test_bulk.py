@@ -4,6 +4,7 @@ import uuid
 
 import pytest
 
+from crm_api.kernel.jobs import MOST_OF_ONE
 from tests.support.jobs import wait, working
 from tests.support.org import Org
 from tests.support.problems import problem
@@ -98,3 +99,16 @@ def test_a_key_needs_both_scopes(shared_org, verb, scope):
     for params in ({}, {"dry_run": "true"}):
         problem(shared_org.manager.post(f"/v1/accounts/{verb}", json=body, headers=headers, params=params), 403)
     assert shared_org.admin.post(f"/v1/api_keys/{issued['id']}/revoke").status_code == 200
+
+
+def test_nobody_fills_the_queue_for_the_others(org, sql):
+    issue = {"ids": [str(uuid.uuid4())], "cause": "any"}
+    job = org.rep.post("/v1/accounts/unshare", json=issue).json()
+    columns = "SELECT column_name FROM information_schema.columns WHERE table_name = 'jobs'"
+    names = [row["column_name"] for row in sql(columns)]
+    values = ", ".join("gen_random_uuid()" if name == "id" else f"j.{name}" for name in names)
+    copy = f"INSERT INTO jobs ({', '.join(names)}) SELECT {values} FROM jobs j, generate_series(2, {MOST_OF_ONE}) "  # noqa: S608
+    sql(copy + "WHERE j.id = $1", job["id"])
+    assert problem(org.rep.post("/v1/accounts/unshare", json=issue), 409)["code"] == "limit_reached"
+    assert problem(org.rep.post("/v1/exports", json={"resource": "accounts"}), 409)["code"] == "limit_reached"
+    assert org.manager.post("/v1/accounts/unshare", json=issue).status_code == 202
