@@ -2,12 +2,13 @@
 
 import time
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 
 import httpx2
 import pytest
 
 from crm_api.adapters.storage import storage
-from crm_api.domains.files.lease import delete_expired
+from crm_api.domains.files.lease import delete_expired, lease
 from crm_api.worker.upkeep import purge_files
 from tests.support.examples import attach
 from tests.support.problems import problem
@@ -125,3 +126,37 @@ def test_a_link_ends_with_the_key_that_it_was_made_with(org, account, server):
         started = time.monotonic()
         problem(anybody.get(url), 401)
         assert time.monotonic() - started < 5
+
+
+def test_a_link_ends_with_the_time_of_its_key(org, account, server, sql):
+    file = attach(org.rep, "account", account["id"], "x.txt", b"x")
+    body = {"name": "k", "expires_at": "2090-01-01T00:00:00Z"}
+    made = org.admin.post(f"/v1/users/{org.rep.id}/issue_key", json=body).json()
+    headers = {"Authorization": f"Bearer {made['key']}"}
+    url = org.rep.post(f"/v1/files/{file['id']}/download_link", headers=headers).json()["url"]
+    with httpx2.Client(base_url=server.base_url) as anybody:
+        assert anybody.get(url).status_code == 200
+        sql("UPDATE api_keys SET expires_at = now() - interval '1 s' WHERE id = $1", made["id"])
+        problem(anybody.get(url), 401)
+
+
+def test_a_store_that_fails_is_503_and_what_cannot_be_deleted_waits_alone(org, account, server, sql):
+    file = attach(org.rep, "account", account["id"], "x.txt", b"x" * 1_000)
+    folder = server.settings.data_dir / "files" / str(org.tenant_id)
+    folder.rename(folder.with_name("aside"))
+    folder.write_bytes(b"no folder")
+    try:
+        params = {"object_type": "account", "object_id": account["id"], "name": "x.txt"}
+        problem(org.rep.post("/v1/files", params=params, content=b"x"), 503)
+        path = f"/v1/files/{file['id']}/content"
+        problem(org.rep.get(path), 503)
+        head = org.rep.head(path)
+        assert (head.status_code, head.headers["content-length"]) == (200, "1000"), "nothing is read for it"
+        lost = server.run(lease(org.context(), timedelta(seconds=-1)))
+        server.run(delete_expired(server.kernel, storage(server.settings)))
+        (row,) = sql("SELECT expires_at > now() AS later FROM storage_leases WHERE storage_key = $1", lost)
+        assert row["later"]
+    finally:
+        folder.unlink()
+        folder.with_name("aside").rename(folder)
+    assert org.rep.get(path).content == b"x" * 1_000

@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from crm_api import settings
-from crm_api.adapters.storage import storage
+from crm_api.adapters.storage import StoreError, storage
 from crm_api.domains.files.content_type import HEAD, content_type
 from crm_api.domains.files.contract import REF, parameter
 from crm_api.domains.files.file import FILES
@@ -23,7 +23,7 @@ from crm_api.kernel.external import own_id
 from crm_api.kernel.headers import header, idempotency_key, query, single
 from crm_api.kernel.idempotency import identify
 from crm_api.kernel.jobs import trusted
-from crm_api.kernel.problems import TOO_LARGE, Problem, forbidden, invalid_parameter
+from crm_api.kernel.problems import TOO_LARGE, Problem, forbidden, invalid_parameter, unavailable
 from crm_api.kernel.projection import Json
 from crm_api.kernel.repository import create, find, load
 from crm_api.kernel.resource import Resource
@@ -89,7 +89,10 @@ async def create_file(request: Request) -> Response:
         raw = "\n".join((received.sha256, *map(str, values.values())))
         ctx.idempotency = identify(ctx, key, "POST", "/v1/files", raw.encode())
     stored = await lease(ctx, _TO_COMMIT)
-    await storage(settings.load_settings()).put(stored, received.file)
+    try:
+        await storage(settings.load_settings()).put(stored, received.file)
+    except StoreError as error:
+        raise unavailable("The content cannot be stored now.") from error
 
     async def attach(inner: Context) -> dict[str, Any] | None:
         await load(inner, target, values["object_id"], "update")  # it stays as it is, and the rights are those of now
