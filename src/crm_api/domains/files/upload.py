@@ -118,14 +118,15 @@ async def _record(ctx: Context, target: Resource, text: str | None) -> str:
     """The id of a record that the caller may see and change."""
     try:
         id_ = str(await own_id(ctx, target, record_id(text or "", target)))
-        seen = await find(ctx, target, id_)
+        may = await find(ctx, target, id_, action="update") is not None
+        seen = may or await find(ctx, target, id_) is not None  # asked last: it may be deleted between the two
     except Problem as problem:
         if problem.kind.status != 404:
             raise
-        seen = None
-    if seen is None:
+        seen = may = False
+    if not seen:
         raise invalid_parameter("object_id", "reference_not_found", f"There is no such {target.singular}.")
-    if await find(ctx, target, id_, action="update") is None:
+    if not may:
         raise forbidden(f"{target.plural}:update")
     return id_.lower()
 
