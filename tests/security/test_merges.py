@@ -174,6 +174,7 @@ def test_a_share_that_has_ended_opens_nothing_by_a_merge(org, pair, sql):
     done(ask(org.manager, "merge", survivor, other))
     assert org.rep.get(f"/v1/accounts/{survivor['id']}/shares").json()["data"] == []
     problem(get(org.outsider, survivor), 404)
+    sql("DELETE FROM shares WHERE object_id = $1", other["id"])
 
 
 def test_files_go_with_their_record_and_come_back(org, pair):
@@ -256,3 +257,32 @@ def test_whatever_happens_to_a_record_while_it_is_merged_happens_before_or_not_a
             assert (org.outsider.get(f"/v1/accounts/{survivor['id']}").status_code == 200) == wrote
         else:
             assert not wrote
+
+
+def test_what_comes_to_refer_to_a_record_while_it_is_merged_goes_along_or_is_refused(server, org):
+    """Whoever sees no merge yet must not attach something to what is gone a moment later."""
+    for _ in range(3):
+        survivor, other = (org.rep.make("accounts", name=name) for name in ("Survivor", "Other"))
+        refused: list[int] = []
+
+        def create(refused: list[int] = refused, other: dict = other) -> int:
+            made = 0
+            with httpx2.Client(base_url=server.base_url, headers=org.rep.headers, timeout=30) as client:
+                while not refused:
+                    body = {"last_name": "Racing", "account_id": other["id"]}
+                    status = client.post("/v1/contacts", json=body).status_code
+                    made += status == 201
+                    if status != 201:
+                        refused.append(status)
+            return made
+
+        with ThreadPoolExecutor(3) as pool:
+            creating = [pool.submit(create) for _ in range(3)]
+            answer = ask(org.manager, "merge", survivor, other)
+            while answer.status_code == 409:  # a lock that was not to be had
+                answer = ask(org.manager, "merge", survivor, other)
+            made = sum(each.result() for each in creating)
+        done(answer)
+        assert set(refused) <= {409, 422}
+        assert len(org.rep.all("/v1/contacts", account_id=survivor["id"])) == made
+        assert org.rep.all("/v1/contacts", account_id=other["id"]) == []

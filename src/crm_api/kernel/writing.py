@@ -48,12 +48,13 @@ def source(resource: Resource, columns: frozenset[str]) -> Any:
 
 
 def _exists(ctx: Context, resource: Resource, column: str) -> Any:
-    target = ctx.kernel.catalog.target(resource, column)
-    if target is None:
+    """That a reference leads to what the caller may see; locked as the foreign key locks it, so as not to be merged."""
+    if (target := ctx.kernel.catalog.target(resource, column)) is None:
         return None
     table = target.table.alias(f"ref_{column}")
     gate = ctx.kernel.policy.gate(ctx.access, target, "read", table)
-    return sa.exists(sa.select(sa.literal(1)).select_from(table).where(table.c.id == _bind(resource, column), *gate))
+    found = sa.select(sa.literal(1)).select_from(table).where(table.c.id == _bind(resource, column), *gate)
+    return sa.exists(found.with_for_update(read=True, key_share=True, of=table))
 
 
 def for_another(ctx: Context, resource: Resource, row: Mapping[str, Any]) -> bool:

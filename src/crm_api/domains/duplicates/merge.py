@@ -155,7 +155,16 @@ async def _other(ctx: Context, resource: Resource, row: Any, body: MergeRequest)
     for one in (row["id"], other["id"]):
         if await find(ctx, resource, one, action="update") is None:
             raise forbidden(f"{resource.plural}:update")
+    held_ = ctx.kernel.statement(("merged", resource.plural), lambda: _alone(resource))
+    await ctx.fetch(held_, {"id": other["id"]})
     return other
+
+
+def _alone(resource: Resource) -> Statement:
+    """Locks a record against new references to it, too: those under way come first, others find it gone."""
+    table = resource.table
+    found = sa.select(table.c.id).where(table.c.tenant_id == TENANT, table.c.id == sa.bindparam("id", type_=sa.Uuid()))
+    return Statement(found.with_for_update())
 
 
 async def _no_circle(
