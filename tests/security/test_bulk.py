@@ -113,3 +113,34 @@ def test_nobody_fills_the_queue_for_the_others(org, sql):
     assert problem(org.rep.post("/v1/exports", json={"resource": "accounts"}), 409)["code"] == "limit_reached"
     assert org.manager.post("/v1/accounts/unshare", json=issue).status_code == 202
     sql("DELETE FROM jobs WHERE tenant_id = $1", org.tenant_id)  # not for the workers of other tests
+
+
+@pytest.mark.parametrize(("resource", "children"), [("accounts", "none"), ("contacts", "all")])
+def test_an_owner_that_is_read_only_is_not_changed_in_bulk(shared_org, resource, children):
+    """Neither of the records themselves, nor of what goes along with them."""
+    org = shared_org
+    rules = [{"resource": resource, "field": "owner_id", "rule": "read_only"}]
+    role = org.role(f"Clerk of {resource}", ("accounts:*", "all"), ("contacts:*", "all"), field_rules=rules)
+    clerk = org.person(f"clerk_of_{resource}", role)
+    account = org.rep.make("accounts", name="Ours")
+    org.rep.make("contacts", last_name="Along", account_id=account["id"])
+    body = {"ids": [account["id"]], "owner_id": clerk.id, "children": children}
+    for params in ({}, {"dry_run": "true"}):
+        found = problem(clerk.post("/v1/accounts/transfer", json=body, params=params), 403)
+        assert found["code"] == "field_read_only"
+    assert clerk.post("/v1/accounts/transfer", json={**body, "children": "none"}).status_code == (
+        403 if resource == "accounts" else 202
+    )
+
+
+def test_a_guess_of_a_hidden_account_is_confirmed_by_no_duplicate(shared_org):
+    org = shared_org
+    account = org.rep.make("accounts", name="Hidden of the contact")
+    org.rep.make("contacts", last_name="Guessed", account_id=account["id"])
+    rules = [{"resource": "contacts", "field": "account_id", "rule": "hidden"}]
+    blind = org.person("blind", org.role("Blind", ("contacts:*", "all"), ("accounts:read", "all"), field_rules=rules))
+    drafts = [{"last_name": "Guessed", "account_id": id_} for id_ in (account["id"], str(uuid.uuid4()))]
+    right, wrong = (blind.post("/v1/contacts/duplicates", json=draft) for draft in drafts)
+    assert (right.status_code, wrong.status_code) == (200, 200)
+    assert right.json() == wrong.json() == {"data": []}
+    assert org.rep.post("/v1/contacts/duplicates", json=drafts[0]).json()["data"][0]["rules"] == ["name"]
