@@ -7,7 +7,9 @@ from contextlib import closing
 import pytest
 
 from crm_api.adapters import http
-from tests.support.problems import read_answer, request_bytes
+from crm_api.domains.files import upload as uploads
+from tests.support.org import Org
+from tests.support.problems import problem, read_answer, request_bytes
 
 
 def connected(server) -> socket.socket:
@@ -74,6 +76,30 @@ def test_a_body_that_does_not_come_holds_nothing_and_ends(server, shared_org, ac
         for connection in slow:
             connection.close()
     assert shared_org.rep.all("/v1/files", object_id=account["id"]) == []
+
+
+def test_uploads_at_once_are_bounded_for_each_tenant(server, shared_org, account, monkeypatch):
+    monkeypatch.setattr(uploads, "OF_TENANT", 2)
+    slow = [connected(server) for _ in range(2)]
+    try:
+        for connection in slow:
+            connection.sendall(request_bytes("POST", target(account), headers(shared_org, ("Content-Length", "9"))))
+        deadline = time.monotonic() + 5
+        while uploads._running[shared_org.tenant_id] < 2:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        found = problem(shared_org.rep.post(target(account), content=b"x"), 503)
+        assert found["retryable"]
+        other = Org.create(server)
+        theirs = other.rep.make("accounts", name="Theirs")
+        assert other.rep.post(target(theirs), content=b"x").status_code == 201
+    finally:
+        for connection in slow:
+            connection.close()
+    while uploads._running:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    assert shared_org.rep.post(target(account), content=b"x").status_code == 201
 
 
 def test_a_body_that_never_ends_is_cut(server, shared_org, account):

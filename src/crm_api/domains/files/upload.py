@@ -2,9 +2,13 @@
 
 import hashlib
 import tempfile
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import IO, Any
+from uuid import UUID
 
 from fastapi import APIRouter
 from starlette.requests import Request
@@ -31,6 +35,9 @@ from crm_api.kernel.unit_of_work import open_context, write
 
 router = APIRouter()
 _IN_MEMORY = 1_048_576
+AT_ONCE, OF_TENANT = 100, 20
+"""Uploads that a process takes at the same time: in all, and of one tenant. Each may hold a file and take minutes."""
+_running: Counter[UUID] = Counter()
 _TO_COMMIT = timedelta(hours=1)
 _LONGEST_NAME = 200
 _PARAMETERS = ("object_type", "object_id", "name")
@@ -84,6 +91,27 @@ async def create_file(request: Request) -> Response:
     ctx.kernel.policy.require(ctx.access, ctx.principal.scopes, target, "update")
     values = {"object_type": target.singular, "object_id": await _record(ctx, target, id_), "name": _name(name)}
     ctx.kernel.policy.writable(ctx.access, FILES, values)
+    with _turn(ctx.principal.tenant_id):
+        return await _take(request, ctx, target, values)
+
+
+@contextmanager
+def _turn(tenant_id: UUID) -> Iterator[None]:
+    """503 when too many are under way already."""
+    if _running[tenant_id] >= OF_TENANT or _running.total() >= AT_ONCE:
+        problem = unavailable("Too many files are being uploaded; try again.")
+        problem.headers["Connection"] = "close"
+        raise problem
+    _running[tenant_id] += 1
+    try:
+        yield
+    finally:
+        _running[tenant_id] -= 1
+        if not _running[tenant_id]:
+            del _running[tenant_id]
+
+
+async def _take(request: Request, ctx: Context, target: Resource, values: dict[str, Any]) -> Response:
     received = await _receive(request, settings.load_settings().max_file)
     if key := idempotency_key(request):
         raw = "\n".join((received.sha256, *map(str, values.values())))
