@@ -9,7 +9,7 @@ from sqlalchemy.dialects import postgresql
 from crm_api.kernel.migration import APP, protect
 
 revision = "20261126i"
-down_revision = "20261126f"
+down_revision = "20261126b"
 branch_labels = None
 depends_on = None
 

@@ -91,6 +91,9 @@ class Settings(BaseSettings):
         60, ge=1, description="Seconds after which a job goes to another worker, when its own says nothing."
     )
     job_days: int = Field(30, ge=1, le=3650, description="Days that a job is kept after its end.")
+    file_days: int = Field(
+        30, ge=1, le=3650, description="Days that the bytes of a deleted file are kept; until then it can be restored."
+    )
     export_days: int = Field(7, ge=1, le=365, description="Days that the result of an export can be got.")
     import_days: int = Field(
         30,

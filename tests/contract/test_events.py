@@ -20,7 +20,7 @@ from crm_api.kernel.spec_asyncapi import asyncapi
 from tests.integrations.test_webhooks import endpoint, hurry
 from tests.laws.test_verbs import ACTIONS, EDGES, _ready, in_state
 from tests.support.asking import RESOURCES
-from tests.support.examples import MADE, Examples
+from tests.support.examples import MADE, Examples, attach
 from tests.support.jobs import Nothing, nothing, start, wait, working
 from tests.support.org import Org
 from tests.support.receiver import Receiver
@@ -28,6 +28,7 @@ from tests.support.webhooks import work
 
 OPENAPI, ASYNCAPI = document(CATALOG), asyncapi(CATALOG)
 TYPES = sorted({*feed.event_types(CATALOG), feed.TEST})
+MERGED = "019aa1d2-0000-7000-8000-0000000000e1"
 COMMITTED = Path(__file__).parents[2] / "openapi" / "asyncapi.json"
 
 
@@ -132,6 +133,8 @@ def told(server, database) -> list[dict]:
         assert lab.admin.post(path, json=body).status_code == operation.action.status
     account = lab.rep.make("accounts", name="Handed over")
     assert lab.admin.patch(f"/v1/accounts/{account['id']}", json={"owner_id": lab.outsider.id}).status_code == 200
+    attach(lab.admin, "account", lab.admin.make("accounts", id=MERGED, name="Merged")["id"], "x.txt", b"x")
+    assert lab.admin.post(f"/v1/accounts/{account['id']}/merge", json={"other_id": MERGED}).status_code == 200
     while any(server.run(feed.sequence(server.kernel))):
         pass
     found = []

@@ -105,6 +105,7 @@ def test_every_table_is_documented_with_its_file():
 def test_every_limit_is_documented_as_it_is():
     from crm_api.domains.accounts import contact_points
     from crm_api.domains.distribution import people, selection, walk
+    from crm_api.domains.files import upload
     from crm_api.domains.identity import issue_key
     from crm_api.domains.integrations import source
     from crm_api.kernel import batch_requests, collections, edge, filters, headers, jobs, paging, query, schema, tree
@@ -131,7 +132,10 @@ def test_every_limit_is_documented_as_it_is():
         "characters of an external id": schema.LONGEST_EXTERNAL_ID,
         "external ids of a record": schema.MOST_SOURCES,
         "fields that a source owns": source.MOST_OWNED,
+        "uploads of files at once, of a process": upload.AT_ONCE,
+        "uploads of files at once, of a tenant": upload.OF_TENANT,
         "jobs of a tenant that wait": jobs.MOST_WAITING,
+        "jobs of one principal that wait": jobs.MOST_OF_ONE,
         "ids of a verb on many records": selection.MOST_IDS,
         "bytes of its filter": selection.LONGEST_FILTER,
         "users that records are dealt to": people.MOST_USERS,

@@ -61,6 +61,7 @@ def test_definer_functions_are_exactly_those_the_declarations_ask_for(sql):
             "forget_jobs",
             "job_figures",
             "keep_feed",
+            "purge_files",
             "webhook_tenants",
             "claim_deliveries",
             "forget_deliveries",
@@ -130,6 +131,11 @@ def test_the_servers_role_has_no_more_rights_than_it_needs(sql):
         "SELECT has_any_column_privilege('crm_app', 'audit_entries', 'UPDATE') AS audit, has_any_column_privilege('crm_app', 'outbox', 'UPDATE') AS outbox, has_schema_privilege('crm_app', 'public', 'CREATE') AS make, has_table_privilege('crm_app', 'tenants', 'UPDATE') AS tenants, has_table_privilege('crm_app', 'tenants', 'INSERT') AS add"
     )
     assert dict(row) == {"audit": False, "outbox": False, "make": False, "tenants": False, "add": False}
+    changed = sql(
+        "SELECT attname FROM pg_attribute WHERE attrelid = 'merges'::regclass AND attnum > 0 "
+        "AND has_column_privilege('crm_app', attrelid, attnum, 'UPDATE')"
+    )
+    assert [row["attname"] for row in changed] == ["undone_at"], "what a merge did is recorded for good"
 
 
 @pytest.mark.parametrize(

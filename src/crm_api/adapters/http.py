@@ -1,4 +1,4 @@
-"""The HTTP server's side of a connection: head and body of an answer leave in one write."""
+"""The HTTP server's side of a connection: what it writes at once, and how long it waits for the other side."""
 
 import asyncio
 from typing import Any
@@ -6,6 +6,14 @@ from typing import Any
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 _HEAD = b"HTTP/1.1 "
+HEAD_SECONDS = 30.0
+"""In which the head of a request has come, from the connection's begin or the head's first byte."""
+BODY_SECONDS = 600.0
+"""In which its body has come."""
+STALL_SECONDS = 60.0
+"""After which a client that takes nothing of an answer is given up."""
+MOST_HEAD = 1_048_576
+"""Bytes of a head."""
 
 
 class Corked:
@@ -58,9 +66,78 @@ class Corked:
 class OneWrite(HttpToolsProtocol):
     """uvicorn's protocol over such a transport."""
 
+    _limit: asyncio.TimerHandle | None = None
+    _stall: asyncio.TimerHandle | None = None
+    _awaited = ""
+    _limited = ""
+    _size = 0
+
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begins a connection."""
         super().connection_made(Corked(transport, self.loop))  # type: ignore[arg-type]
+        self._awaited = "head"
+        self._bound()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Ends it, and whatever waits for it."""
+        self._awaited = ""
+        self._bound()
+        self.resume_writing()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Reads a part of a request. One that comes at once costs no timer."""
+        super().data_received(data)
+        if not self._awaited and self._idle():
+            self._awaited = "head"  # what came begins no request yet, and ended the time for which an idle one is kept
+        if self._awaited == "head":
+            self._size += len(data)
+            if self._size > MOST_HEAD:
+                self.transport.abort()
+        if self._awaited != self._limited:
+            self._bound()
+
+    def on_message_begin(self) -> None:
+        """A request begins."""
+        super().on_message_begin()
+        self._awaited, self._size = "head", 0
+
+    def on_headers_complete(self) -> None:
+        """Its head has come."""
+        self._awaited = "body"
+        super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        """All of it has come."""
+        self._awaited = ""
+        super().on_message_complete()
+
+    def pause_writing(self) -> None:
+        """The client takes its answer slowly."""
+        super().pause_writing()
+        if self._stall is None:
+            self._stall = self.loop.call_later(STALL_SECONDS, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        """It has taken some."""
+        if self._stall is not None:
+            self._stall.cancel()
+            self._stall = None
+        super().resume_writing()
+
+    def _idle(self) -> bool:
+        """Whether nothing is asked, and nothing else bounds how long that stays so."""
+        return self.timeout_keep_alive_task is None and (self.cycle is None or self.cycle.response_complete)
+
+    def _bound(self) -> None:
+        """Limits the time for what the connection waits for now."""
+        if self._limit is not None:
+            self._limit.cancel()
+            self._limit = None
+        self._limited = self._awaited
+        if self._awaited:
+            seconds = HEAD_SECONDS if self._awaited == "head" else BODY_SECONDS
+            self._limit = self.loop.call_later(seconds, self.transport.abort)
 
     def shutdown(self) -> None:
         """Lets the answer that is under way know that the server leaves: a stream or a long poll ends by it."""

@@ -2,10 +2,12 @@
 
 from collections.abc import AsyncIterator
 from functools import lru_cache
+from pathlib import Path
 from typing import IO
+from urllib.parse import unquote, urlsplit
 
 import obstore
-from obstore.exceptions import NotFoundError
+from obstore.exceptions import BaseError, NotFoundError
 from obstore.store import LocalStore, S3Store
 
 from crm_api.settings import Settings
@@ -14,7 +16,11 @@ CHUNK = 256 * 1024
 """Bytes that are read from the store at a time, about."""
 
 
-class MissingError(Exception):
+class StoreError(Exception):
+    """The store does not do what it is asked; it may later."""
+
+
+class MissingError(StoreError):
     """The store has nothing under the key."""
 
 
@@ -25,20 +31,25 @@ class Storage:
         self._store = store
 
     async def put(self, key: str, file: IO[bytes]) -> None:
-        """Keeps a file's bytes, from its beginning."""
+        """Keeps a file's bytes, from its beginning; raises StoreError."""
         file.seek(0)
-        await obstore.put_async(self._store, key, file)
+        try:
+            await obstore.put_async(self._store, key, file)
+        except (BaseError, OSError) as error:
+            raise StoreError(key) from error
 
     async def open(self, key: str, start: int, end: int) -> AsyncIterator[bytes]:
         """The bytes from `start` up to `end`, in chunks.
 
         Raises:
-            MissingError: there is nothing under this key.
+            StoreError: it cannot be read now, or never if it is a MissingError.
         """
         try:
             found = await obstore.get_async(self._store, key, options={"range": (start, end)})
         except NotFoundError:
             raise MissingError(key) from None
+        except (BaseError, OSError) as error:
+            raise StoreError(key) from error
 
         async def chunks() -> AsyncIterator[bytes]:
             async for chunk in found.stream(min_chunk_size=CHUNK):
@@ -47,18 +58,21 @@ class Storage:
         return chunks()
 
     async def delete(self, key: str) -> None:
-        """Deletes what is under a key, if there is anything."""
+        """Deletes what is under a key, if there is anything; raises StoreError."""
         try:
             await obstore.delete_async(self._store, key)
         except (NotFoundError, FileNotFoundError):
             return
+        except (BaseError, OSError) as error:
+            raise StoreError(key) from error
 
 
 @lru_cache(maxsize=8)
 def _opened(url: str) -> Storage:
     if url.startswith("s3://"):
         return Storage(S3Store.from_url(url))
-    return Storage(LocalStore.from_url(url, mkdir=True))
+    Path(unquote(urlsplit(url).path)).mkdir(mode=0o700, parents=True, exist_ok=True)  # nobody else on this machine
+    return Storage(LocalStore.from_url(url))
 
 
 def storage(settings: Settings) -> Storage:

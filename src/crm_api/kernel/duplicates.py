@@ -47,10 +47,12 @@ class Duplicates:
         rules: in which ways two records may mean the same.
         greater: columns of children (links, team members) that both records have, of which the greater value is kept
             in a merge, with the values in their order.
+        barring: flags that a merge must not lose: a record with one goes into no record without.
     """
 
     rules: tuple[Rule, ...] = ()
     greater: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
+    barring: tuple[str, ...] = ()
 
     @cached_property
     def fields(self) -> frozenset[str]:

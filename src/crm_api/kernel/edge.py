@@ -133,8 +133,8 @@ class Edge:
         given = headers.get(b"x-request-id")
         request_id = given.decode("latin-1") if given and _REQUEST_ID.match(given) else uuid_utils.uuid7().hex
         scope["crm.request_id"] = request_id
-        scope["crm.max_body"] = self._max_body
-        scope["crm.kernel"] = self.kernel
+        scope["crm.max_body"], scope["crm.kernel"] = self._max_body, self.kernel
+        scope["crm.head"] = scope["method"] == "HEAD"
         scope["crm.address"] = self._address(scope, headers)
         outward = _Outward(send, [(b"x-request-id", request_id.encode()), *_SECURITY, *self._cors(headers)], scope)
         route = "other"

@@ -22,8 +22,8 @@ from crm_api.kernel.repository import create
 from crm_api.kernel.resource import JobKind, Resource
 from crm_api.kernel.schema import Wire
 
-MOST_WAITING = 1_000
-"""Jobs of a tenant that may stand in the queue."""
+MOST_WAITING, MOST_OF_ONE = 1_000, 250
+"""Jobs that may stand in the queue: of a tenant, and of one principal, so that nobody keeps the others out."""
 BELL = "jobs"
 """What a worker of this process is woken by."""
 
@@ -82,8 +82,9 @@ class Job(Entity):
 
 
 _JOBS = table_of(Job)
-_QUEUED = sa.select(_JOBS.c.id).where(_JOBS.c.tenant_id == TENANT, _where("queued"))
-_WAITING = Statement(sa.select(sa.func.count()).select_from(_QUEUED.limit(MOST_WAITING).subquery()))
+_QUEUED = sa.select(_JOBS.c.created_by).where(_JOBS.c.tenant_id == TENANT, _where("queued")).limit(MOST_WAITING)
+_MINE = sa.cast(_QUEUED.subquery("queued").c.created_by == sa.bindparam("me", type_=sa.Uuid()), sa.Boolean)
+_WAITING = Statement(sa.select(sa.func.count(), sa.func.count().filter(_MINE)))
 
 
 def resource_of(ctx: Context) -> Resource:
@@ -114,11 +115,13 @@ async def start(ctx: Context, kind: JobKind, body: Wire, *, at: datetime | None 
         at: not before this time.
 
     Raises:
-        Problem: 403 without the kind's permission, 409 when too many jobs of the tenant wait.
+        Problem: 403 without the kind's permission, 409 when too many jobs of the tenant or the principal wait.
     """
     permit(ctx, kind)
-    if (await ctx.read(_WAITING, {}))[0][0] >= MOST_WAITING:
-        raise Problem(LIMIT_REACHED, f"At most {MOST_WAITING} jobs may wait; try again when some are done.")
+    waiting, mine = (await ctx.read(_WAITING, {"me": ctx.principal.id}))[0]
+    if waiting >= MOST_WAITING or mine >= MOST_OF_ONE:
+        most = f"{MOST_WAITING} jobs, and {MOST_OF_ONE} of one principal,"
+        raise Problem(LIMIT_REACHED, f"At most {most} may wait; try again when some are done.")
     scopes = ctx.principal.scopes
     values = {
         "kind": kind.name,

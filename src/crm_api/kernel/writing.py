@@ -48,14 +48,14 @@ def source(resource: Resource, columns: frozenset[str]) -> Any:
 
 
 def exists(ctx: Context, resource: Resource, column: str, value: Any = None) -> Any:
-    """That a reference leads to a live record which the caller may read; None when the API shows no such records."""
-    target = ctx.kernel.catalog.target(resource, column)
-    if target is None:
+    """That a reference leads to what the caller may see; locked as the foreign key locks it, so as not to be merged."""
+    if (target := ctx.kernel.catalog.target(resource, column)) is None:
         return None
     table = target.table.alias(f"ref_{column}")
     gate = ctx.kernel.policy.gate(ctx.access, target, "read", table, narrow=value is None)
     value = _bind(resource, column) if value is None else value
-    return sa.exists(sa.select(sa.literal(1)).select_from(table).where(table.c.id == value, *gate))
+    found = sa.select(sa.literal(1)).select_from(table).where(table.c.id == value, *gate)
+    return sa.exists(found.with_for_update(read=True, key_share=True, of=table))
 
 
 def for_another(ctx: Context, resource: Resource, row: Mapping[str, Any]) -> bool:

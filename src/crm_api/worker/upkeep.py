@@ -26,9 +26,12 @@ def _forget(function: Any) -> Statement:
     return Statement(sa.select(function(before, sa.bindparam("most", type_=sa.BigInteger())).label("gone")))
 
 
-_KEYS, _JOBS, _DELIVERIES, _ROWS = map(
+_KEYS, _JOBS, _DELIVERIES, _FILES, _ROWS = map(
     _forget,
-    (sa.func.forget_idempotency_keys, sa.func.forget_jobs, sa.func.forget_deliveries, sa.func.forget_import_rows),
+    (
+        *(sa.func.forget_idempotency_keys, sa.func.forget_jobs, sa.func.forget_deliveries, sa.func.purge_files),
+        sa.func.forget_import_rows,
+    ),
 )
 _KEEP_FEED = Statement(sa.select(sa.func.keep_feed(sa.bindparam("days", type_=sa.Integer())).label("dropped")))
 _EXPIRED = Statement(
@@ -62,6 +65,11 @@ async def forget_jobs(database: Database, days: int) -> int:
 async def forget_deliveries(database: Database, days: int) -> int:
     """Deletes deliveries of webhooks that ended more than `days` ago, with their attempts; gives how many."""
     return await _in_chunks(database, _DELIVERIES, days)
+
+
+async def purge_files(database: Database, days: int) -> int:
+    """Gives the bytes of files that were deleted more than `days` ago up to deletion; gives of how many."""
+    return await _in_chunks(database, _FILES, days)
 
 
 async def forget_import_rows(database: Database, days: int) -> int:
@@ -98,6 +106,7 @@ def tasks(settings: Settings) -> tuple[Task, ...]:
         ),
         Task("keep_feed", 3600, lambda kernel: keep_feed(kernel.database, settings.feed_days)),
         Task("forget_deliveries", 3600, lambda kernel: forget_deliveries(kernel.database, settings.webhook_days)),
+        Task("purge_files", 3600, lambda kernel: purge_files(kernel.database, settings.file_days)),
         Task("delete_unclaimed_bytes", 300, lambda kernel: delete_expired(kernel, storage(settings))),
         Task("forget_import_rows", 3600, lambda kernel: forget_import_rows(kernel.database, settings.import_days)),
         Task("forget_jobs", 3600, lambda kernel: forget_jobs(kernel.database, settings.job_days)),

@@ -40,4 +40,5 @@ ACCOUNT_DUPLICATES = Duplicates(
         Rule("phone", "phones", 60, "values", phones),
     ),
     greater={"level": ("read", "write"), "is_active": (False, True)},
+    barring=("is_blocked",),
 )

@@ -18,6 +18,8 @@ from crm_api.kernel.sight import seen
 MOST = 1_000
 """Records that refer to the one that is merged; all of them move in one transaction."""
 Name = Annotated[str, Field(max_length=63)]
+_HANGING = ("object_type", "object_id")
+"""Columns of what hangs on records of any kind."""
 _FROM, _TO = sa.bindparam("other", type_=sa.Uuid()), sa.bindparam("survivor", type_=sa.Uuid())
 
 
@@ -38,12 +40,20 @@ class Kept(Wire):
     reason: Literal["changed", "gone"]
 
 
+def _less(row: Mapping[str, Any], twin: Mapping[str, Any], greater: Mapping[str, tuple[Any, ...]]) -> dict[str, Any]:
+    """Values of the twin where the row's are greater."""
+    order = {name: values.index for name, values in greater.items() if name in row}
+    return {name: twin[name] for name, place in order.items() if place(row[name]) > place(twin[name])}
+
+
 def referring(catalog: Catalog, resource: Resource) -> Iterator[tuple[Resource, str]]:
-    """Every (resource, column) that refers to records of this one."""
+    """Every (resource, column) that refers to records of this one: by a foreign key, or beside a type, as files do."""
     for child in catalog.resources.values():
         for column, table in child.references.items():
             if table == resource.table.name:
                 yield child, column
+        if "delete" in child.operations and set(_HANGING) <= set(child.columns):
+            yield child, _HANGING[1]
 
 
 def _others(child: Resource, column: str) -> list[list[str]]:
@@ -56,7 +66,7 @@ def _others(child: Resource, column: str) -> list[list[str]]:
     return found
 
 
-def _rows(ctx: Context, child: Resource, column: str) -> Statement:
+def _rows(ctx: Context, resource: Resource, child: Resource, column: str) -> Statement:
     """Live rows that refer to the record, each with the row of the survivor that says the same, if there is one."""
     table = child.table
     gate = ctx.kernel.policy.gate(ctx.access, child, "read", table)
@@ -69,6 +79,8 @@ def _rows(ctx: Context, child: Resource, column: str) -> Statement:
     twin_id = sa.func.coalesce(*twins, sa.null()) if twins else sa.cast(sa.null(), sa.Text())
     rows = sa.select(sa.cast(table.c.id, sa.Text()).label("id"), twin_id.label("twin"))
     rows = rows.where(*gate, table.c[column] == _FROM).order_by(table.c.id)
+    if column not in child.references:
+        rows = rows.where(table.c[_HANGING[0]] == sa.literal(resource.singular, sa.Text()))
     return Statement(rows.limit(sa.literal_column(str(MOST + 1))))
 
 
@@ -86,8 +98,8 @@ async def gather(
     found: Found = []
     told, total = [], 0
     for child, column in referring(ctx.kernel.catalog, resource):
-        key = ("referring", child.plural, column, ours.access.shape)
-        statement = ctx.kernel.statement(key, partial(_rows, ours, child, column))
+        key = ("referring", resource.plural, child.plural, column, ours.access.shape)
+        statement = ctx.kernel.statement(key, partial(_rows, ours, resource, child, column))
         rows = await ours.fetch(statement, {**ours.access.values, "survivor": survivor, "other": other})
         total += len(rows)
         if total > MOST:
@@ -121,7 +133,7 @@ async def move(
                 continue
             journal += await _raise(ctx, child, row, greater)
             await delete(ctx, child, row["id"])
-            journal.append({**note, "how": "removed"})
+            journal.append({**note, "how": "removed", "twin": row["twin"]})
     return journal
 
 
@@ -145,8 +157,14 @@ async def _raise(
     ]
 
 
-async def put_back(ctx: Context, journal: list[dict[str, Any]], survivor: str, other: str) -> list[dict[str, Any]]:
-    """Undoes `move`, newest first, after the other record is there again; gives what was left as it is."""
+async def put_back(
+    ctx: Context, journal: list[dict[str, Any]], survivor: str, other: str, greater: Mapping[str, tuple[Any, ...]]
+) -> list[dict[str, Any]]:
+    """Undoes `move`, newest first, after the other record is there again; gives what was left as it is.
+
+    What was deleted because the survivor had it already comes back only if the survivor still has it, and with no more
+    than that has: a link or a member that was taken away since, or given less, is not to come back by this.
+    """
     kept = []
     for note in reversed(journal):
         child = ctx.kernel.catalog.resources.get(note["resource"])
@@ -155,10 +173,12 @@ async def put_back(ctx: Context, journal: list[dict[str, Any]], survivor: str, o
         name, place = note["field"], {key: note[key] for key in ("resource", "id", "field")}
         present = await find(ctx, child, note["id"])
         if note["how"] == "removed":
-            if present is None:
-                await restore(ctx, child, note["id"])
-            else:
-                kept.append({**place, "reason": "changed"})
+            twin = await find(ctx, child, note["twin"])
+            if present is not None or twin is None:
+                kept.append({**place, "reason": "gone" if present is None else "changed"})
+            elif less := _less(await restore(ctx, child, note["id"]), twin, greater):
+                await update(ctx, child, note["id"], less, by_verb=True, recorded="unmerge")
+                kept += [{**place, "field": column, "reason": "changed"} for column in less]
             continue
         expected, back = (survivor, other) if note["how"] == "moved" else (note["to"], note["from"])
         if present is None:

@@ -85,6 +85,15 @@ _LIST = Statement(
 )
 
 
+_WITH = Statement(
+    sa.select(*COLUMNS).where(
+        _SHARES.c.tenant_id == TENANT,
+        _SHARES.c.object_id == _OBJECT,
+        _SHARES.c.object_type == _KIND,
+        sa.cast(_SHARES.c.grantee_id == sa.any_(sa.bindparam("grantees", type_=ARRAY(sa.Uuid()))), sa.Boolean),
+        _LIVE,
+    )
+)
 _ADD = Statement(
     sa.insert(_SHARES)
     .values(tenant_id=TENANT, object_type=_KIND, object_id=_OBJECT, **{name: bind(name) for name in SHOWN})
@@ -115,25 +124,34 @@ async def unite_shares(ctx: Context, resource: Resource, survivor: str, other: s
     """
     of = {"kind": resource.singular}
     theirs = await ctx.fetch(_LIST, {**of, "object_id": other})
-    mine = {share["grantee_id"]: share for share in await ctx.fetch(_LIST, {**of, "object_id": survivor})}
     if len(theirs) > MOST_SHARES:
         raise Problem(LIMIT_REACHED, f"The other record has more than {MOST_SHARES} shares; end some of them first.")
+    mine = await _with(ctx, resource, survivor, theirs)
     journal = []
     for share in theirs:
         own = mine.get(share["grantee_id"])
         if own is None:
             values = {**share, "id": new_id(), **of, "object_id": survivor, "created_at": ctx.now}
             (made,) = await ctx.fetch(_ADD, values)
-            journal.append({"id": made["id"], "was": None, "is": _terms(made)})
+            was = None
         elif _more(share, own):
             level, end = share["level"], share["expires_at"]
             values = {"id": own["id"], "object_id": survivor, "level": level, "expires_at": end}
             (made,) = await ctx.fetch(_SET, values)
-            journal.append({"id": own["id"], "was": _terms(own), "is": _terms(made)})
+            was = _terms(own)
         else:
-            continue
-        await record(ctx, resource, survivor, "share", "shared", after={"share": dict(made)})
+            made, was = own, _terms(own)
+        journal.append({"id": made["id"], "grantee_id": made["grantee_id"], "was": was, "is": _terms(made)})
+        if made is not own:
+            await record(ctx, resource, survivor, "share", "shared", after={"share": dict(made)})
     return journal
+
+
+async def _with(ctx: Context, resource: Resource, id_: str, theirs: list[Row]) -> dict[str, Row]:
+    """The shares of a record with the grantees of others, by grantee."""
+    grantees = bound([UUID(share["grantee_id"]) for share in theirs])
+    rows = await ctx.fetch(_WITH, {"kind": resource.singular, "object_id": id_, "grantees": grantees})
+    return {row["grantee_id"]: row for row in rows}
 
 
 def _terms(share: Row) -> dict[str, Any]:
@@ -149,6 +167,44 @@ def _more(one: Row, than: Row) -> bool:
     return levels >= 0 and as_long and (levels > 0 or longer)
 
 
+async def not_reopened(
+    ctx: Context, resource: Resource, journal: list[dict[str, Any]], survivor: str, other: str
+) -> list[dict[str, Any]]:
+    """Takes from the grantees of the other record's shares what was taken from them on the survivor since the merge.
+
+    Each of them had a share of the survivor then. Where that was ended by somebody, theirs of the other record ends
+    too; where it was changed, they get no more than it gives now. Call it before `part_shares`; gives what does not
+    come back.
+    """
+    theirs = await ctx.fetch(_LIST, {"kind": resource.singular, "object_id": other})
+    present = await _with(ctx, resource, survivor, theirs)
+    then = {note["grantee_id"]: note["is"] for note in journal}
+    lost = []
+    for share in theirs:
+        grantee, of = share["grantee_id"], {"id": share["id"], "object_id": other}
+        now, was = present.get(grantee), then.get(grantee)
+        if was is None or (was["expires_at"] and datetime.fromisoformat(was["expires_at"]) <= ctx.now):
+            continue  # it came later, or the survivor's has run out by itself
+        if now is None:
+            (ended,) = await ctx.fetch(_END, {"object_id": other, "ids": bound([UUID(share["id"])])})
+            await record(ctx, resource, other, "unshare", "unshared", before={"share": dict(ended)})
+            lost.append({"resource": resource.plural, "id": other, "field": "shares", "reason": "gone"})
+        elif _terms(now) != was and (least := _least(share, now)) != _terms(share):
+            end = least["expires_at"]
+            values = {"level": least["level"], "expires_at": end and datetime.fromisoformat(end)}
+            (made,) = await ctx.fetch(_SET, {**of, **values})
+            await record(ctx, resource, other, "share", "shared", after={"share": dict(made)})
+            lost.append({"resource": resource.plural, "id": other, "field": "shares", "reason": "changed"})
+    return lost
+
+
+def _least(one: Row, other: Row) -> dict[str, Any]:
+    """The lower level and the earlier end of two shares, as terms."""
+    level = min(one["level"], other["level"], key=_LEVELS.index)
+    ends = [share["expires_at"] for share in (one, other) if share["expires_at"] is not None]
+    return {"level": level, "expires_at": min(ends).isoformat() if ends else None}
+
+
 async def part_shares(
     ctx: Context, resource: Resource, journal: list[dict[str, Any]], survivor: str
 ) -> list[dict[str, Any]]:
@@ -156,6 +212,8 @@ async def part_shares(
     present = {row["id"]: row for row in await ctx.fetch(_LIST, {"kind": resource.singular, "object_id": survivor})}
     kept = []
     for note in journal:
+        if note["was"] == note["is"]:  # it was there, and the merge left it
+            continue
         share = present.get(note["id"])
         if share is None or _terms(share) != note["is"]:
             reason = "gone" if share is None else "changed"

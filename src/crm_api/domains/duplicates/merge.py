@@ -8,7 +8,7 @@ from pydantic import Field
 
 from crm_api.domains.duplicates.children import Moved, gather, move
 from crm_api.domains.duplicates.circle import hand_over, keep_taken, unite_shares, united_ids
-from crm_api.domains.duplicates.survivorship import Choices, FieldTaken, held, plain, survivors
+from crm_api.domains.duplicates.survivorship import Choices, FieldTaken, held, plain, survivors, unmoved
 from crm_api.kernel.coalescing import emission
 from crm_api.kernel.context import Context, new_id, settled
 from crm_api.kernel.database import TENANT, Row, Statement
@@ -19,7 +19,7 @@ from crm_api.kernel.jobs import trusted
 from crm_api.kernel.ledger import parameters
 from crm_api.kernel.locking import one_at_a_time
 from crm_api.kernel.merged import Merge
-from crm_api.kernel.problems import CYCLE, Fault, Problem, forbidden, invalid, not_found
+from crm_api.kernel.problems import CONFLICT, CYCLE, Fault, Problem, forbidden, invalid, not_found
 from crm_api.kernel.record import table_of
 from crm_api.kernel.repository import find, get, load, update
 from crm_api.kernel.resource import Action, Resource
@@ -81,7 +81,9 @@ _INSERT = Statement(
 async def merge(ctx: Context, resource: Resource, row: Any, body: MergeRequest) -> dict[str, Any]:
     """The other record is gone then: its id answers 308, and what referred to it refers to this one."""
     survivor, other = row["id"], await _other(ctx, resource, row, body)
+    _not_barred(resource, row, other)
     values, taken = survivors(ctx, resource, row, other, body.fields)
+    await unmoved(ctx, resource, survivor, values, body.fields)
     ours = trusted(ctx)
     await _no_circle(ours, resource, row, other, values, frozenset(body.fields), taken)
     mine, theirs = held(row, resource, EXTERNAL_IDS), held(other, resource, EXTERNAL_IDS)
@@ -89,6 +91,7 @@ async def merge(ctx: Context, resource: Resource, row: Any, body: MergeRequest) 
     for source in ids:
         await may_name(ctx, resource, source)
     await not_theirs(ctx, resource, survivor, values)
+    taken = [item for item in taken if item.field in values]
     found, moved = await gather(ctx, ours, resource, survivor, other["id"])
     if ids:
         values[EXTERNAL_IDS] = {**mine, **ids}
@@ -116,7 +119,7 @@ async def merge(ctx: Context, resource: Resource, row: Any, body: MergeRequest) 
     item = await seen_after(ctx, ours, resource, survivor)
     return {
         **told,
-        "fields": [item_.model_dump() for item_ in taken],
+        "fields": [item_.model_dump() for item_ in taken if resource.plural not in ctx.access.closed],
         "moved": [item_.model_dump() for item_ in moved],
         "survivor": item,
     }
@@ -133,6 +136,8 @@ async def seen_after(ctx: Context, ours: Context, resource: Resource, id_: str) 
     if ours.moved:
         ctx.moved = True
         ctx.access = await ctx.kernel.authenticator.access(ctx.principal, link=ctx.link)
+    if resource.plural in ctx.access.closed:  # a key that may write, but not read
+        return {}
     return await find(ctx, resource, id_) or {}
 
 
@@ -150,7 +155,16 @@ async def _other(ctx: Context, resource: Resource, row: Any, body: MergeRequest)
     for one in (row["id"], other["id"]):
         if await find(ctx, resource, one, action="update") is None:
             raise forbidden(f"{resource.plural}:update")
+    held_ = ctx.kernel.statement(("merged", resource.plural), lambda: _alone(resource))
+    await ctx.fetch(held_, {"id": other["id"]})
     return other
+
+
+def _alone(resource: Resource) -> Statement:
+    """Locks a record against new references to it, too: those under way come first, others find it gone."""
+    table = resource.table
+    found = sa.select(table.c.id).where(table.c.tenant_id == TENANT, table.c.id == sa.bindparam("id", type_=sa.Uuid()))
+    return Statement(found.with_for_update())
 
 
 async def _no_circle(
@@ -178,11 +192,24 @@ async def _no_circle(
             raise Problem(CYCLE, detail, [Fault("cycle", detail, pointer=pointer)])
 
 
-async def not_theirs(ctx: Context, resource: Resource, id_: str, values: Mapping[str, Any]) -> None:
-    """409 when the record has a source that owns one of the fields, and the caller is not it."""
+def _not_barred(resource: Resource, row: Any, other: Row) -> None:
+    """409 when a merge would lose what bars the other record from business: that is lifted by its own verb."""
+    for name in resource.duplicates.barring if resource.duplicates is not None else ():
+        if other[name] and not row[name]:
+            detail = f"The other record has {name}, and this one has not; lift it first, or merge the other way."
+            raise Problem(CONFLICT, detail, [Fault("barred", detail, pointer="/other_id")])
+
+
+async def not_theirs(ctx: Context, resource: Resource, id_: str, values: dict[str, Any]) -> None:
+    """409 when the record has a source that owns one of the fields, and the caller is not it.
+
+    A field that is hidden from the caller stays as it is instead: to refuse it would tell of its values.
+    """
     if owners := contested(ctx.access, resource, values):
         item = await get(ctx, resource, id_)
         theirs = await owned_changes(ctx, resource, item, derived(resource, values), owners)
+        for name in ctx.access.hides(resource.plural).intersection(theirs):
+            del theirs[name], values[name]
         await without_owned(ctx, values, theirs, whole=True)
 
 

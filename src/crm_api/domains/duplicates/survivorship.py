@@ -1,6 +1,6 @@
 """Which of two values survives a merge, field by field."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import date, datetime
 from typing import Annotated, Any, Literal
 
@@ -10,14 +10,15 @@ from pydantic import Field, ValidationError
 from sqlalchemy.dialects.postgresql import JSONB
 
 from crm_api.kernel.context import Context
-from crm_api.kernel.problems import Problem, from_validation, invalid
+from crm_api.kernel.problems import FIELD_READ_ONLY, Fault, Problem, forbidden, from_validation, invalid
+from crm_api.kernel.repository import find
 from crm_api.kernel.resource import Resource
 from crm_api.kernel.schema import Wire
 
 Choice = Literal["survivor", "other", "both"]
 FieldName = Annotated[str, Field(min_length=1, max_length=63)]
 Choices = Annotated[dict[FieldName, Choice], Field(max_length=200, examples=[{}])]
-_MOVING = frozenset({"owner_id", "team_id", "territory_id"})
+MOVING = frozenset({"owner_id", "team_id", "territory_id"})
 
 
 class FieldTaken(Wire):
@@ -53,9 +54,11 @@ def survivors(
 ) -> tuple[dict[str, Any], list[FieldTaken]]:
     """What the survivor gets: the other's value where it has none of its own, or what was chosen.
 
+    A field that is hidden from the caller is filled without a word: to refuse it would tell that there is a value.
+
     Raises:
         Problem: 422 for a field that there is not or two values that cannot be united, 403 for one that is closed to
-            the caller.
+            the caller and chosen, or that would be filled though the caller may only read it.
     """
     assert resource.update is not None  # noqa: S101 - what cannot be changed cannot be merged
     fields = resource.update.model_fields
@@ -64,8 +67,6 @@ def survivors(
             raise invalid(f"/fields/{name}", "unknown_field", f"{resource.plural} have no field {name!r} to choose.")
     chosen = {name: choice for name, choice in choices.items() if choice != "survivor"}
     ctx.kernel.policy.writable(ctx.access, resource, chosen)
-    if _MOVING & chosen.keys():
-        ctx.kernel.policy.require(ctx.access, ctx.principal.scopes, resource, "transfer")
     values: dict[str, Any] = {}
     taken = []
     for name in fields:
@@ -79,7 +80,31 @@ def survivors(
     mine, theirs = held(row, resource, "custom"), held(other, resource, "custom")
     if theirs.keys() - mine.keys():
         values["custom"] = {**theirs, **mine}
+    only_read(ctx, resource, values, "/fields/")
     return values, taken
+
+
+def only_read(ctx: Context, resource: Resource, values: Mapping[str, Any], place: str) -> None:
+    """403 for fields that the caller sees and may not change; what is hidden is not spoken of."""
+    closed = ctx.access.read_only.get(resource.plural, frozenset()) - ctx.access.hides(resource.plural)
+    if refused := sorted(closed.intersection(values)):
+        detail = "You may not change this field."
+        faults = [Fault("field_read_only", detail, pointer=f"{place}{name}") for name in refused]
+        raise Problem(FIELD_READ_ONLY, "You may not change some of these fields; see which would change.", faults)
+
+
+async def unmoved(ctx: Context, resource: Resource, id_: str, values: dict[str, Any], chosen: Collection[str]) -> None:
+    """Leaves the survivor with its owner and team, unless the caller may give it to another.
+
+    Raises:
+        Problem: 403 when another owner or team was chosen.
+    """
+    moving = MOVING.intersection(values)
+    if moving and await find(ctx, resource, id_, action="transfer") is None:
+        if moving.intersection(chosen):
+            raise forbidden(f"{resource.plural}:transfer")
+        for name in moving:
+            del values[name]
 
 
 def _empty(value: Any) -> bool:

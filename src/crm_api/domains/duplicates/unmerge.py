@@ -8,15 +8,15 @@ import sqlalchemy as sa
 from pydantic import Field
 
 from crm_api.domains.duplicates.children import MOST, Kept, put_back
-from crm_api.domains.duplicates.circle import hand_over, part_shares
-from crm_api.domains.duplicates.merge import MERGE, MERGES, MergeView, mark, not_theirs, seen_after, view
-from crm_api.domains.duplicates.survivorship import held, plain, revived
+from crm_api.domains.duplicates.circle import hand_over, not_reopened, part_shares
+from crm_api.domains.duplicates.merge import MERGE, MERGES, MergeView, greater_of, mark, not_theirs, seen_after, view
+from crm_api.domains.duplicates.survivorship import held, only_read, plain, revived, unmoved
 from crm_api.kernel.context import Context
 from crm_api.kernel.database import TENANT, Row, Statement
 from crm_api.kernel.external_sources import EXTERNAL_IDS, may_name
 from crm_api.kernel.jobs import trusted
-from crm_api.kernel.problems import CONFLICT, Fault, Problem, invalid
-from crm_api.kernel.repository import load, update
+from crm_api.kernel.problems import CONFLICT, Fault, Problem, forbidden, invalid
+from crm_api.kernel.repository import find, load, update
 from crm_api.kernel.resource import Action, Check, Resource
 from crm_api.kernel.schema import Id, Wire
 from crm_api.kernel.sight import seen
@@ -68,6 +68,9 @@ _UNDO = Statement(
 async def unmerge(ctx: Context, resource: Resource, row: Any, body: UnmergeRequest) -> dict[str, Any]:
     """Restores both records and what belonged to each, except what was changed since: that stays, and is reported."""
     survivor, other = row["id"], body.other_id.lower()
+    ctx.kernel.policy.require(ctx.access, ctx.principal.scopes, resource, "update")
+    if await find(ctx, resource, survivor, action="update") is None:
+        raise forbidden(f"{resource.plural}:update")
     of = {"object_type": resource.singular, "survivor": survivor, "other": other}
     found = await ctx.fetch(_FIND, of)
     if not found:
@@ -77,10 +80,14 @@ async def unmerge(ctx: Context, resource: Resource, row: Any, body: UnmergeReque
     journal = orjson.loads(found[0]["journal"])
     ours = trusted(ctx)
     values, kept = _former(resource, row, journal)
+    only_read(ctx, resource, values, "/")
+    await unmoved(ctx, resource, survivor, values, values.keys())
     await not_theirs(ctx, resource, survivor, values)
     for source in journal["external_ids"]:
         await may_name(ctx, resource, source)
-    kept += await part_shares(ours, resource, journal["shares"], survivor)
+    if resource.owned:
+        kept += await not_reopened(ours, resource, journal["shares"], survivor, other)
+        kept += await part_shares(ours, resource, journal["shares"], survivor)
     ids = await _take_back(ours, resource, gone, journal["external_ids"], survivor)
     present = held(row, resource, EXTERNAL_IDS)
     if ids:
@@ -89,7 +96,7 @@ async def unmerge(ctx: Context, resource: Resource, row: Any, body: UnmergeReque
     kept += [_left(resource, survivor, EXTERNAL_IDS) for _ in lost]
     await update(ours, resource, survivor, values, recorded="unmerge", events=("updated", "unmerged"), by_verb=True)
     await mark(ours, resource, other, survivor, deleted=False)
-    kept += await put_back(ours, journal["children"], survivor, other)
+    kept += await put_back(ours, journal["children"], survivor, other, greater_of(resource))
     await ours.fetch(_UNDO, {"id": found[0]["id"], "now": ctx.now})
     item = await seen_after(ctx, ours, resource, survivor)
     told = await _told(ctx, kept)

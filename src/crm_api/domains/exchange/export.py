@@ -12,6 +12,7 @@ from pydantic import Field
 
 from crm_api import settings
 from crm_api.adapters.storage import storage
+from crm_api.domains.exchange.rights import rights
 from crm_api.domains.exchange.tables import TABLES, Table
 from crm_api.domains.files.lease import lease
 from crm_api.kernel import feed
@@ -103,7 +104,7 @@ async def export(run: Run, body: ExportRequest) -> dict[str, Any]:
     it is, or be missed where the change moves it to a page that was read; the feed from the cursor on tells it anyhow.
     """
     ctx = await run.context()
-    now = await feed.head(ctx)
+    now, began = await feed.head(ctx), rights(ctx.access)
     cursor = feed.cursor(ctx, now.epoch, now.seq)
     with tempfile.TemporaryDirectory(prefix="crm-export-") as folder:
         path = Path(folder) / "export"
@@ -118,7 +119,7 @@ async def export(run: Run, body: ExportRequest) -> dict[str, Any]:
             await alive(run, storage(settings.load_settings()).put(key, file))
 
     async def note(_: Context, __: Any) -> Step:
-        return Step({"storage_key": key}, done=0)
+        return Step({"storage_key": key, "rights": began}, done=0)
 
     await run.step(note)
     return {
@@ -138,6 +139,8 @@ async def _write(run: Run, body: ExportRequest, path: Path, names: tuple[str, ..
     rows = 0
     while True:
         page, following = await _page(run, body, following)
+        if page and not page[0].keys() >= set(names):
+            raise AccessMoved(0)  # a field was closed meanwhile: it begins again without it
         await asyncio.to_thread(table.add, page)
         rows += len(page)
         await run.progress(rows)

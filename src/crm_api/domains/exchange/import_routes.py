@@ -18,7 +18,7 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
 from crm_api import settings
-from crm_api.adapters.storage import storage
+from crm_api.adapters.storage import StoreError, storage
 from crm_api.domains.exchange import rows as kept
 from crm_api.domains.exchange.importing import NONE, ROW_STATES, ImportView
 from crm_api.domains.exchange.imports import IMPORTS, idle
@@ -29,13 +29,13 @@ from crm_api.domains.exchange.tables import cell
 from crm_api.domains.files.contract import BYTES, parameter
 from crm_api.domains.files.download import disposition
 from crm_api.domains.files.lease import lease
-from crm_api.domains.files.upload import Received, receive
+from crm_api.domains.files.upload import Received, receive, uploading
 from crm_api.kernel.collections import path_id
 from crm_api.kernel.context import Context
 from crm_api.kernel.headers import idempotency_key, query, single
 from crm_api.kernel.idempotency import identify
 from crm_api.kernel.jobs import trusted
-from crm_api.kernel.problems import FORBIDDEN, INVALID_CURSOR, Problem, invalid_parameter
+from crm_api.kernel.problems import FORBIDDEN, INVALID_CURSOR, Problem, invalid_parameter, unavailable
 from crm_api.kernel.projection import Json
 from crm_api.kernel.repository import load, update
 from crm_api.kernel.schema import Id
@@ -107,12 +107,16 @@ async def put_content(request: Request) -> Response:
     id_ = path_id(request, IMPORTS)
     row = await _mine(ctx, id_)
     await idle(ctx, row, _RECEIVING)
-    received = await receive(request, settings.load_settings().max_import)
+    with uploading(ctx.principal.tenant_id):
+        received = await receive(request, settings.load_settings().max_import)
     found = await asyncio.to_thread(_looked, ctx, row, received)
     if key := idempotency_key(request):
         ctx.idempotency = identify(ctx, key, "PUT", request.scope["path"], received.sha256.encode())
     stored = await lease(ctx, timedelta(days=settings.load_settings().import_days))
-    await storage(settings.load_settings()).put(stored, received.file)
+    try:
+        await storage(settings.load_settings()).put(stored, received.file)
+    except StoreError as error:
+        raise unavailable("The file cannot be kept now.") from error
     changes = {**found, "storage_key": stored, "size": received.size, "sha256": received.sha256, "state": "uploaded"}
 
     async def keep(inner: Context) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
 from crm_api.domains.exchange.export import EXPORT, EXPORTS, ExportRequest, listing_of
+from crm_api.domains.exchange.rights import narrowed
 from crm_api.domains.files.contract import REF, SENT, asked, parameter
 from crm_api.domains.files.download import DownloadLink, send
 from crm_api.domains.files.link import LONGEST, link, reader
@@ -122,8 +123,9 @@ async def _finished(ctx: Context, request: Request) -> tuple[Any, dict[str, Any]
     result = orjson.loads(row["result"])
     if datetime.fromisoformat(result["expires_at"]) <= datetime.now(UTC):
         raise not_found("file of an export any more")
-    resource = ctx.kernel.catalog.resources[orjson.loads(row["parameters"])["resource"]]
-    ctx.kernel.policy.require(ctx.access, ctx.principal.scopes, resource, "read")
+    resource = listing_of(ctx, ExportRequest.model_validate_json(row["parameters"]))[0]
+    if narrowed(orjson.loads(row["position"])["rights"], ctx.access):
+        raise Problem(FORBIDDEN, "You may read less than when the export began; export again.")
     for field in sorted(ctx.access.hides(resource.plural).intersection(result["fields"])):
         raise forbidden(f"field {resource.plural}.{field}")
     return row, result

@@ -12,7 +12,7 @@ import orjson
 from pydantic import TypeAdapter
 
 from crm_api import settings
-from crm_api.adapters.storage import MissingError, storage
+from crm_api.adapters.storage import MissingError, StoreError, storage
 from crm_api.domains.exchange.importing import ColumnMapping, MatchRule
 from crm_api.domains.exchange.mapping import Plan
 from crm_api.domains.exchange.matching import check_match
@@ -20,7 +20,7 @@ from crm_api.domains.exchange.reading import Source
 from crm_api.kernel.context import Context
 from crm_api.kernel.external_sources import EXTERNAL_IDS, known, may_name
 from crm_api.kernel.jobs import trusted
-from crm_api.kernel.problems import invalid, not_found
+from crm_api.kernel.problems import invalid, not_found, unavailable
 from crm_api.kernel.repository import load, update
 from crm_api.kernel.resource import Resource
 from crm_api.kernel.unit_of_work import transact
@@ -135,4 +135,6 @@ async def file_of(found: Subject) -> AsyncIterator[Source]:
                     file.write(part)
         except MissingError:
             raise invalid("", "file_gone", "The file of the import is not kept any more; send it again.") from None
+        except StoreError as error:
+            raise unavailable("The file cannot be read now.") from error
         yield Source(path, row["format"], row["encoding"], row["delimiter"], row["sheet"])

@@ -16,7 +16,9 @@ from crm_api.kernel.schema import instant_text
 
 MOST_SHEET_ROWS = 1_048_575
 LONGEST_CELL = 32_767
-_FORMULA = re.compile(r"^[=+\-@\t\r\n\uff1d\uff0b\uff0d\uff20]")
+_UNSEEN = r"\s\x00-\x1f\x7f-\x9f\u00ad\u200b-\u200f\u2060\ufeff"
+"""Characters that a program may skip, or not show, before it looks at a text."""
+_FORMULA = re.compile(rf"^(?:[\t\r\n]|[{_UNSEEN}]*[=+\-@\uff1d\uff0b\uff0d\uff20])")
 _NUMBER = re.compile(r"^-?[0-9]+(\.[0-9]+)?\Z")
 
 

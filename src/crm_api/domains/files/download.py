@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
 from crm_api import settings
-from crm_api.adapters.storage import MissingError, storage
+from crm_api.adapters.storage import StoreError, storage
 from crm_api.domains.files.content_type import TYPES, UNKNOWN
 from crm_api.domains.files.contract import SENT, asked, parameter
 from crm_api.domains.files.file import FILES
@@ -92,12 +92,12 @@ async def send(request: Request, key: str, name: str, type_: str, size: int, sha
     headers["Content-Type"] = type_ if type_ in TYPES else UNKNOWN
     if not whole:
         headers["Content-Range"] = f"bytes {start}-{end - 1}/{size}"
-    if not size:
-        return Response(b"", headers=headers)
+    if not size or request.scope["crm.head"]:
+        return Response(b"", 200 if whole else 206, headers)
     try:
         chunks: Any = await storage(settings.load_settings()).open(key, start, end)
-    except MissingError:
-        raise unavailable("The content cannot be read now.") from None
+    except StoreError as error:
+        raise unavailable("The content cannot be read now.") from error
     return StreamingResponse(chunks, 200 if whole else 206, headers)
 
 

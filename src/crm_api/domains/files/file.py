@@ -1,6 +1,8 @@
 """Files: what is attached to a record. The bytes are in the store, under a key that nobody is told."""
 
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Annotated, Any, Literal
 from uuid import UUID
 
 import sqlalchemy as sa
@@ -8,17 +10,26 @@ from pydantic import Field
 from sqlalchemy.orm import Mapped
 
 from crm_api.domains.files.policy import OF_RECORD
+from crm_api.kernel.context import Context
+from crm_api.kernel.problems import CATALOGUE, Kind, Problem
 from crm_api.kernel.record import Entity, sortable
-from crm_api.kernel.resource import READS, Resource
+from crm_api.kernel.resource import READS, Check, Resource
 from crm_api.kernel.schema import Code, Id, Name, Output
+
+PURGED = CATALOGUE["content_purged"] = Kind("content_purged", 409, "The bytes of the file are gone")
 
 
 class File(Entity):
-    """A file on the record that `object_type` and `object_id` name."""
+    """A file on the record that `object_type` and `object_id` name. `purged_at`: a deleted one has no bytes since."""
 
     __tablename__ = "files"
     __table_args__ = (
         sa.Index("ix_files_object_id", "tenant_id", "object_type", "object_id", "id"),
+        sa.Index(
+            "ix_files_deleted_at",
+            "deleted_at",
+            postgresql_where=sa.and_(sa.column("deleted_at").is_not(None), sa.column("purged_at").is_(None)),
+        ),
         *sortable("files", "created_at"),
     )
 
@@ -29,6 +40,7 @@ class File(Entity):
     size: Mapped[int]
     sha256: Mapped[str]
     storage_key: Mapped[str]
+    purged_at: Mapped[datetime | None]
 
 
 class FileView(Output):
@@ -51,6 +63,13 @@ class FileView(Output):
     ]
 
 
+async def _whole(ctx: Context, resource: Resource, values: Mapping[str, Any], before: Mapping[str, Any] | None) -> None:
+    """409 when a deleted file is to come back after its bytes have gone."""
+    del ctx, resource, before
+    if values.get("purged_at") is not None:
+        raise Problem(PURGED, "It was deleted so long ago that its bytes are deleted, too; upload it again.")
+
+
 FILES = Resource(
     singular="file",
     plural="files",
@@ -59,7 +78,8 @@ FILES = Resource(
     rows=(OF_RECORD,),
     filters=(File.object_type, File.object_id, File.name, File.content_type, File.created_by, File.created_at),
     sorts=(File.created_at,),
+    checks=(Check(frozenset({"deleted_at"}), _whole),),
     operations=READS | {"delete", "restore"},
     further=("create",),
-    notices=("created",),
+    notices=("created", "updated"),
 )

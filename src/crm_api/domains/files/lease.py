@@ -10,7 +10,7 @@ from uuid import UUID
 import sqlalchemy as sa
 from sqlalchemy.orm import Mapped, mapped_column
 
-from crm_api.adapters.storage import Storage
+from crm_api.adapters.storage import Storage, StoreError
 from crm_api.kernel.context import Context, Kernel
 from crm_api.kernel.database import TENANT, Statement
 from crm_api.kernel.problems import unavailable
@@ -19,6 +19,8 @@ from crm_api.kernel.unit_of_work import system, transact
 
 _TENANTS = 100
 _KEYS = 20
+_PAUSE = timedelta(hours=1)
+"""Until bytes that cannot be deleted are tried again."""
 
 
 class StorageLease(Record):
@@ -40,6 +42,12 @@ _TAKE = Statement(
 )
 _MINE = (_LEASES.c.tenant_id == TENANT, _LEASES.c.storage_key == _KEY)
 _END = Statement(sa.delete(_LEASES).where(*_MINE).returning(_LEASES.c.storage_key))
+_LATER = Statement(
+    sa.update(_LEASES)
+    .where(*_MINE)
+    .values(expires_at=sa.func.now() + sa.bindparam("pause", type_=sa.Interval()))
+    .returning(_LEASES.c.storage_key)
+)
 _OVER = Statement(
     sa.select(_LEASES.c.storage_key)
     .where(_LEASES.c.tenant_id == TENANT, _LEASES.c.expires_at <= sa.func.now())
@@ -77,8 +85,12 @@ async def delete_expired(kernel: Kernel, storage: Storage) -> int:
     async def some(ctx: Context) -> int:
         rows = await ctx.fetch(_OVER, {})
         for row in rows:
-            await storage.delete(row["storage_key"])
-            await ctx.fetch(_END, {"storage_key": row["storage_key"]})
+            try:
+                await storage.delete(row["storage_key"])
+            except StoreError:  # others are not to wait for it
+                await ctx.fetch(_LATER, {"storage_key": row["storage_key"], "pause": _PAUSE})
+            else:
+                await ctx.fetch(_END, {"storage_key": row["storage_key"]})
         return len(rows)
 
     while True:

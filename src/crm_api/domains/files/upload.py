@@ -2,16 +2,20 @@
 
 import hashlib
 import tempfile
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import IO, Any
+from uuid import UUID
 
 from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
 from crm_api import settings
-from crm_api.adapters.storage import storage
+from crm_api.adapters.storage import StoreError, storage
 from crm_api.domains.files.content_type import HEAD, content_type
 from crm_api.domains.files.contract import REF, parameter
 from crm_api.domains.files.file import FILES
@@ -23,7 +27,7 @@ from crm_api.kernel.external import own_id
 from crm_api.kernel.headers import header, idempotency_key, query, single
 from crm_api.kernel.idempotency import identify
 from crm_api.kernel.jobs import trusted
-from crm_api.kernel.problems import TOO_LARGE, Problem, forbidden, invalid_parameter
+from crm_api.kernel.problems import TOO_LARGE, Problem, forbidden, invalid_parameter, unavailable
 from crm_api.kernel.projection import Json
 from crm_api.kernel.repository import create, find, load
 from crm_api.kernel.resource import Resource
@@ -31,6 +35,9 @@ from crm_api.kernel.unit_of_work import open_context, write
 
 router = APIRouter()
 _IN_MEMORY = 1_048_576
+AT_ONCE, OF_TENANT = 100, 20
+"""Uploads that a process takes at the same time: in all, and of one tenant. Each may hold a file and take minutes."""
+_running: Counter[UUID] = Counter()
 _TO_COMMIT = timedelta(hours=1)
 _LONGEST_NAME = 200
 _PARAMETERS = ("object_type", "object_id", "name")
@@ -83,12 +90,37 @@ async def create_file(request: Request) -> Response:
     target = _target(ctx, type_)
     ctx.kernel.policy.require(ctx.access, ctx.principal.scopes, target, "update")
     values = {"object_type": target.singular, "object_id": await _record(ctx, target, id_), "name": _name(name)}
+    ctx.kernel.policy.writable(ctx.access, FILES, values)
+    with uploading(ctx.principal.tenant_id):
+        return await _take(request, ctx, target, values)
+
+
+@contextmanager
+def uploading(tenant_id: UUID) -> Iterator[None]:
+    """503 when too many are under way already."""
+    if _running[tenant_id] >= OF_TENANT or _running.total() >= AT_ONCE:
+        problem = unavailable("Too many files are being uploaded; try again.")
+        problem.headers["Connection"] = "close"
+        raise problem
+    _running[tenant_id] += 1
+    try:
+        yield
+    finally:
+        _running[tenant_id] -= 1
+        if not _running[tenant_id]:
+            del _running[tenant_id]
+
+
+async def _take(request: Request, ctx: Context, target: Resource, values: dict[str, Any]) -> Response:
     received = await receive(request, settings.load_settings().max_file)
     if key := idempotency_key(request):
         raw = "\n".join((received.sha256, *map(str, values.values())))
         ctx.idempotency = identify(ctx, key, "POST", "/v1/files", raw.encode())
     stored = await lease(ctx, _TO_COMMIT)
-    await storage(settings.load_settings()).put(stored, received.file)
+    try:
+        await storage(settings.load_settings()).put(stored, received.file)
+    except StoreError as error:
+        raise unavailable("The content cannot be stored now.") from error
 
     async def attach(inner: Context) -> dict[str, Any] | None:
         await load(inner, target, values["object_id"], "update")  # it stays as it is, and the rights are those of now
@@ -114,14 +146,15 @@ async def _record(ctx: Context, target: Resource, text: str | None) -> str:
     """The id of a record that the caller may see and change."""
     try:
         id_ = str(await own_id(ctx, target, record_id(text or "", target)))
-        seen = await find(ctx, target, id_)
+        may = await find(ctx, target, id_, action="update") is not None
+        seen = may or await find(ctx, target, id_) is not None  # asked last: it may be deleted between the two
     except Problem as problem:
         if problem.kind.status != 404:
             raise
-        seen = None
-    if seen is None:
+        seen = may = False
+    if not seen:
         raise invalid_parameter("object_id", "reference_not_found", f"There is no such {target.singular}.")
-    if await find(ctx, target, id_, action="update") is None:
+    if not may:
         raise forbidden(f"{target.plural}:update")
     return id_.lower()
 
