@@ -15,7 +15,7 @@ from crm_api.kernel.projection import Json
 from crm_api.kernel.resource import Catalog, Domain, JobKind, Resource
 from crm_api.kernel.router import Endpoint, Operation
 from crm_api.kernel.schema import Wire
-from crm_api.kernel.unit_of_work import open_context, write
+from crm_api.kernel.unit_of_work import permitted, write
 
 Work = Callable[[Context, Resource, Any], Awaitable[dict[str, Any]]]
 KIND = "collective"
@@ -85,11 +85,12 @@ def _operation(verb: Collective, resource: Resource) -> CollectiveOperation:
 def _endpoint(verb: Collective, resource: Resource) -> Endpoint:
     async def start(ctx: Context, body: Wire) -> dict[str, Any]:
         await verb.check(ctx, resource, body)
-        return await jobs.start(ctx, verb.job, verb.job.body(**body.model_dump(), resource=resource.plural))
+        return await jobs.start(
+            ctx, verb.job, verb.job.body.model_validate({**body.model_dump(), "resource": resource.plural})
+        )
 
     async def endpoint(request: Request) -> Response:
-        ctx = await open_context(request)
-        ctx.kernel.policy.require(ctx.access, ctx.principal.scopes, resource, verb.permission)
+        ctx = await permitted(request, resource, verb.permission)
         dry_run = boolean(query(request, ("dry_run",)), "dry_run")
         raw = await read_body(request)
         body = parse(raw, verb.body)

@@ -64,7 +64,7 @@ async def next_ids(
     listing = Listing(tree, {**values, "limit": most}, sort, most, cursor=cursor, fields=("id",))
     if after is not None:
         listing.values["c0"] = after
-    plan, rows = await settled(ctx, lambda: page_rows(ctx, resource, listing))
+    plan, rows = await page_rows(ctx, resource, listing)
     return [str(plan.key_values(row)[0]) for row in rows if plan.present(row)]
 
 
@@ -72,7 +72,7 @@ async def count(ctx: Context, resource: Resource, tree: Group, values: Mapping[s
     """How many rows a filter finds among those the caller may read; at most one more than an exact count says."""
     sort = (Key("id", descending=False),)
     listing = Listing(tree, {**values, "limit": 1}, sort, 1, fields=("id",), count="exact")
-    _, rows = await settled(ctx, lambda: page_rows(ctx, resource, listing))
+    _, rows = await page_rows(ctx, resource, listing)
     return int(rows[0]["total"])
 
 
@@ -102,7 +102,7 @@ async def judged(
         lock: nobody else may change them until the end of the transaction.
     """
     tree, values = chosen if chosen is not None else (Group("and"), {})
-    key = ("judged", resource.plural, ctx.access.shape, actions, tree.shape, lock)
+    key = ("judged", resource.plural, actions, tree.shape, lock)
 
     def build() -> Statement:
         table = resource.table
@@ -137,7 +137,7 @@ async def children(
         most: how many at most.
         lock: as for `judged`.
     """
-    key = ("children", resource.plural, column, ctx.access.shape, actions, lock)
+    key = ("children", resource.plural, column, actions, lock)
 
     def build() -> Statement:
         table = resource.table
@@ -170,21 +170,15 @@ async def loads(ctx: Context, resource: Resource, owners: Sequence[str]) -> dict
         )
         return framed(rows.group_by(table.c.owner_id).lateral("page"))
 
-    rows = await _run(ctx, resource, ("loads", resource.plural, ctx.access.shape), build, {"ids": list(owners)})
+    rows = await _run(ctx, resource, ("loads", resource.plural), build, {"ids": list(owners)})
     found = {row["id"]: int(row["number"]) for row in rows if row["id"] is not None}
     return {owner: found.get(owner, 0) for owner in owners}
 
 
 async def _run(ctx: Context, resource: Resource, key: Any, build: Any, values: Mapping[str, Any]) -> list[Row]:
     owners = contested(ctx.access, resource, ("owner_id",)).get("owner_id", ())
-
-    async def run() -> tuple[None, list[Row]]:
-        statement = ctx.kernel.statement(key, build)
-        sources = [source.code for source in owners]
-        return None, await ctx.fetch(statement, {**ctx.access.values, **values, "sources": sources})
-
-    _, rows = await settled(ctx, run)
-    return rows
+    sources = [source.code for source in owners]
+    return (await settled(ctx, key, build, {**values, "sources": sources}, once=True))[1]
 
 
 def _compile(

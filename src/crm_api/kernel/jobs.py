@@ -101,7 +101,7 @@ def permit(ctx: Context, kind: JobKind) -> None:
     """403 unless the caller holds the permission that the kind asks for."""
     if kind.permission is not None:
         plural, _, action = kind.permission.partition(":")
-        ctx.kernel.policy.require(ctx.access, ctx.principal.scopes, ctx.kernel.catalog.resources[plural], action)
+        ctx.require(ctx.kernel.catalog.resources[plural], action)
 
 
 async def start(ctx: Context, kind: JobKind, body: Wire, *, at: datetime | None = None) -> dict[str, Any]:

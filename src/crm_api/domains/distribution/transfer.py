@@ -54,7 +54,7 @@ async def _prepare(ctx: Context, resource: Resource, body: BulkTransfer, state: 
     if body.children != "none":
         for other, _ in parts(ctx.kernel.catalog, resource):
             for action in ("read", *ACTIONS):
-                ctx.kernel.policy.require(ctx.access, ctx.principal.scopes, other, action)
+                ctx.require(other, action)
             ctx.kernel.policy.writable(ctx.access, other, {"owner_id": None})
     return {**(state or {}), "owner": owner}
 

@@ -15,7 +15,7 @@ from crm_api.kernel.problems import INVALID, Problem
 from crm_api.kernel.query import COUNT_LIMITS
 from crm_api.kernel.resource import JobKind, Resource
 from crm_api.kernel.running import Run, Step
-from crm_api.kernel.schema import Code
+from crm_api.kernel.schema import Code, Wire
 
 STEP = 200
 """Records of a step."""
@@ -80,13 +80,14 @@ class Bulk(Generic[Body]):
     owner: bool = False
 
     def verb(self, permission: str, summary: str, applies: Callable[[Resource], bool]) -> Collective:
-        """As the kernel offers it, with its kind of job; permissions depend on the resource: each step asks for them."""
-        parameters = create_model(f"{self.body.__name__}Job", __base__=self.body, resource=(Code, ...))
+        """As the kernel offers it, with its job; what that needs depends on the resource, so each step asks for it."""
+        base: type[Wire] = self.body
+        model = create_model(f"{self.body.__name__}Job", __base__=base, resource=(Code, ...))
 
         async def run(run: Run, body: Any) -> dict[str, Any]:
             return await self.run(run, body, body.resource)
 
-        job = JobKind(f"{self.kind}_records", parameters, run)
+        job = JobKind(f"{self.kind}_records", model, run)
         told = (JobView, BulkPreview, applies)
         return Collective(self.kind, permission, summary, self.body, job, self.check, self.preview, *told)
 
@@ -97,8 +98,8 @@ class Bulk(Generic[Body]):
             Problem: 403 for a missing permission or a field that is not the caller's, 422 for what is wrong.
         """
         for action in self.actions(body):
-            ctx.kernel.policy.require(ctx.access, ctx.principal.scopes, resource, action)
-        ctx.kernel.policy.require(ctx.access, ctx.principal.scopes, resource, "read")
+            ctx.require(resource, action)
+        ctx.require(resource, "read")
         if self.owner:
             ctx.kernel.policy.writable(ctx.access, resource, {"owner_id": None})
         if body.filter is not None:

@@ -65,7 +65,7 @@ def survivors(
     chosen = {name: choice for name, choice in choices.items() if choice != "survivor"}
     ctx.kernel.policy.writable(ctx.access, resource, chosen)
     if _MOVING & chosen.keys():
-        ctx.kernel.policy.require(ctx.access, ctx.principal.scopes, resource, "transfer")
+        ctx.require(resource, "transfer")
     values: dict[str, Any] = {}
     taken = []
     for name in fields:

@@ -22,7 +22,7 @@ from crm_api.kernel.problems import FORBIDDEN, TRANSITION_REFUSED, Problem, forb
 from crm_api.kernel.projection import Json
 from crm_api.kernel.repository import load
 from crm_api.kernel.spec_routes import takes
-from crm_api.kernel.unit_of_work import open_context, write
+from crm_api.kernel.unit_of_work import open_context, permitted, write
 
 router = APIRouter()
 _PATH = parameter("id", "The export.", required=True, place="path", maxLength=300)
@@ -47,8 +47,7 @@ _PATH = parameter("id", "The export.", required=True, place="path", maxLength=30
 @takes(ExportRequest, resource="accounts", filter={"field": "status", "op": "eq", "value": "active"}, format="csv")
 async def create_export(request: Request) -> Response:
     """Takes the permission to read the resource, too; the file has the rows and fields that the caller may see."""
-    ctx = await open_context(request)
-    ctx.kernel.policy.require(ctx.access, ctx.principal.scopes, EXPORTS, "create")
+    ctx = await permitted(request, EXPORTS, "create")
     query(request, ())
     raw = await read_body(request)
     body = parse(raw, ExportRequest)
@@ -109,7 +108,7 @@ async def _finished(ctx: Context, request: Request) -> tuple[Any, dict[str, Any]
         Problem: 404 for one that is not to be seen, or whose file is gone; 403 for somebody else's, and for what the
             caller may not read any more; 409 before it has succeeded.
     """
-    ctx.kernel.policy.require(ctx.access, ctx.principal.scopes, EXPORTS, "read")
+    ctx.require(EXPORTS, "read")
     row = await load(ctx, EXPORTS, path_id(request, EXPORTS), "read", lock=False)
     if row["created_by"] != str(ctx.principal.id):
         raise Problem(FORBIDDEN, "The file of an export is for who asked for it.")
@@ -123,7 +122,7 @@ async def _finished(ctx: Context, request: Request) -> tuple[Any, dict[str, Any]
     if datetime.fromisoformat(result["expires_at"]) <= datetime.now(UTC):
         raise not_found("file of an export any more")
     resource = ctx.kernel.catalog.resources[orjson.loads(row["parameters"])["resource"]]
-    ctx.kernel.policy.require(ctx.access, ctx.principal.scopes, resource, "read")
+    ctx.require(resource, "read")
     for field in sorted(ctx.access.hides(resource.plural).intersection(result["fields"])):
         raise forbidden(f"field {resource.plural}.{field}")
     return row, result
