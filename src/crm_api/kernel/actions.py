@@ -51,19 +51,11 @@ async def transitions(ctx: Context, resource: Resource, id_: str, row: Any) -> l
     for edge in resource.lifecycle.edges:
         reasons = []
         if state not in edge.sources:
-            reasons.append(
-                {
-                    "code": "state",
-                    "detail": f"The state is {state}; it must be one of {', '.join(sorted(edge.sources))}.",
-                }
-            )
-        permitted = (
-            ctx.access.may(resource.plural, edge.verb)
-            and await repository.find(ctx, resource, id_, action=edge.verb) is not None
-        )
-        if not permitted:
-            reasons.append(
-                {"code": "permission", "detail": f"This needs the permission {resource.plural}:{edge.verb}."}
-            )
+            detail = f"The state is {state}; it must be one of {', '.join(sorted(edge.sources))}."
+            reasons.append({"code": "state", "detail": detail})
+        may = ctx.access.may(resource.plural, edge.verb)
+        if not may or await repository.find(ctx, resource, id_, action=edge.verb) is None:
+            detail = f"This needs the permission {resource.plural}:{edge.verb}."
+            reasons.append({"code": "permission", "detail": detail})
         found.append({"action": edge.verb, "to": edge.target, "allowed": not reasons, "blocked_by": reasons})
     return found

@@ -9,9 +9,8 @@ from pydantic import Field
 from starlette.requests import Request
 from starlette.responses import Response
 
+from crm_api.kernel.collections import tree_of
 from crm_api.kernel.context import Context, settled
-from crm_api.kernel.external import settle
-from crm_api.kernel.filters import Filters, Group
 from crm_api.kernel.headers import parse, query, read_body
 from crm_api.kernel.problems import forbidden, invalid
 from crm_api.kernel.projection import Json, ratio_text
@@ -55,10 +54,7 @@ def aggregate_endpoint(resource: Resource) -> Endpoint:
 
 async def aggregate(ctx: Context, resource: Resource, body: AggregateRequest) -> dict[str, Any]:
     """Groups and measures under the caller's policies; a hidden field can be neither grouped nor measured."""
-    filters = Filters(ctx.kernel.catalog, resource, ctx.access)
-    tree = filters.tree(body.filter) if "filter" in body.model_fields_set else Group("and")
-    await settle(ctx, filters)
-    group = tree if isinstance(tree, Group) else Group("and", (tree,))
+    group, values = await tree_of(ctx, resource, body.filter if "filter" in body.model_fields_set else None)
     kinds = resource.filterable
     for i, name in enumerate(body.group_by):
         _groupable(ctx, resource, name, f"/group_by/{i}", tuple(kind for kind in kinds.values() if kind != "values"))
@@ -74,7 +70,7 @@ async def aggregate(ctx: Context, resource: Resource, body: AggregateRequest) ->
         ctx,
         ("aggregate", resource.plural, grouped, measures, group.shape),
         lambda: compile_aggregate(ctx.kernel, ctx.access, resource, grouped, measures, group, _measure),
-        {**filters.values, "limit": body.limit + 1},
+        {**values, "limit": body.limit + 1},
     )
     found = [row for row in rows if row["present"]]
     data = [

@@ -164,6 +164,14 @@ def _following(request: Request, cursor: str) -> str:
     return f"{request.scope['path']}?{'&'.join([*kept, f'cursor={cursor}'])}"
 
 
+async def tree_of(ctx: Context, resource: Resource, node: dict[str, Any] | None) -> tuple[Group, dict[str, Any]]:
+    """A filter as it is sent, checked under the rights of now: the tree and the values of its parameters."""
+    filters = Filters(ctx.kernel.catalog, resource, ctx.access)
+    tree = Group("and") if node is None else filters.tree(node)
+    await settle(ctx, filters)
+    return tree if isinstance(tree, Group) else Group("and", (tree,)), filters.values
+
+
 def search_endpoint(resource: Resource) -> Endpoint:
     """`POST /v1/{collection}/search`."""
 
@@ -171,13 +179,11 @@ def search_endpoint(resource: Resource) -> Endpoint:
         ctx = await permitted(request, resource, "read")
         query(request, ())
         body = parse(await read_body(request), SearchRequest)
-        filters = Filters(ctx.kernel.catalog, resource, ctx.access)
-        tree = filters.tree(body.filter) if "filter" in body.model_fields_set else Group("and")
-        await settle(ctx, filters)
+        tree, values = await tree_of(ctx, resource, body.filter if "filter" in body.model_fields_set else None)
         expand = parse_expand(ctx, resource, ",".join(body.expand))
         listing = Listing(
-            tree if isinstance(tree, Group) else Group("and", (tree,)),
-            filters.values,
+            tree,
+            values,
             parse_sort(resource, ctx.access, ",".join(body.sort)),
             body.limit,
             expand=expand,

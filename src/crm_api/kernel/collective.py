@@ -10,12 +10,11 @@ from starlette.responses import Response
 from crm_api.kernel import jobs
 from crm_api.kernel.context import Context
 from crm_api.kernel.headers import boolean, idempotency_key, parse, query, read_body
-from crm_api.kernel.idempotency import identify
 from crm_api.kernel.projection import Json
 from crm_api.kernel.resource import Catalog, Domain, JobKind, Resource
 from crm_api.kernel.router import Endpoint, Operation
 from crm_api.kernel.schema import Wire
-from crm_api.kernel.unit_of_work import permitted, write
+from crm_api.kernel.unit_of_work import permitted
 
 Work = Callable[[Context, Resource, Any], Awaitable[dict[str, Any]]]
 KIND = "collective"
@@ -83,24 +82,20 @@ def _operation(verb: Collective, resource: Resource) -> CollectiveOperation:
 
 
 def _endpoint(verb: Collective, resource: Resource) -> Endpoint:
-    async def start(ctx: Context, body: Wire) -> dict[str, Any]:
-        await verb.check(ctx, resource, body)
-        return await jobs.start(
-            ctx, verb.job, verb.job.body.model_validate({**body.model_dump(), "resource": resource.plural})
-        )
-
     async def endpoint(request: Request) -> Response:
         ctx = await permitted(request, resource, verb.permission)
         dry_run = boolean(query(request, ("dry_run",)), "dry_run")
         raw = await read_body(request)
         body = parse(raw, verb.body)
-        key = idempotency_key(request)
         if dry_run:
+            idempotency_key(request)  # it means nothing here, but one that is malformed is refused
             return Json(await verb.preview(ctx, resource, body))
-        if key:
-            ctx.idempotency = identify(ctx, key, "POST", request.scope["path"], raw)
-        outcome = await write(ctx, lambda inner: start(inner, body), 202, single=False)
-        headers = jobs.place(outcome.item) | ({"Idempotency-Replayed": "true"} if outcome.replayed else {})
-        return Json(outcome.item, outcome.status, headers)
+
+        async def start(inner: Context) -> dict[str, Any]:
+            await verb.check(inner, resource, body)
+            values = {**body.model_dump(), "resource": resource.plural}
+            return await jobs.start(inner, verb.job, verb.job.body.model_validate(values))
+
+        return await jobs.begin(request, ctx, raw, start)
 
     return endpoint

@@ -11,11 +11,12 @@ from sqlalchemy.dialects.postgresql import ARRAY
 from crm_api.kernel.collections import page_rows
 from crm_api.kernel.context import Context, settled
 from crm_api.kernel.database import Row, Statement
-from crm_api.kernel.external import is_external, resolved, settle
+from crm_api.kernel.external import is_external, resolved
 from crm_api.kernel.external_sources import contested
-from crm_api.kernel.filters import Filters, Group, to_sql
+from crm_api.kernel.filters import Group, to_sql
 from crm_api.kernel.paging import Key
 from crm_api.kernel.query import Listing, framed
+from crm_api.kernel.record import among
 from crm_api.kernel.resource import Resource
 
 _IDS = sa.bindparam("ids", type_=ARRAY(sa.Uuid()))
@@ -45,14 +46,6 @@ class Found:
     missing: str | None
     owned: bool
     parent_id: str | None = None
-
-
-async def tree_of(ctx: Context, resource: Resource, filter_: Mapping[str, Any]) -> tuple[Group, dict[str, Any]]:
-    """A filter as it is sent, checked under the rights of now: the tree and the values of its parameters."""
-    filters = Filters(ctx.kernel.catalog, resource, ctx.access)
-    tree = filters.tree(dict(filter_))
-    await settle(ctx, filters)
-    return tree if isinstance(tree, Group) else Group("and", (tree,)), filters.values
 
 
 async def next_ids(
@@ -106,7 +99,7 @@ async def judged(
 
     def build() -> Statement:
         table = resource.table
-        wanted = sa.cast(table.c.id == sa.any_(_IDS), sa.Boolean)
+        wanted = among(table.c.id, _IDS)
         narrowed = to_sql(ctx.kernel.policy, ctx.access, resource, tree, table, narrow=False)
         return _compile(ctx, resource, actions, sa.select().where(wanted, narrowed), lock=lock)
 
@@ -166,7 +159,7 @@ async def loads(ctx: Context, resource: Resource, owners: Sequence[str]) -> dict
         table = resource.table
         gate = ctx.kernel.policy.gate(ctx.access, resource, "read", table, narrow=False, whole=True)
         rows = sa.select(sa.cast(table.c.owner_id, sa.Text()).label("id"), sa.func.count().label("number")).where(
-            *gate, sa.cast(table.c.owner_id == sa.any_(_IDS), sa.Boolean), _open(resource)
+            *gate, among(table.c.owner_id, _IDS), _open(resource)
         )
         return framed(rows.group_by(table.c.owner_id).lateral("page"))
 
@@ -206,7 +199,7 @@ def _open(resource: Resource) -> sa.ColumnElement[bool]:
         return sa.true()
     states = sorted(frozenset[str]().union(*(edge.sources for edge in resource.lifecycle.edges)))
     column = resource.table.c[resource.lifecycle.column]
-    return sa.cast(column == sa.any_(sa.literal(states, ARRAY(sa.Text()))), sa.Boolean)
+    return among(column, sa.literal(states, ARRAY(sa.Text())))
 
 
 def _found(row: Row, actions: tuple[str, ...]) -> Found:

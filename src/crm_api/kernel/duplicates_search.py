@@ -14,7 +14,7 @@ from crm_api.kernel.duplicates import Rule
 from crm_api.kernel.filters import like
 from crm_api.kernel.projection import Projection, dumps
 from crm_api.kernel.query import Plan, framed
-from crm_api.kernel.record import FieldValue, table_of
+from crm_api.kernel.record import FieldValue, among, table_of
 from crm_api.kernel.resource import Resource
 from crm_api.kernel.schema import LAST, fold
 
@@ -139,7 +139,7 @@ def _compile(ctx: Context, resource: Resource, rules: tuple[Rule, ...]) -> Plan:
         )
     page = (
         sa.select(*projection.select(table))
-        .where(*gate, sa.cast(table.c.id == sa.any_(near), sa.Boolean))
+        .where(*gate, among(table.c.id, near))
         .limit(sa.literal_column(str(EACH * len(rules))))
         .lateral("page")
     )
@@ -156,13 +156,13 @@ def _ids(resource: Resource, rule: Rule) -> Any:
             _VALUES.c.tenant_id == TENANT,
             _VALUES.c.field == sa.literal(f"{resource.plural}.{rule.field}", sa.Text()),
         ]
-        rows = sa.select(_VALUES.c.object_id).where(*where, sa.cast(_VALUES.c.value == sa.any_(wanted), sa.Boolean))
+        rows = sa.select(_VALUES.c.object_id).where(*where, among(_VALUES.c.value, wanted))
     elif rule.by == "column":
         alias = table.alias(f"near_{rule.name}")
         column = alias.c[rule.column]
         of_type = sa.cast(wanted, ARRAY(column.type))
         where = [alias.c.tenant_id == TENANT, alias.c.deleted_at.is_(None)]
-        rows = sa.select(alias.c.id).where(*where, sa.cast(column == sa.any_(of_type), sa.Boolean))
+        rows = sa.select(alias.c.id).where(*where, among(column, of_type))
     elif rule.by == "text":
         found = getattr(sa.func, f"search_{table.name}")(TENANT, wanted, most)
         return sa.select(found).scalar_subquery()

@@ -135,6 +135,11 @@ def sparse(table: str, column: str) -> sa.Index:
     return sa.Index(f"ix_{table}_{column}", "tenant_id", column, "id", postgresql_where=kept)
 
 
+def among(column: Any, values: Any) -> sa.ColumnElement[bool]:
+    """Whether the column's value is one of an array's."""
+    return sa.cast(column == sa.any_(values), sa.Boolean)
+
+
 def table_of(model: type[Record]) -> sa.Table:
     """The SQLAlchemy table of a model."""
     return cast("sa.Table", model.__table__)

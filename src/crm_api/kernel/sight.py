@@ -10,6 +10,7 @@ from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from crm_api.kernel.context import Context, settled
 from crm_api.kernel.database import TENANT, Statement, bound
 from crm_api.kernel.query import frame, framed
+from crm_api.kernel.record import among
 from crm_api.kernel.resource import Resource
 
 _IDS = sa.bindparam("ids", type_=ARRAY(sa.Uuid()))
@@ -57,7 +58,7 @@ def _seen(ctx: Context, resource: Resource) -> Statement:
     table = resource.table
     fixed = [table.c[name] == sa.literal(value, sa.Text()) for name, value in resource.fixed.items()]
     rule = ctx.kernel.policy.rows(ctx.access, resource, "read", table, narrow=False)
-    conditions = [table.c.tenant_id == TENANT, sa.cast(table.c.id == sa.any_(_IDS), sa.Boolean), *fixed]
+    conditions = [table.c.tenant_id == TENANT, among(table.c.id, _IDS), *fixed]
     return _framed(sa.select(table.c.id).where(*conditions, *([] if rule is None else [rule])))
 
 

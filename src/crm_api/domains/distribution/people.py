@@ -13,6 +13,7 @@ from crm_api.kernel.database import Statement
 from crm_api.kernel.external import is_external
 from crm_api.kernel.problems import INVALID, Fault, Problem, invalid
 from crm_api.kernel.query import framed
+from crm_api.kernel.record import among
 from crm_api.kernel.repository import find
 
 MOST_USERS = 200
@@ -48,7 +49,7 @@ async def _known(ctx: Context, ids: Sequence[str]) -> dict[str, bool]:
         table = PRINCIPALS.table
         gate = ctx.kernel.policy.gate(ctx.access, PRINCIPALS, "read", table)
         rows = sa.select(sa.cast(table.c.id, sa.Text()).label("id"), table.c.is_active)
-        return framed(rows.where(sa.cast(table.c.id == sa.any_(_IDS), sa.Boolean), *gate).lateral("page"))
+        return framed(rows.where(among(table.c.id, _IDS), *gate).lateral("page"))
 
     _, rows = await settled(ctx, ("active",), build, {"ids": list(ids)})
     return {row["id"]: row["is_active"] for row in rows if row["id"] is not None}

@@ -8,8 +8,9 @@ from pydantic import create_model
 
 from crm_api.domains.distribution.selection import MOST_REFUSED, BulkPreview, Selection, Tally, permitted
 from crm_api.domains.jobs.job import JobView
+from crm_api.kernel.collections import tree_of
 from crm_api.kernel.collective import Collective
-from crm_api.kernel.collective_rows import Found, count, judged, named, next_ids, tree_of
+from crm_api.kernel.collective_rows import Found, count, judged, named, next_ids
 from crm_api.kernel.context import Context
 from crm_api.kernel.problems import INVALID, Problem
 from crm_api.kernel.query import COUNT_LIMITS

@@ -15,14 +15,13 @@ from crm_api.domains.files.link import LONGEST, link, reader
 from crm_api.kernel.collections import path_id
 from crm_api.kernel.context import Context
 from crm_api.kernel.external import settle
-from crm_api.kernel.headers import idempotency_key, parse, query, read_body, single
-from crm_api.kernel.idempotency import identify
-from crm_api.kernel.jobs import place, start
+from crm_api.kernel.headers import parse, query, read_body, single
+from crm_api.kernel.jobs import begin, start
 from crm_api.kernel.problems import FORBIDDEN, TRANSITION_REFUSED, Problem, forbidden, not_found
 from crm_api.kernel.projection import Json
 from crm_api.kernel.repository import load
 from crm_api.kernel.spec_routes import takes
-from crm_api.kernel.unit_of_work import open_context, permitted, write
+from crm_api.kernel.unit_of_work import open_context, permitted
 
 router = APIRouter()
 _PATH = parameter("id", "The export.", required=True, place="path", maxLength=300)
@@ -53,13 +52,7 @@ async def create_export(request: Request) -> Response:
     body = parse(raw, ExportRequest)
     _, filters, _, _ = listing_of(ctx, body)
     await settle(ctx, filters)
-    if key := idempotency_key(request):
-        ctx.idempotency = identify(ctx, key, "POST", "/v1/exports", raw)
-    outcome = await write(ctx, lambda inner: start(inner, EXPORT, body), 202, single=False)
-    headers = place(outcome.item)
-    if outcome.replayed:
-        headers["Idempotency-Replayed"] = "true"
-    return Json(outcome.item, outcome.status, headers)
+    return await begin(request, ctx, raw, lambda inner: start(inner, EXPORT, body))
 
 
 @router.post(

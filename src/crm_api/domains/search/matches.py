@@ -12,6 +12,7 @@ from crm_api.kernel.context import Context, settled
 from crm_api.kernel.database import TENANT, Row, Statement
 from crm_api.kernel.projection import Projection
 from crm_api.kernel.query import framed, searched_text
+from crm_api.kernel.record import among
 from crm_api.kernel.resource import Resource
 from crm_api.kernel.schema import LAST
 
@@ -126,7 +127,7 @@ def _compile(ctx: Context, resource: Resource, projection: Projection, form: _Fo
         conditions = [*gate, condition]
         if form.found == "index":
             found, hits = _by_index(ctx, resource, fuzzy=fuzzy)
-            conditions.append(sa.cast(source.c.id == sa.any_(found), sa.Boolean))
+            conditions.append(among(source.c.id, found))
         columns = [similar.label("alike"), *projection.select(source)]
         rows = sa.select(*columns, source.c.created_at.label("at"), source.c.id.label("key")).where(*conditions)
         if form.found == "index":  # the same
