@@ -23,7 +23,7 @@ FIRST = 51
 BROAD, BROAD_ALIKE = 2_000, 1_000
 """With more rows found by index than this, rows are looked through from the newest on instead."""
 SOME_ALIKE = 300
-"""Who sees all gets the newest of so many rows that are alike: none of them is hidden, so it does not matter which."""
+"""Who sees all gets the most alike of so many rows: none is hidden, so it does not matter which are looked at."""
 ALIKE = 0.45
 """Trigram similarity from which words are taken for each other."""
 
