@@ -132,7 +132,7 @@ def event_types(catalog: Catalog) -> dict[str, frozenset[str]]:
     rights: set[str] = set()
     for resource in catalog.resources.values():
         found |= {name: frozenset({name}) for name in resource.events}
-        if resource.moving:
+        if resource.deciding:
             names = {f"{resource.singular}.{past}" for past in ("updated", "shared", "unshared")}
             found[f"{resource.singular}.access_changed"] = frozenset(names & set(resource.events))
         if resource.rights is not None:
@@ -218,7 +218,7 @@ class _Story:
 
     @property
     def moved(self) -> bool:
-        return not self.changed.isdisjoint(self.resource.moving)
+        return not self.changed.isdisjoint(self.resource.deciding)
 
     def envelopes(self, ctx: Context) -> list[dict[str, Any]]:
         found = []

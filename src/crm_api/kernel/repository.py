@@ -258,12 +258,12 @@ async def _explain_update(
         raise await stale(ctx, resource, id_, if_match, item["version"])
     await check_references(ctx, resource, values)
     changed = derived(resource, values)
-    new = writing.moved(ctx, resource, frozenset(changed), actions[0])
+    new = writing.found_under_parent(ctx, resource, frozenset(changed), actions[0])
     if new is not None and not await ctx.read(
         Statement(new), {**ctx.access.values, **row_parameters(resource, changed)}
     ):
         raise forbidden(f"{resource.plural}:{actions[0]}")
-    opening = writing.opened(ctx, resource, frozenset(changed), actions[0])
+    opening = writing.opens_circle(ctx, resource, frozenset(changed), actions[0])
     if opening is not None and not await holds(ctx, resource, id_, opening, row_parameters(resource, changed)):
         raise forbidden(f"{resource.plural}:share")
     return item
