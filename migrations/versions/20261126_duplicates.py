@@ -1,10 +1,10 @@
-"""Duplicates: settings, the search for similar names, and merges: which record took which one in, and how to take that back."""
+"""Duplicates: settings, and merges: which record took which one in, and how to take that back."""
 
 import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects import postgresql
 
-from crm_api.kernel.migration import APP, protect
+from crm_api.kernel.migration import protect
 
 revision = "20261126dup"
 down_revision = "20261126s"
@@ -13,7 +13,6 @@ depends_on = None
 
 JSONB = postgresql.JSONB(astext_type=sa.Text())
 INSTANT = sa.DateTime(timezone=True)
-SIMILAR = "similar_accounts(uuid, text[], bigint)"
 
 
 def upgrade():
@@ -61,34 +60,8 @@ def upgrade():
     op.create_index("ix_duplicate_checks_created_at", "duplicate_checks", ["tenant_id", "created_at", "id"])
     for table in ("merges", "duplicate_checks"):
         protect(table)
-    # Similarity is not leakproof, as LIKE is not: see `searchable`. It looks at so many rows and no more. What `<%`
-    # takes for similar is 0.6, the default of pg_trgm.
-    op.execute(
-        """
-        CREATE FUNCTION similar_accounts(wanted uuid, needles text[], most bigint) RETURNS SETOF uuid
-        LANGUAGE plpgsql STABLE SECURITY DEFINER ROWS 100 SET search_path = public, pg_temp
-        SET plan_cache_mode = force_custom_plan AS $$
-        DECLARE
-          needle text;
-        BEGIN
-          IF wanted IS DISTINCT FROM nullif(current_setting('crm.tenant', true), '')::uuid THEN RETURN; END IF;
-          FOREACH needle IN ARRAY needles LOOP
-            RETURN QUERY SELECT t.id FROM accounts t
-              WHERE t.tenant_id = wanted AND t.deleted_at IS NULL AND t.name_key >= needle
-                AND t.name_key < needle || chr(1114111) LIMIT most / 2;
-            RETURN QUERY SELECT found.id FROM (
-              SELECT t.id, t.search_text FROM accounts t
-              WHERE t.tenant_id = wanted AND t.deleted_at IS NULL AND needle <% t.search_text LIMIT 2000
-            ) found ORDER BY word_similarity(needle, found.search_text) DESC LIMIT most;
-          END LOOP;
-        END $$
-        """
-    )
-    op.execute(f"REVOKE ALL ON FUNCTION {SIMILAR} FROM PUBLIC")
-    op.execute(f"GRANT EXECUTE ON FUNCTION {SIMILAR} TO {APP}")
 
 
 def downgrade():
-    op.execute(f"DROP FUNCTION {SIMILAR}")
     op.drop_table("duplicate_checks")
     op.drop_table("merges")

@@ -48,29 +48,23 @@ def test_every_table_has_row_security_and_exactly_one_policy(sql):
 
 def test_definer_functions_are_exactly_those_the_declarations_ask_for(sql):
     searched = {item.table.name for item in CATALOG.resources.values() if item.search}
-    rules = [(item, rule) for item in CATALOG.resources.values() if item.duplicates for rule in item.duplicates.rules]
-    compared = {item.table.name for item, rule in rules if rule.by == "similar"}
-    expected = (
-        {f"{way}_{name}" for name in searched for way in ("search", "seek", "resemble")}
-        | {f"similar_{name}" for name in compared}
-        | {
-            "claim_job",
-            "coalesce_event",
-            "forget_idempotency_keys",
-            "forget_import_rows",
-            "forget_jobs",
-            "job_figures",
-            "keep_feed",
-            "purge_files",
-            "webhook_tenants",
-            "claim_deliveries",
-            "forget_deliveries",
-            "sequence_outbox",
-            "take_turn",
-            "tenants_with_expired_leases",
-            "tenants_with_expired_shares",
-        }
-    )
+    expected = {f"{way}_{name}" for name in searched for way in ("search", "seek", "resemble")} | {
+        "claim_job",
+        "coalesce_event",
+        "forget_idempotency_keys",
+        "forget_import_rows",
+        "forget_jobs",
+        "job_figures",
+        "keep_feed",
+        "purge_files",
+        "webhook_tenants",
+        "claim_deliveries",
+        "forget_deliveries",
+        "sequence_outbox",
+        "take_turn",
+        "tenants_with_expired_leases",
+        "tenants_with_expired_shares",
+    }
     found = sql(
         "SELECT p.oid, proname, prosecdef, proconfig, pg_get_userbyid(proowner) AS owner, "
         "has_function_privilege('crm_app', p.oid, 'EXECUTE') AS app, "

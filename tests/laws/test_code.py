@@ -89,9 +89,7 @@ def test_sql_is_text_only_where_it_must_be(path):
                 and isinstance(node.func.value, ast.Name)
                 and node.func.value.id in ("sa", "sqlalchemy")
             ):
-                given = node.args[0]
-                partial = isinstance(given, ast.Constant) and given.value == "deleted_at IS NULL"
-                assert partial, f"line {node.lineno}: sqlalchemy.text"
+                pytest.fail(f"line {node.lineno}: sqlalchemy.text")
             if node.func.attr in ("execute", "fetchrow", "fetchval", "executemany", "fetch", "read") and node.args:
                 first = node.args[0]
                 assert not isinstance(first, ast.JoinedStr), f"line {node.lineno}: SQL from text"

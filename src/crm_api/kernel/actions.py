@@ -11,7 +11,7 @@ from crm_api.kernel.context import Context
 from crm_api.kernel.headers import query
 from crm_api.kernel.projection import Json
 from crm_api.kernel.resource import Action, Resource
-from crm_api.kernel.unit_of_work import open_context
+from crm_api.kernel.unit_of_work import permitted
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 
@@ -21,8 +21,7 @@ def reading_endpoint(resource: Resource, action: Action) -> Endpoint:
     permission = action.level or action.verb
 
     async def endpoint(request: Request) -> Response:
-        ctx = await open_context(request)
-        ctx.kernel.policy.require(ctx.access, ctx.principal.scopes, resource, permission)
+        ctx = await permitted(request, resource, permission)
         id_ = collections.path_id(request, resource)
         query(request, ())
         row = await repository.load(ctx, resource, id_, permission, lock=False)
@@ -35,8 +34,7 @@ def transitions_endpoint(resource: Resource) -> Endpoint:
     """What can be done with a record now, by this caller, and what stands in the way of the rest."""
 
     async def endpoint(request: Request) -> Response:
-        ctx = await open_context(request)
-        ctx.kernel.policy.require(ctx.access, ctx.principal.scopes, resource, "read")
+        ctx = await permitted(request, resource, "read")
         query(request, ())
         id_ = collections.path_id(request, resource)
         row = await repository.load(ctx, resource, id_, "read", lock=False)
@@ -53,19 +51,11 @@ async def transitions(ctx: Context, resource: Resource, id_: str, row: Any) -> l
     for edge in resource.lifecycle.edges:
         reasons = []
         if state not in edge.sources:
-            reasons.append(
-                {
-                    "code": "state",
-                    "detail": f"The state is {state}; it must be one of {', '.join(sorted(edge.sources))}.",
-                }
-            )
-        permitted = (
-            ctx.access.may(resource.plural, edge.verb)
-            and await repository.find(ctx, resource, id_, action=edge.verb) is not None
-        )
-        if not permitted:
-            reasons.append(
-                {"code": "permission", "detail": f"This needs the permission {resource.plural}:{edge.verb}."}
-            )
+            detail = f"The state is {state}; it must be one of {', '.join(sorted(edge.sources))}."
+            reasons.append({"code": "state", "detail": detail})
+        may = ctx.access.may(resource.plural, edge.verb)
+        if not may or await repository.find(ctx, resource, id_, action=edge.verb) is None:
+            detail = f"This needs the permission {resource.plural}:{edge.verb}."
+            reasons.append({"code": "permission", "detail": detail})
         found.append({"action": edge.verb, "to": edge.target, "allowed": not reasons, "blocked_by": reasons})
     return found

@@ -9,17 +9,15 @@ from pydantic import Field
 from starlette.requests import Request
 from starlette.responses import Response
 
+from crm_api.kernel.collections import tree_of
 from crm_api.kernel.context import Context, settled
-from crm_api.kernel.database import Row
-from crm_api.kernel.external import settle
-from crm_api.kernel.filters import Filters, Group
 from crm_api.kernel.headers import parse, query, read_body
 from crm_api.kernel.problems import forbidden, invalid
 from crm_api.kernel.projection import Json, ratio_text
 from crm_api.kernel.query import compile_aggregate
 from crm_api.kernel.resource import Resource
 from crm_api.kernel.schema import Wire, money_text
-from crm_api.kernel.unit_of_work import open_context
+from crm_api.kernel.unit_of_work import permitted
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 _MEASURED = ("money", "ratio", "integer")
@@ -45,8 +43,7 @@ def aggregate_endpoint(resource: Resource) -> Endpoint:
     """`POST /v1/{collection}/aggregate`."""
 
     async def endpoint(request: Request) -> Response:
-        ctx = await open_context(request)
-        ctx.kernel.policy.require(ctx.access, ctx.principal.scopes, resource, "read")
+        ctx = await permitted(request, resource, "read")
         query(request, ())
         body = parse(await read_body(request), AggregateRequest)
         answer = await aggregate(ctx, resource, body)
@@ -57,10 +54,7 @@ def aggregate_endpoint(resource: Resource) -> Endpoint:
 
 async def aggregate(ctx: Context, resource: Resource, body: AggregateRequest) -> dict[str, Any]:
     """Groups and measures under the caller's policies; a hidden field can be neither grouped nor measured."""
-    filters = Filters(ctx.kernel.catalog, resource, ctx.access)
-    tree = filters.tree(body.filter) if "filter" in body.model_fields_set else Group("and")
-    await settle(ctx, filters)
-    group = tree if isinstance(tree, Group) else Group("and", (tree,))
+    group, values = await tree_of(ctx, resource, body.filter if "filter" in body.model_fields_set else None)
     kinds = resource.filterable
     for i, name in enumerate(body.group_by):
         _groupable(ctx, resource, name, f"/group_by/{i}", tuple(kind for kind in kinds.values() if kind != "values"))
@@ -71,18 +65,13 @@ async def aggregate(ctx: Context, resource: Resource, body: AggregateRequest) ->
             every = (*_MEASURED, "date", "instant") if measure.op in ("min", "max") else _MEASURED
             _groupable(ctx, resource, measure.field, f"/measures/{i}/field", every)
     measures = tuple((measure.op, measure.field) for measure in body.measures)
-
-    async def work() -> tuple[None, list[Row]]:
-        key = ("aggregate", resource.plural, ctx.access.shape, tuple(body.group_by), measures, group.shape)
-        statement = ctx.kernel.statement(
-            key,
-            lambda: compile_aggregate(
-                ctx.kernel, ctx.access, resource, tuple(body.group_by), measures, group, _measure
-            ),
-        )
-        return None, await ctx.read(statement, {**ctx.access.values, **filters.values, "limit": body.limit + 1})
-
-    _, rows = await settled(ctx, work)
+    grouped = tuple(body.group_by)
+    _, rows = await settled(
+        ctx,
+        ("aggregate", resource.plural, grouped, measures, group.shape),
+        lambda: compile_aggregate(ctx.kernel, ctx.access, resource, grouped, measures, group, _measure),
+        {**values, "limit": body.limit + 1},
+    )
     found = [row for row in rows if row["present"]]
     data = [
         {

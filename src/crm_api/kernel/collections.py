@@ -23,7 +23,7 @@ from crm_api.kernel.query import BROAD, COUNT_LIMITS, Listing, Plan, compile_bre
 from crm_api.kernel.repository import get
 from crm_api.kernel.resource import Resource
 from crm_api.kernel.schema import UUID_PATTERN, Wire, external_key, fold
-from crm_api.kernel.unit_of_work import open_context
+from crm_api.kernel.unit_of_work import permitted
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 MAX_LIMIT = 200
@@ -120,8 +120,7 @@ def list_endpoint(resource: Resource, column: str = "") -> Endpoint:
     allowed = frozenset([*flat_parameters(resource), *LIST_PARAMETERS]) - {column, f"{column}_is_null"}
 
     async def endpoint(request: Request) -> Response:
-        ctx = await open_context(request)
-        ctx.kernel.policy.require(ctx.access, ctx.principal.scopes, resource, "read")
+        ctx = await permitted(request, resource, "read")
         pairs = query(request, allowed)
         if column:
             pairs = {**pairs, column: [await _above(request, ctx, resource, column)]}
@@ -155,7 +154,7 @@ def list_endpoint(resource: Resource, column: str = "") -> Endpoint:
 async def _above(request: Request, ctx: Context, resource: Resource, column: str) -> str:
     """The id of the record in the path, which the caller must see."""
     parent = ctx.kernel.catalog.by_table[resource.references[column]]
-    ctx.kernel.policy.require(ctx.access, ctx.principal.scopes, parent, "read")
+    ctx.require(parent, "read")
     return str((await get(ctx, parent, path_id(request, parent)))["id"])
 
 
@@ -165,21 +164,26 @@ def _following(request: Request, cursor: str) -> str:
     return f"{request.scope['path']}?{'&'.join([*kept, f'cursor={cursor}'])}"
 
 
+async def tree_of(ctx: Context, resource: Resource, node: dict[str, Any] | None) -> tuple[Group, dict[str, Any]]:
+    """A filter as it is sent, checked under the rights of now: the tree and the values of its parameters."""
+    filters = Filters(ctx.kernel.catalog, resource, ctx.access)
+    tree = Group("and") if node is None else filters.tree(node)
+    await settle(ctx, filters)
+    return tree if isinstance(tree, Group) else Group("and", (tree,)), filters.values
+
+
 def search_endpoint(resource: Resource) -> Endpoint:
     """`POST /v1/{collection}/search`."""
 
     async def endpoint(request: Request) -> Response:
-        ctx = await open_context(request)
-        ctx.kernel.policy.require(ctx.access, ctx.principal.scopes, resource, "read")
+        ctx = await permitted(request, resource, "read")
         query(request, ())
         body = parse(await read_body(request), SearchRequest)
-        filters = Filters(ctx.kernel.catalog, resource, ctx.access)
-        tree = filters.tree(body.filter) if "filter" in body.model_fields_set else Group("and")
-        await settle(ctx, filters)
+        tree, values = await tree_of(ctx, resource, body.filter if "filter" in body.model_fields_set else None)
         expand = parse_expand(ctx, resource, ",".join(body.expand))
         listing = Listing(
-            tree if isinstance(tree, Group) else Group("and", (tree,)),
-            filters.values,
+            tree,
+            values,
             parse_sort(resource, ctx.access, ",".join(body.sort)),
             body.limit,
             expand=expand,
@@ -223,12 +227,12 @@ async def run(
     listing.values["limit"] = listing.limit + 1
     if listing.needles:
         listing.values["needles"] = listing.needles
-    plan, rows = await settled(ctx, lambda: page_rows(ctx, resource, listing))
+    plan, rows = await page_rows(ctx, resource, listing)
     if listing.needles and listing.indexed and rows[0]["hits"] > BROAD:
         if _sees_all_text(ctx, resource):
             raise Problem(QUERY_TOO_BROAD, f"The text matches more than {BROAD} records; add a word.")
         listing.indexed = False
-        plan, rows = await settled(ctx, lambda: page_rows(ctx, resource, listing))
+        plan, rows = await page_rows(ctx, resource, listing)
     return _page(ctx, listing, plan, rows, binding)
 
 
@@ -246,12 +250,11 @@ def _page(
 
 
 async def page_rows(ctx: Context, resource: Resource, listing: Listing) -> tuple[Plan, list[Row]]:
-    """Runs the statement of a listing once; the first column of each row is the access version."""
+    """The plan of a listing and what it found; the first column of each row is the access version."""
     by_text = bool(listing.needles) and listing.indexed  # the hits are few: no need to find all open rows first
     listing.narrow = not by_text and await _few(ctx, resource, listing)
-    key = ("list", resource.plural, ctx.access.shape, listing.shape)
-    plan = ctx.kernel.statement(key, lambda: compile_list(ctx.kernel, ctx.access, resource, listing))
-    return plan, await ctx.read(plan.statement, {**ctx.access.values, **listing.values})
+    shape = ("list", resource.plural, listing.shape)
+    return await settled(ctx, shape, lambda: compile_list(ctx.kernel, ctx.access, resource, listing), listing.values)
 
 
 def _selective(resource: Resource, node: Group) -> bool:

@@ -10,12 +10,11 @@ from starlette.responses import Response
 from crm_api.kernel import jobs
 from crm_api.kernel.context import Context
 from crm_api.kernel.headers import boolean, idempotency_key, parse, query, read_body
-from crm_api.kernel.idempotency import identify
 from crm_api.kernel.projection import Json
-from crm_api.kernel.resource import Action, Catalog, Domain, Resource
+from crm_api.kernel.resource import Catalog, Domain, JobKind, Resource
 from crm_api.kernel.router import Endpoint, Operation
 from crm_api.kernel.schema import Wire
-from crm_api.kernel.unit_of_work import open_context, write
+from crm_api.kernel.unit_of_work import permitted
 
 Work = Callable[[Context, Resource, Any], Awaitable[dict[str, Any]]]
 KIND = "collective"
@@ -30,7 +29,8 @@ class Collective:
         permission: the action that the caller must be permitted at all.
         summary: one line, with `{many}` for the noun.
         body: schema of the request; the contract gives its `filter` the type of the resource's filters.
-        start: puts the job in the queue and gives it.
+        job: the kind of the job; its parameters are the body and `resource`, the plural name.
+        check: refuses what the caller may not ask for at all, before the job is started.
         preview: what the job would do, as `previewed`; it writes nothing.
         reply: schema of a job.
         previewed: schema of a preview.
@@ -41,7 +41,8 @@ class Collective:
     permission: str
     summary: str
     body: type[Wire]
-    start: Work
+    job: JobKind
+    check: Work
     preview: Work
     reply: type[Wire]
     previewed: type[Wire]
@@ -75,31 +76,26 @@ def collective_operations(catalog: Catalog) -> list[CollectiveOperation]:
 
 def _operation(verb: Collective, resource: Resource) -> CollectiveOperation:
     many = resource.plural
-    action = Action(verb.verb, verb.summary, _never, reply=verb.reply, status=202, level=verb.permission)
     path, permission = f"/v1/{many}/{verb.verb}", f"{many}:{verb.permission}"
     endpoint, name = _endpoint(verb, resource), f"{verb.verb}_{many}"
-    return CollectiveOperation("POST", path, name, KIND, resource, endpoint, permission, action, verb=verb)
-
-
-async def _never(*_: Any) -> None:
-    """There is no one record that it runs on."""
-    raise NotImplementedError
+    return CollectiveOperation("POST", path, name, KIND, resource, endpoint, permission, verb=verb)
 
 
 def _endpoint(verb: Collective, resource: Resource) -> Endpoint:
     async def endpoint(request: Request) -> Response:
-        ctx = await open_context(request)
-        ctx.kernel.policy.require(ctx.access, ctx.principal.scopes, resource, verb.permission)
+        ctx = await permitted(request, resource, verb.permission)
         dry_run = boolean(query(request, ("dry_run",)), "dry_run")
         raw = await read_body(request)
         body = parse(raw, verb.body)
-        key = idempotency_key(request)
         if dry_run:
+            idempotency_key(request)  # it means nothing here, but one that is malformed is refused
             return Json(await verb.preview(ctx, resource, body))
-        if key:
-            ctx.idempotency = identify(ctx, key, "POST", request.scope["path"], raw)
-        outcome = await write(ctx, lambda inner: verb.start(inner, resource, body), 202, single=False)
-        headers = jobs.place(outcome.item) | ({"Idempotency-Replayed": "true"} if outcome.replayed else {})
-        return Json(outcome.item, outcome.status, headers)
+
+        async def start(inner: Context) -> dict[str, Any]:
+            await verb.check(inner, resource, body)
+            values = {**body.model_dump(), "resource": resource.plural}
+            return await jobs.start(inner, verb.job, verb.job.body.model_validate(values))
+
+        return await jobs.begin(request, ctx, raw, start)
 
     return endpoint

@@ -11,11 +11,12 @@ from sqlalchemy.dialects.postgresql import ARRAY
 from crm_api.kernel.collections import page_rows
 from crm_api.kernel.context import Context, settled
 from crm_api.kernel.database import Row, Statement
-from crm_api.kernel.external import is_external, resolved, settle
+from crm_api.kernel.external import is_external, resolved
 from crm_api.kernel.external_sources import contested
-from crm_api.kernel.filters import Filters, Group, to_sql
+from crm_api.kernel.filters import Group, to_sql
 from crm_api.kernel.paging import Key
 from crm_api.kernel.query import Listing, framed
+from crm_api.kernel.record import among
 from crm_api.kernel.resource import Resource
 
 _IDS = sa.bindparam("ids", type_=ARRAY(sa.Uuid()))
@@ -47,14 +48,6 @@ class Found:
     parent_id: str | None = None
 
 
-async def tree_of(ctx: Context, resource: Resource, filter_: Mapping[str, Any]) -> tuple[Group, dict[str, Any]]:
-    """A filter as it is sent, checked under the rights of now: the tree and the values of its parameters."""
-    filters = Filters(ctx.kernel.catalog, resource, ctx.access)
-    tree = filters.tree(dict(filter_))
-    await settle(ctx, filters)
-    return tree if isinstance(tree, Group) else Group("and", (tree,)), filters.values
-
-
 async def next_ids(
     ctx: Context, resource: Resource, tree: Group, values: Mapping[str, Any], after: str | None, most: int
 ) -> list[str]:
@@ -64,7 +57,7 @@ async def next_ids(
     listing = Listing(tree, {**values, "limit": most}, sort, most, cursor=cursor, fields=("id",))
     if after is not None:
         listing.values["c0"] = after
-    plan, rows = await settled(ctx, lambda: page_rows(ctx, resource, listing))
+    plan, rows = await page_rows(ctx, resource, listing)
     return [str(plan.key_values(row)[0]) for row in rows if plan.present(row)]
 
 
@@ -72,7 +65,7 @@ async def count(ctx: Context, resource: Resource, tree: Group, values: Mapping[s
     """How many rows a filter finds among those the caller may read; at most one more than an exact count says."""
     sort = (Key("id", descending=False),)
     listing = Listing(tree, {**values, "limit": 1}, sort, 1, fields=("id",), count="exact")
-    _, rows = await settled(ctx, lambda: page_rows(ctx, resource, listing))
+    _, rows = await page_rows(ctx, resource, listing)
     return int(rows[0]["total"])
 
 
@@ -102,11 +95,11 @@ async def judged(
         lock: nobody else may change them until the end of the transaction.
     """
     tree, values = chosen if chosen is not None else (Group("and"), {})
-    key = ("judged", resource.plural, ctx.access.shape, actions, tree.shape, lock)
+    key = ("judged", resource.plural, actions, tree.shape, lock)
 
     def build() -> Statement:
         table = resource.table
-        wanted = sa.cast(table.c.id == sa.any_(_IDS), sa.Boolean)
+        wanted = among(table.c.id, _IDS)
         narrowed = to_sql(ctx.kernel.policy, ctx.access, resource, tree, table, narrow=False)
         return _compile(ctx, resource, actions, sa.select().where(wanted, narrowed), lock=lock)
 
@@ -137,7 +130,7 @@ async def children(
         most: how many at most.
         lock: as for `judged`.
     """
-    key = ("children", resource.plural, column, ctx.access.shape, actions, lock)
+    key = ("children", resource.plural, column, actions, lock)
 
     def build() -> Statement:
         table = resource.table
@@ -166,25 +159,19 @@ async def loads(ctx: Context, resource: Resource, owners: Sequence[str]) -> dict
         table = resource.table
         gate = ctx.kernel.policy.gate(ctx.access, resource, "read", table, narrow=False, whole=True)
         rows = sa.select(sa.cast(table.c.owner_id, sa.Text()).label("id"), sa.func.count().label("number")).where(
-            *gate, sa.cast(table.c.owner_id == sa.any_(_IDS), sa.Boolean), _open(resource)
+            *gate, among(table.c.owner_id, _IDS), _open(resource)
         )
         return framed(rows.group_by(table.c.owner_id).lateral("page"))
 
-    rows = await _run(ctx, resource, ("loads", resource.plural, ctx.access.shape), build, {"ids": list(owners)})
+    rows = await _run(ctx, resource, ("loads", resource.plural), build, {"ids": list(owners)})
     found = {row["id"]: int(row["number"]) for row in rows if row["id"] is not None}
     return {owner: found.get(owner, 0) for owner in owners}
 
 
 async def _run(ctx: Context, resource: Resource, key: Any, build: Any, values: Mapping[str, Any]) -> list[Row]:
     owners = contested(ctx.access, resource, ("owner_id",)).get("owner_id", ())
-
-    async def run() -> tuple[None, list[Row]]:
-        statement = ctx.kernel.statement(key, build)
-        sources = [source.code for source in owners]
-        return None, await ctx.fetch(statement, {**ctx.access.values, **values, "sources": sources})
-
-    _, rows = await settled(ctx, run)
-    return rows
+    sources = [source.code for source in owners]
+    return (await settled(ctx, key, build, {**values, "sources": sources}, once=True))[1]
 
 
 def _compile(
@@ -212,7 +199,7 @@ def _open(resource: Resource) -> sa.ColumnElement[bool]:
         return sa.true()
     states = sorted(frozenset[str]().union(*(edge.sources for edge in resource.lifecycle.edges)))
     column = resource.table.c[resource.lifecycle.column]
-    return sa.cast(column == sa.any_(sa.literal(states, ARRAY(sa.Text()))), sa.Boolean)
+    return among(column, sa.literal(states, ARRAY(sa.Text())))
 
 
 def _found(row: Row, actions: tuple[str, ...]) -> Found:

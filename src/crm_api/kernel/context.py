@@ -18,7 +18,7 @@ from crm_api.kernel.signing import Signer
 
 if TYPE_CHECKING:
     from crm_api.kernel.policy import Access, Policy
-    from crm_api.kernel.resource import Catalog
+    from crm_api.kernel.resource import Catalog, Resource
 
 
 Compiled = TypeVar("Compiled")
@@ -133,6 +133,10 @@ class Context:
     ignored: dict[str, str] = field(default_factory=dict)
     rings: set[str] = field(default_factory=set)
 
+    def require(self, resource: "Resource", action: str) -> None:
+        """Refuses with 403 unless the credential's scopes and a role both allow the action."""
+        self.kernel.policy.require(self.access, self.principal.scopes, resource, action)
+
     async def fetch(self, statement: Statement, values: dict[str, Any]) -> list[Row]:
         """Runs a statement in the open transaction, else in autocommit."""
         values["tenant"] = self.principal.tenant_id
@@ -175,15 +179,22 @@ _TENANTS = table_of(Tenant)
 _VERSION = Statement(sa.select(_TENANTS.c.access_version).where(_TENANTS.c.tenant_id == TENANT))
 
 
-async def settled(ctx: Context, run: Callable[[], Any]) -> tuple[Any, list[Row]]:
-    """Runs a statement until it ran under the rights it was compiled for.
+async def settled(
+    ctx: Context, shape: tuple[Any, ...], build: Callable[[], Compiled], values: dict[str, Any], *, once: bool = False
+) -> tuple[Compiled, list[Row]]:
+    """Runs the statement of a shape until it ran under the rights it was compiled for; gives its plan, too.
 
     Args:
         ctx: the request; when the tenant's access version has moved on, the request is read again.
-        run: gives (plan, rows); the first column of each row is the access version.
+        shape: what the statement depends on, beside the form of the access.
+        build: gives a statement, or a plan that has one; the first column of each row is the access version.
+        values: of its parameters, beside those of the access.
+        once: it may not safely run twice.
     """
     for _ in range(_TRIES):
-        plan, rows = await run()
+        plan = ctx.kernel.statement((*shape, ctx.access.shape), build)
+        run, bound = ctx.fetch if once else ctx.read, {**ctx.access.values, **values}
+        rows = await run(plan if isinstance(plan, Statement) else plan.statement, bound)  # type: ignore[attr-defined]
         if await ctx.current(rows[0][0] if rows else None):
             return plan, rows
     raise unavailable("Permissions are changing; try again.")

@@ -3,13 +3,12 @@
 from collections.abc import Mapping
 from typing import Any
 
-import sqlalchemy as sa
 from sqlalchemy.orm import Mapped
 
 from crm_api.kernel.context import Context
 from crm_api.kernel.duplicates_search import candidates
 from crm_api.kernel.problems import CATALOGUE, Kind, Problem
-from crm_api.kernel.record import Entity, one_of, sortable
+from crm_api.kernel.record import Entity, one_of, sortable, unique
 from crm_api.kernel.resource import Resource
 
 DUPLICATE_SUSPECTED = CATALOGUE["duplicate_suspected"] = Kind(
@@ -24,13 +23,7 @@ class DuplicateCheck(Entity):
     __tablename__ = "duplicate_checks"
     __table_args__ = (
         one_of("on_create", ("allow", "refuse")),
-        sa.Index(
-            "uq_duplicate_checks_resource",
-            "tenant_id",
-            "resource",
-            unique=True,
-            postgresql_where=sa.text("deleted_at IS NULL"),
-        ),
+        unique("uq_duplicate_checks_resource", "resource"),
         *sortable("duplicate_checks", "created_at"),
     )
 

@@ -19,7 +19,7 @@ from crm_api.kernel.repository import get
 from crm_api.kernel.resource import Resource
 from crm_api.kernel.row import derived
 from crm_api.kernel.schema import Wire
-from crm_api.kernel.unit_of_work import open_context, transact
+from crm_api.kernel.unit_of_work import permitted, transact
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 _FLAGS = ("dry_run", "allow_duplicate")
@@ -46,34 +46,21 @@ def read_flags(ctx: Context, request: Request, *, suspects: Any) -> None:
     ctx.dry_run, ctx.allow_duplicate = boolean(pairs, "dry_run"), boolean(pairs, "allow_duplicate")
 
 
-def duplicate_operations(resource: Resource) -> list[tuple[str, str, str, str, Resource, Endpoint, str]]:
-    """(method, path, operation id, kind, resource, endpoint, permission) of each."""
+def duplicate_operations(resource: Resource) -> list[tuple[str, str, str, str, Endpoint]]:
+    """(method, path, operation id, kind, endpoint) of each; they need what reading needs."""
     if resource.duplicates is None or not resource.duplicates.rules:
         return []
-    one, many = resource.singular, resource.plural
-    base, permission = f"/v1/{many}", f"{many}:read"
+    one, many, base = resource.singular, resource.plural, f"/v1/{resource.plural}"
     return [
-        (
-            "POST",
-            f"{base}/duplicates",
-            f"find_duplicate_{many}",
-            "duplicates",
-            resource,
-            _of_draft(resource),
-            permission,
-        ),
-        ("POST", f"{base}/duplicates/scan", f"scan_{many}", "scan", resource, _scan(resource), permission),
-        (
-            *("GET", f"{base}/{{id}}/duplicates", f"list_{one}_duplicates", "duplicates"),
-            *(resource, _of_record(resource), permission),
-        ),
+        ("POST", f"{base}/duplicates", f"find_duplicate_{many}", "duplicates", _of_draft(resource)),
+        ("POST", f"{base}/duplicates/scan", f"scan_{many}", "scan", _scan(resource)),
+        ("GET", f"{base}/{{id}}/duplicates", f"list_{one}_duplicates", "duplicates", _of_record(resource)),
     ]
 
 
 def _of_draft(resource: Resource) -> Endpoint:
     async def endpoint(request: Request) -> Response:
-        ctx = await open_context(request)
-        ctx.kernel.policy.require(ctx.access, ctx.principal.scopes, resource, "read")
+        ctx = await permitted(request, resource, "read")
         query(request, ())
         assert resource.update is not None  # noqa: S101 - what may be a duplicate can be changed
         body = parse(await read_body(request), resource.update, resource.read_only)
@@ -85,8 +72,7 @@ def _of_draft(resource: Resource) -> Endpoint:
 
 def _of_record(resource: Resource) -> Endpoint:
     async def endpoint(request: Request) -> Response:
-        ctx = await open_context(request)
-        ctx.kernel.policy.require(ctx.access, ctx.principal.scopes, resource, "read")
+        ctx = await permitted(request, resource, "read")
         query(request, ())
         record = await get(ctx, resource, collections.path_id(request, resource))
         return Json({"data": await candidates(ctx, resource, record)})
@@ -96,8 +82,7 @@ def _of_record(resource: Resource) -> Endpoint:
 
 def _scan(resource: Resource) -> Endpoint:
     async def endpoint(request: Request) -> Response:
-        ctx = await open_context(request)
-        ctx.kernel.policy.require(ctx.access, ctx.principal.scopes, resource, "read")
+        ctx = await permitted(request, resource, "read")
         query(request, ())
         body = parse(await read_body(request) or b"{}", ScanRequest)
         asked = Scan(resource=resource.plural, score=body.score)

@@ -6,21 +6,24 @@ from typing import Any
 import orjson
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy.dialects.postgresql import array as pg_array
 
 from crm_api.kernel.context import Context, settled
-from crm_api.kernel.database import TENANT, Row, Statement
+from crm_api.kernel.database import TENANT
 from crm_api.kernel.duplicates import Rule
 from crm_api.kernel.filters import like
 from crm_api.kernel.projection import Projection, dumps
-from crm_api.kernel.query import framed
-from crm_api.kernel.record import FieldValue, table_of
+from crm_api.kernel.query import Plan, framed
+from crm_api.kernel.record import FieldValue, among, table_of
 from crm_api.kernel.resource import Resource
-from crm_api.kernel.schema import fold
+from crm_api.kernel.schema import LAST, fold
 
 MOST = 20
 """Candidates that are told."""
 EACH = 500
 """Rows that one rule looks at."""
+ALIKE, COMPARED = 0.6, 2_000
+"""How like a text rows are that are found by likeness, as `pg_trgm` has it; so many of them are put in order."""
 FLOOR = 0.55
 """How similar two texts must be to count."""
 _SHORTEST = 3
@@ -92,19 +95,15 @@ async def candidates(
     asked = tuple(rule for rule in resource.duplicates.rules if found[rule.name] and rule.field not in hidden)
     if not asked:
         return []
-
-    async def run() -> tuple[Projection, list[Row]]:
-        key = ("candidates", resource.plural, ctx.access.shape, tuple(rule.name for rule in asked))
-        projection, statement = ctx.kernel.statement(key, lambda: _compile(ctx, resource, asked))
-        values = {f"d_{rule.name}": found[rule.name] for rule in asked}
-        return projection, await ctx.read(statement, {**ctx.access.values, **values})
-
-    projection, rows = await settled(ctx, run)
-    own, told = str(record.get("id")), []
+    shape = ("candidates", resource.plural, tuple(rule.name for rule in asked))
+    values = {f"d_{rule.name}": found[rule.name] for rule in asked}
+    plan, rows = await settled(ctx, shape, lambda: _compile(ctx, resource, asked), values)
+    own = str(record.get("id"))
+    told: list[dict[str, Any]] = []
     for row in rows:
         if row["id"] is None or row["id"] == own:
             continue
-        item = projection.render([row[name] for name in projection.columns])
+        item = plan.item(row)
         score, names = scored(resource, seen, _decoded(item))
         if score >= floor:
             told.append({"object": "duplicate", "score": score, "rules": names, "record": item})
@@ -130,7 +129,7 @@ def _wanted(resource: Resource, rule: Rule, record: Mapping[str, Any]) -> set[st
     return {like(key) for key in keys} if rule.by == "text" else keys
 
 
-def _compile(ctx: Context, resource: Resource, rules: tuple[Rule, ...]) -> tuple[Projection, Statement]:
+def _compile(ctx: Context, resource: Resource, rules: tuple[Rule, ...]) -> Plan:
     table, projection = resource.table, Projection(resource, ctx.access)
     gate = ctx.kernel.policy.gate(ctx.access, resource, "read", table)
     near: sa.ColumnElement[Any] = sa.cast(sa.func.array(_ids(resource, rules[0])), ARRAY(sa.Uuid()))
@@ -140,11 +139,11 @@ def _compile(ctx: Context, resource: Resource, rules: tuple[Rule, ...]) -> tuple
         )
     page = (
         sa.select(*projection.select(table))
-        .where(*gate, sa.cast(table.c.id == sa.any_(near), sa.Boolean))
+        .where(*gate, among(table.c.id, near))
         .limit(sa.literal_column(str(EACH * len(rules))))
         .lateral("page")
     )
-    return projection, framed(page, [page.c[name] for name in projection.columns])
+    return Plan(framed(page, [page.c[name] for name in projection.columns]), projection, 1, 0, [])
 
 
 def _ids(resource: Resource, rule: Rule) -> Any:
@@ -157,17 +156,32 @@ def _ids(resource: Resource, rule: Rule) -> Any:
             _VALUES.c.tenant_id == TENANT,
             _VALUES.c.field == sa.literal(f"{resource.plural}.{rule.field}", sa.Text()),
         ]
-        rows = sa.select(_VALUES.c.object_id).where(*where, sa.cast(_VALUES.c.value == sa.any_(wanted), sa.Boolean))
+        rows = sa.select(_VALUES.c.object_id).where(*where, among(_VALUES.c.value, wanted))
     elif rule.by == "column":
         alias = table.alias(f"near_{rule.name}")
         column = alias.c[rule.column]
         of_type = sa.cast(wanted, ARRAY(column.type))
         where = [alias.c.tenant_id == TENANT, alias.c.deleted_at.is_(None)]
-        rows = sa.select(alias.c.id).where(*where, sa.cast(column == sa.any_(of_type), sa.Boolean))
+        rows = sa.select(alias.c.id).where(*where, among(column, of_type))
     elif rule.by == "text":
         found = getattr(sa.func, f"search_{table.name}")(TENANT, wanted, most)
         return sa.select(found).scalar_subquery()
     else:
-        found = getattr(sa.func, f"similar_{table.name}")(TENANT, wanted, most)
-        return sa.select(found).scalar_subquery()
+        return _like(resource, rule, wanted).scalar_subquery()
     return rows.limit(most).scalar_subquery()
+
+
+def _like(resource: Resource, rule: Rule, wanted: Any) -> sa.CompoundSelect[Any]:
+    """Rows that begin like one of the texts, and those most like it."""
+    words = sa.func.unnest(wanted).table_valued(sa.column("word", sa.Text()), name="words").render_derived()
+    near = resource.table.alias(f"near_{rule.name}")
+    key = near.c[resource.keys[rule.field].key]
+    last = words.c.word.op("||", return_type=sa.Text())(sa.literal(LAST, sa.Text()))
+    rows = sa.select(near.c.id).where(near.c.tenant_id == TENANT, near.c.deleted_at.is_(None))
+    begins = rows.where(key >= words.c.word, key < last).limit(sa.literal_column(str(EACH // 2))).lateral("begins")
+    bounds: list[Any] = [sa.literal_column(str(number)) for number in (ALIKE, COMPARED, EACH)]
+    asked = (TENANT, pg_array([words.c.word]), sa.null(), *bounds)
+    alike = getattr(sa.func, f"resemble_{resource.table.name}")(*asked)
+    alike = alike.table_valued(sa.column("id", sa.Uuid()), sa.column("hits", sa.BigInteger()), name="alike")
+    first = sa.select(begins.c.id).select_from(sa.join(words, begins, sa.true()))
+    return sa.union_all(first, sa.select(alike.c.id).select_from(sa.join(words, alike, sa.true())))

@@ -14,7 +14,7 @@ from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from crm_api.kernel.context import Context, settled
-from crm_api.kernel.database import TENANT, Row, Statement
+from crm_api.kernel.database import TENANT, Statement
 from crm_api.kernel.external_records import ExternalId
 from crm_api.kernel.ledger import NOW
 from crm_api.kernel.query import framed
@@ -60,13 +60,8 @@ async def resolved(
     found: dict[tuple[str, str], str] = {}
     if keys:
         sources, ids = (list(part) for part in zip(*sorted(set(keys.values())), strict=True))
-
-        async def run() -> tuple[None, list[Row]]:
-            shape = ("external", resource.plural, ctx.access.shape, deleted)
-            statement = ctx.kernel.statement(shape, lambda: _find(ctx, resource, kind, deleted=deleted))
-            return None, await ctx.read(statement, {**ctx.access.values, "x_sources": sources, "x_external_ids": ids})
-
-        _, rows = await settled(ctx, run)
+        shape, values = ("external", resource.plural, deleted), {"x_sources": sources, "x_external_ids": ids}
+        _, rows = await settled(ctx, shape, lambda: _find(ctx, resource, kind, deleted=deleted), values)
         found = {(row["source"], row["external_id"]): row["object_id"] for row in rows}
     return {text: found.get(keys.get(text, ("", ""))) or _nobody(ctx, kind, text) for text in texts}
 

@@ -7,7 +7,7 @@ from uuid import UUID
 import sqlalchemy as sa
 from sqlalchemy.orm import Mapped, mapped_column
 
-from crm_api.kernel.record import Entity, Record, one_of, reference, sortable, sparse
+from crm_api.kernel.record import Entity, Record, one_of, reference, sortable, sparse, unique
 
 
 class ExternalId(Record):
@@ -19,12 +19,7 @@ class ExternalId(Record):
 
     __tablename__ = "external_ids"
     __table_args__ = (
-        sa.Index(
-            "uq_external_ids_external_id",
-            *("tenant_id", "source", "object_type", "external_id"),
-            unique=True,
-            postgresql_where=sa.text("deleted_at IS NULL"),
-        ),
+        unique("uq_external_ids_external_id", "source", "object_type", "external_id"),
         sa.Index(
             "ix_external_ids_deleted",
             *("tenant_id", "source", "object_type", "external_id"),
@@ -46,7 +41,7 @@ class Source(Entity):
     __table_args__ = (
         one_of("on_conflict", ("refuse", "ignore")),
         reference("service_account_id", "principals"),
-        sa.Index("uq_sources_code", "tenant_id", "code", unique=True, postgresql_where=sa.text("deleted_at IS NULL")),
+        unique("uq_sources_code", "code"),
         *sortable("sources", "name_key", "created_at"),
         sparse("sources", "service_account_id"),
     )

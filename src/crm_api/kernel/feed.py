@@ -19,7 +19,7 @@ from crm_api.kernel.context import Context, Kernel
 from crm_api.kernel.database import TENANT, Row, Statement
 from crm_api.kernel.problems import CURSOR_EXPIRED, FEED_RESTARTED, INVALID_CURSOR, Problem
 from crm_api.kernel.projection import Projection
-from crm_api.kernel.record import FeedEvent, FeedHead, table_of
+from crm_api.kernel.record import FeedEvent, FeedHead, among, table_of
 from crm_api.kernel.resource import Catalog, Resource
 from crm_api.kernel.schema import instant_text
 from crm_api.kernel.sealing import SealError
@@ -52,7 +52,7 @@ COLUMNS = [
 """What `tell` reads of a stored event."""
 _PAGE = sa.select(*COLUMNS).where(_FEED.c.tenant_id == TENANT, _FEED.c.seq > _SINCE).order_by(_FEED.c.seq).limit(_LIMIT)
 _ALL = Statement(_PAGE)
-_SOME = Statement(_PAGE.where(sa.cast(_FEED.c.type == sa.any_(_TYPES), sa.Boolean)))
+_SOME = Statement(_PAGE.where(among(_FEED.c.type, _TYPES)))
 STEP = 1000
 """Rows the sequencer moves for each tenant at a time."""
 SCAN = 500
@@ -132,7 +132,7 @@ def event_types(catalog: Catalog) -> dict[str, frozenset[str]]:
     rights: set[str] = set()
     for resource in catalog.resources.values():
         found |= {name: frozenset({name}) for name in resource.events}
-        if resource.moving:
+        if resource.deciding:
             names = {f"{resource.singular}.{past}" for past in ("updated", "shared", "unshared")}
             found[f"{resource.singular}.access_changed"] = frozenset(names & set(resource.events))
         if resource.rights is not None:
@@ -218,7 +218,7 @@ class _Story:
 
     @property
     def moved(self) -> bool:
-        return not self.changed.isdisjoint(self.resource.moving)
+        return not self.changed.isdisjoint(self.resource.deciding)
 
     def envelopes(self, ctx: Context) -> list[dict[str, Any]]:
         found = []

@@ -13,7 +13,7 @@ from sqlalchemy.dialects.postgresql import ARRAY
 from crm_api.kernel.database import TENANT
 from crm_api.kernel.policy import Access, Policy
 from crm_api.kernel.problems import Problem, forbidden, invalid, invalid_parameter
-from crm_api.kernel.record import FieldValue, table_of
+from crm_api.kernel.record import FieldValue, among, table_of
 from crm_api.kernel.resource import Catalog, Resource
 from crm_api.kernel.schema import UUID_PATTERN, external_key, fold
 
@@ -330,7 +330,7 @@ def _indexed(resource: Resource, leaf: Leaf, table: Any) -> sa.ColumnElement[boo
     )
     if leaf.op == "all":
         found = found.group_by(rows.c.object_id).having(sa.func.count() == sa.func.cardinality(values))
-    return sa.cast(table.c.id == sa.any_(sa.func.array(found.scalar_subquery())), sa.Boolean)
+    return among(table.c.id, sa.func.array(found.scalar_subquery()))
 
 
 class _Pattern(sa.types.TypeDecorator[str]):

@@ -9,10 +9,13 @@ from uuid import UUID
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
+from starlette.requests import Request
 from starlette.responses import Response
 
 from crm_api.kernel.context import Context
 from crm_api.kernel.database import TENANT, Statement
+from crm_api.kernel.headers import idempotency_key
+from crm_api.kernel.idempotency import identify
 from crm_api.kernel.lifecycle import Lifecycle, edge
 from crm_api.kernel.policy import Access
 from crm_api.kernel.problems import LIMIT_REACHED, TRANSITION_REFUSED, Problem
@@ -21,6 +24,7 @@ from crm_api.kernel.record import Entity, one_of, sortable, table_of
 from crm_api.kernel.repository import create
 from crm_api.kernel.resource import JobKind, Resource
 from crm_api.kernel.schema import Wire
+from crm_api.kernel.unit_of_work import Work, write
 
 MOST_WAITING, MOST_OF_ONE = 1_000, 250
 """Jobs that may stand in the queue: of a tenant, and of one principal, so that nobody keeps the others out."""
@@ -102,7 +106,7 @@ def permit(ctx: Context, kind: JobKind) -> None:
     """403 unless the caller holds the permission that the kind asks for."""
     if kind.permission is not None:
         plural, _, action = kind.permission.partition(":")
-        ctx.kernel.policy.require(ctx.access, ctx.principal.scopes, ctx.kernel.catalog.resources[plural], action)
+        ctx.require(ctx.kernel.catalog.resources[plural], action)
 
 
 async def start(ctx: Context, kind: JobKind, body: Wire, *, at: datetime | None = None) -> dict[str, Any]:
@@ -153,6 +157,15 @@ def place(item: Mapping[str, Any]) -> dict[str, str]:
 def accepted(item: dict[str, Any]) -> Response:
     """202 for a started job, from a hand-written route; an `Action` with status 202 answers so by itself."""
     return Json(item, 202, place(item))
+
+
+async def begin(request: Request, ctx: Context, raw: bytes, work: Work) -> Response:
+    """Starts a job, once for each idempotency key, and answers 202 with it."""
+    if key := idempotency_key(request):
+        ctx.idempotency = identify(ctx, key, "POST", request.scope["path"], raw)
+    outcome = await write(ctx, work, 202, single=False)
+    headers = place(outcome.item) | ({"Idempotency-Replayed": "true"} if outcome.replayed else {})
+    return Json(outcome.item, outcome.status, headers)
 
 
 def moved(row: Mapping[str, Any], verb: str) -> str:

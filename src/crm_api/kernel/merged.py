@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Mapped, mapped_column
 
 from crm_api.kernel.context import Context, settled
-from crm_api.kernel.database import TENANT, Row, Statement
+from crm_api.kernel.database import TENANT, Statement
 from crm_api.kernel.external import EXTERNAL_ID, IDS, SOURCE, is_external, key_parameters, kind_of
 from crm_api.kernel.problems import CATALOGUE, CONFLICT, Kind, Problem, not_found
 from crm_api.kernel.query import framed
@@ -49,13 +49,7 @@ async def absent(ctx: Context, resource: Resource, id_: str | UUID) -> Problem:
         return not_found(resource.singular)
     external = external_key(id_) if is_external(id_) else None
     values = {"id": None if is_external(id_) else id_, **key_parameters(external or ("", ""))}
-
-    async def run() -> tuple[None, list[Row]]:
-        shape = ("merged_into", resource.plural, ctx.access.shape)
-        statement = ctx.kernel.statement(shape, lambda: _survivor(ctx, resource))
-        return None, await ctx.read(statement, {**ctx.access.values, **values})
-
-    _, rows = await settled(ctx, run)
+    _, rows = await settled(ctx, ("merged_into", resource.plural), lambda: _survivor(ctx, resource), values)
     if (into := rows[0]["id"]) is None:
         return not_found(resource.singular)
     extra, headers = {"merged_into": into}, {"Location": f"/v1/{resource.plural}/{into}"}

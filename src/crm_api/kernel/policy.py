@@ -12,7 +12,7 @@ from sqlalchemy.dialects.postgresql import ARRAY
 from crm_api.kernel.database import TENANT, bound
 from crm_api.kernel.external_sources import Source
 from crm_api.kernel.problems import FIELD_READ_ONLY, Fault, Problem, forbidden
-from crm_api.kernel.record import Share, Tenant, table_of
+from crm_api.kernel.record import Share, Tenant, among, table_of
 from crm_api.kernel.resource import Catalog, Resource, RowRule
 
 REACHES = ("own", "subordinates", "team", "territory", "all")
@@ -262,9 +262,9 @@ def _reach(resource: Resource, reach: str, table: Any) -> sa.ColumnElement[bool]
         owner = table.c[resource.owner.key]
         return sa.cast(owner == (_SELF if reach == "own" else sa.any_(_SUBORDINATES)), sa.Boolean)
     if reach == "team" and resource.owned:
-        return sa.cast(table.c.team_id == sa.any_(_TEAMS), sa.Boolean)
+        return among(table.c.team_id, _TEAMS)
     if reach == "territory" and resource.owned:
-        return sa.cast(table.c.territory_id == sa.any_(_TERRITORIES), sa.Boolean)
+        return among(table.c.territory_id, _TERRITORIES)
     return None
 
 
@@ -307,9 +307,7 @@ def through(column: str, plural: str, *, grants: bool = False) -> RowRule:
         parent = scope.policy.catalog.resources[plural].table.alias(f"{plural}_of_{table.name}")
         gate = scope.visible(plural, level, parent, reached=reached)
         if scope.narrow:
-            return sa.cast(
-                own == sa.any_(sa.func.array(sa.select(parent.c.id).where(*gate).scalar_subquery())), sa.Boolean
-            )
+            return among(own, sa.func.array(sa.select(parent.c.id).where(*gate).scalar_subquery()))
         return scope.exists(
             sa.select(sa.literal(1)).select_from(parent).where(parent.c.id == own, *gate).correlate(table)
         )

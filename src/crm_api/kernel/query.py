@@ -14,7 +14,7 @@ from crm_api.kernel.filters import Group, to_sql
 from crm_api.kernel.paging import Key, after, order
 from crm_api.kernel.policy import Access
 from crm_api.kernel.projection import Projection
-from crm_api.kernel.record import Tenant, table_of
+from crm_api.kernel.record import Tenant, among, table_of
 from crm_api.kernel.resource import Resource
 
 BROAD = 10_000
@@ -213,7 +213,7 @@ def _matching(
         return [sa.case((exact, sa.true()), else_=sa.false())], []
     hits = sa.select(sa.func.array(sa.select(_search(resource)).scalar_subquery()).label("ids")).cte("hits")
     ids = sa.cast(sa.select(hits.c.ids).scalar_subquery(), ARRAY(sa.Uuid()))
-    conditions: list[sa.ColumnElement[bool]] = [sa.cast(source.c.id == sa.any_(ids), sa.Boolean)]
+    conditions: list[sa.ColumnElement[bool]] = [among(source.c.id, ids)]
     if access.hides(resource.plural).intersection(resource.search):
         conditions.append(exact)
     return conditions, [sa.func.cardinality(ids).label("hits")]

@@ -123,10 +123,21 @@ def sortable(table: str, *columns: str) -> tuple[sa.Index, ...]:
     return tuple(sa.Index(f"ix_{table}_{column}", "tenant_id", column, "id") for column in columns)
 
 
+def unique(name: str, *columns: str) -> sa.Index:
+    """At most one live row of a tenant has these values."""
+    alive = sa.column("deleted_at").is_(None)
+    return sa.Index(name, "tenant_id", *columns, unique=True, postgresql_where=alive)
+
+
 def sparse(table: str, column: str) -> sa.Index:
     """The same for a reference that most rows leave empty and nobody sorts by: such rows cost it nothing."""
     kept = sa.column(column).is_not(None)
     return sa.Index(f"ix_{table}_{column}", "tenant_id", column, "id", postgresql_where=kept)
+
+
+def among(column: Any, values: Any) -> sa.ColumnElement[bool]:
+    """Whether the column's value is one of an array's."""
+    return sa.cast(column == sa.any_(values), sa.Boolean)
 
 
 def table_of(model: type[Record]) -> sa.Table:

@@ -25,7 +25,7 @@ from crm_api.kernel.problems import (
     not_found,
     unavailable,
 )
-from crm_api.kernel.query import Plan, compile_get, compile_load
+from crm_api.kernel.query import compile_get, compile_load
 from crm_api.kernel.resource import Resource
 from crm_api.kernel.row import derived, new_row, row_parameters
 from crm_api.kernel.stale import stale
@@ -41,13 +41,10 @@ async def find(
     """The wire object of a row the caller may see (or act on), or None. Here and below, an external id is an id too."""
     if is_external(id_):
         id_ = await own_id(ctx, resource, id_)
-
-    async def run() -> tuple[Plan, list[Row]]:
-        key = ("get", resource.plural, ctx.access.shape, expand, action)
-        plan = ctx.kernel.statement(key, lambda: compile_get(ctx.kernel, ctx.access, resource, expand, action))
-        return plan, await ctx.read(plan.statement, {**ctx.access.values, "id": id_})
-
-    plan, rows = await settled(ctx, run)
+    shape = ("get", resource.plural, expand, action)
+    plan, rows = await settled(
+        ctx, shape, lambda: compile_get(ctx.kernel, ctx.access, resource, expand, action), {"id": id_}
+    )
     return plan.item(rows[0]) if plan.present(rows[0]) else None
 
 
@@ -64,16 +61,13 @@ async def load(
 ) -> Row:
     """The raw row for a verb, locked; 404 when it cannot be seen, 403 when it may not be acted on."""
     id_ = await own_id(ctx, resource, id_, deleted=deleted)
+    shape = ("load", resource.plural, action, deleted, lock)
 
-    async def run() -> tuple[None, list[Row]]:
-        key = ("load", resource.plural, ctx.access.shape, action, deleted, lock)
-        statement = ctx.kernel.statement(
-            key, lambda: compile_load(ctx.kernel, ctx.access, resource, action, deleted=deleted, lock=lock)
-        )
-        return None, await ctx.fetch(statement, {**ctx.access.values, "id": id_})
+    def build() -> Statement:
+        return compile_load(ctx.kernel, ctx.access, resource, action, deleted=deleted, lock=lock)
 
     for _ in range(_TRIES):
-        _, rows = await settled(ctx, run)
+        _, rows = await settled(ctx, shape, build, {"id": id_}, once=True)
         if rows[0]["id"] is not None:
             return rows[0]
         if deleted or await find(ctx, resource, id_) is None:
@@ -124,23 +118,16 @@ async def create(
     row = await drafted(ctx, resource, values, given)
     form, keyed = writing.New.of(ctx, resource, row), ctx.idempotency is not None
     emitted = emission(ctx, resource, row["id"], events)
-
-    async def run() -> tuple[writing.Writing, list[Row]]:
-        key = ("create", resource.plural, ctx.access.shape, keyed, form, emitted.mode, external is None)
-        plan = ctx.kernel.statement(
-            key, lambda: writing.compile_create(ctx, resource, form, emitted.mode, linked=external is not None)
-        )
-        parameters_ = {
-            **ctx.access.values,
-            **parameters(ctx, resource, "create", emitted),
-            **row_parameters(resource, row),
-            **key_parameters(external),
-        }
-        if ctx.idempotency is not None:
-            parameters_ |= {"scope": ctx.idempotency.scope, "fingerprint": ctx.idempotency.fingerprint}
-        return plan, await ctx.fetch(plan.statement, parameters_)
-
-    plan, rows = await settled(ctx, run)
+    sent = {**parameters(ctx, resource, "create", emitted), **row_parameters(resource, row), **key_parameters(external)}
+    if ctx.idempotency is not None:
+        sent |= {"scope": ctx.idempotency.scope, "fingerprint": ctx.idempotency.fingerprint}
+    plan, rows = await settled(
+        ctx,
+        ("create", resource.plural, keyed, form, emitted.mode, external is None),
+        lambda: writing.compile_create(ctx, resource, form, emitted.mode, linked=external is not None),
+        sent,
+        once=True,
+    )
     if (item := plan.item(rows[0])) is not None:
         emitted.done(rows[0])
         return dict(item)
@@ -221,7 +208,7 @@ async def update(
         ctx.kernel.policy.writable(ctx.access, resource, values)
     actions: tuple[str, ...] = (action,)
     if not by_verb and resource.owned and {"owner_id", "team_id", "territory_id"} & set(values):
-        ctx.kernel.policy.require(ctx.access, ctx.principal.scopes, resource, "transfer")
+        ctx.require(resource, "transfer")
         actions = (action, "transfer")
     changed = derived(resource, values)
     checks = resource.touched(values)
@@ -234,29 +221,18 @@ async def update(
     owners = contested(ctx.access, resource, values)
     owned = frozenset(owners)
     emitted = emission(ctx, resource, id_, events)
+    shape = ("update", resource.plural, names, references, actions, match, emitted.mode, owned)
 
-    async def run() -> tuple[writing.Writing, list[Row]]:
-        key = ("update", resource.plural, ctx.access.shape, names, references, actions, match, emitted.mode, owned)
-        plan = ctx.kernel.statement(
-            key,
-            lambda: writing.compile_update(
-                ctx, resource, names, references, actions, match=match, mode=emitted.mode, owned=owned
-            ),
-        )
-        parameters_ = {
-            **ctx.access.values,
-            **parameters(ctx, resource, recorded or action, emitted),
-            **row_parameters(resource, changed),
-            "id": id_,
-            **{f"o_{name}": [source.code for source in sources] for name, sources in owners.items()},
-        }
-        if if_match is not None:
-            parameters_["if_match"] = if_match
-        return plan, await ctx.fetch(plan.statement, parameters_)
+    def build() -> writing.Writing:
+        mode = emitted.mode
+        return writing.compile_update(ctx, resource, names, references, actions, match=match, mode=mode, owned=owned)
 
+    sent = {**parameters(ctx, resource, recorded or action, emitted), **row_parameters(resource, changed)}
+    sent |= {f"o_{name}": [source.code for source in sources] for name, sources in owners.items()}
+    sent |= {"id": id_, "if_match": if_match}
     seen = None
     for _ in range(_TRIES):
-        plan, rows = await settled(ctx, run)
+        plan, rows = await settled(ctx, shape, build, sent, once=True)
         if (written := plan.item(rows[0])) is not None:
             emitted.done(rows[0])
             return dict(written)
@@ -289,23 +265,22 @@ async def _explain_update(
         raise await stale(ctx, resource, id_, if_match, item["version"])
     await check_references(ctx, resource, values)
     changed = derived(resource, values)
-    new = writing.moved(ctx, resource, frozenset(changed), actions[0])
+    new = writing.found_under_parent(ctx, resource, frozenset(changed), actions[0])
     if new is not None and not await ctx.read(
         Statement(new), {**ctx.access.values, **row_parameters(resource, changed)}
     ):
         raise forbidden(f"{resource.plural}:{actions[0]}")
-    opening = writing.opened(ctx, resource, frozenset(changed), actions[0])
-    if opening is not None and not await _holds(ctx, resource, id_, opening, row_parameters(resource, changed)):
+    opening = writing.opens_circle(ctx, resource, frozenset(changed), actions[0])
+    if opening is not None and not await holds(ctx, resource, id_, opening, row_parameters(resource, changed)):
         raise forbidden(f"{resource.plural}:share")
     return item
 
 
-async def _holds(
-    ctx: Context, resource: Resource, id_: str | UUID, condition: Any, values: Mapping[str, Any] | None = None
-) -> bool:
+async def holds(ctx: Context, resource: Resource, id_: str | UUID, condition: Any, values: Mapping[str, Any]) -> bool:
+    """Whether a condition holds of a row, deleted or not, whoever may see it; `values` are those of its parameters."""
     table = resource.table
     statement = sa.select(sa.literal(1)).where(table.c.tenant_id == TENANT, table.c.id == _ID, condition)
-    return bool(await ctx.read(Statement(statement), {**ctx.access.values, **(values or {}), "id": id_}))
+    return bool(await ctx.read(Statement(statement), {**ctx.access.values, **values, "id": id_}))
 
 
 async def may_open(ctx: Context, resource: Resource, id_: str | UUID) -> bool:
@@ -313,7 +288,7 @@ async def may_open(ctx: Context, resource: Resource, id_: str | UUID) -> bool:
     if await find(ctx, resource, id_, action="update") is None:
         return False
     opening = ctx.kernel.policy.opening(ctx.access, resource, resource.table)
-    return opening is None or await _holds(ctx, resource, id_, opening)
+    return opening is None or await holds(ctx, resource, id_, opening, {})
 
 
 async def record(
@@ -363,23 +338,15 @@ async def _mark(
 ) -> dict[str, Any]:
     match = if_match is not None
     emitted = emission(ctx, resource, id_, ("deleted" if deleted else "restored",))
+    shape = ("mark", resource.plural, deleted, match, emitted.mode)
 
-    async def run() -> tuple[writing.Writing, list[Row]]:
-        key = ("mark", resource.plural, ctx.access.shape, deleted, match, emitted.mode)
-        plan = ctx.kernel.statement(
-            key, lambda: writing.compile_mark(ctx, resource, deleted=deleted, match=match, mode=emitted.mode)
-        )
-        parameters_ = {
-            **ctx.access.values,
-            **parameters(ctx, resource, "delete" if deleted else "restore", emitted),
-            "id": id_,
-        }
-        if if_match is not None:
-            parameters_["if_match"] = if_match
-        return plan, await ctx.fetch(plan.statement, parameters_)
+    def build() -> writing.Writing:
+        return writing.compile_mark(ctx, resource, deleted=deleted, match=match, mode=emitted.mode)
 
+    sent = parameters(ctx, resource, "delete" if deleted else "restore", emitted)
+    sent |= {"id": id_, "if_match": if_match}
     for _ in range(_TRIES):
-        plan, rows = await settled(ctx, run)
+        plan, rows = await settled(ctx, shape, build, sent, once=True)
         if (item := plan.item(rows[0])) is not None:
             emitted.done(rows[0])
             return dict(item)

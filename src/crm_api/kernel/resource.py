@@ -228,7 +228,7 @@ class Resource:
         return frozenset() if self.owner is None else frozenset(rule.column for rule in self.rows if rule.column)
 
     @cached_property
-    def moving(self) -> frozenset[str]:
+    def deciding(self) -> frozenset[str]:
         """Columns that decide who may see a row: a change of one may open the row to some and close it to others."""
         own = {"owner_id", "team_id", "territory_id"} & set(self.table.c.keys()) if self.owned else set()
         return self.parents | self.circles | own

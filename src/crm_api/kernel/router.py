@@ -30,7 +30,7 @@ from crm_api.kernel.headers import (
 from crm_api.kernel.idempotency import identify
 from crm_api.kernel.projection import Json
 from crm_api.kernel.resource import Action, Domain, Resource
-from crm_api.kernel.unit_of_work import Outcome, open_context
+from crm_api.kernel.unit_of_work import Outcome, open_context, permitted
 from crm_api.kernel.writes import Write, actions_of, carry_out, writes
 
 Endpoint = Callable[[Request], Awaitable[Response]]
@@ -56,40 +56,33 @@ class Operation:
 @cache
 def operations(resource: Resource) -> tuple[Operation, ...]:
     """Everything a client can do with a resource."""
-    one, many = resource.singular, resource.plural
-    base = f"/v1/{many}"
-    reads: list[tuple[str, str, str, str, Endpoint]] = [
-        ("list", "GET", base, f"list_{many}", collections.list_endpoint(resource)),
-        ("search", "POST", f"{base}/search", f"search_{many}", collections.search_endpoint(resource)),
-        ("aggregate", "POST", f"{base}/aggregate", f"aggregate_{many}", aggregate_endpoint(resource)),
-        ("get", "GET", f"{base}/{{id}}", f"get_{one}", _get(resource)),
+    one, many, base = resource.singular, resource.plural, f"/v1/{resource.plural}"
+    reads = [
+        ("GET", base, f"list_{many}", "list", collections.list_endpoint(resource)),
+        ("POST", f"{base}/search", f"search_{many}", "search", collections.search_endpoint(resource)),
+        ("POST", f"{base}/aggregate", f"aggregate_{many}", "aggregate", aggregate_endpoint(resource)),
+        ("GET", f"{base}/{{id}}", f"get_{one}", "get", _get(resource)),
     ]
-    found = [
-        Operation(method, path, operation_id, kind, resource, endpoint, f"{many}:read")
-        for kind, method, path, operation_id, endpoint in reads
-        if kind in resource.operations
-    ]
+    reads = [line for line in reads if line[3] in resource.operations]
     for column, step in resource.within.items():
         path, name = f"/v1/{resource.references[column]}/{{id}}/{step}", f"list_{many}_of_{column.removesuffix('_id')}"
-        endpoint = collections.list_endpoint(resource, column)
-        found.append(Operation("GET", path, name, "within", resource, endpoint, f"{many}:read"))
-    found += [Operation(*declared) for declared in duplicate_operations(resource)]
-    if batched(resource):
-        endpoint = collection_endpoint(resource)
-        found.append(Operation("POST", f"{base}/batch", f"batch_{many}", "batch", resource, endpoint, ""))
-    for item in writes(resource):
-        permission, endpoint = f"{many}:{item.permission}", _write(item)
-        path, operation_id = item.path, item.operation_id
-        found.append(Operation(item.method, path, operation_id, item.kind, resource, endpoint, permission, item.action))
+        reads.append(("GET", path, name, "within", collections.list_endpoint(resource, column)))
+    reads += duplicate_operations(resource)
     if resource.lifecycle:
-        path, operation_id = f"{base}/{{id}}/transitions", f"list_{one}_transitions"
-        endpoint = transitions_endpoint(resource)
-        found.append(Operation("GET", path, operation_id, "transitions", resource, endpoint, f"{many}:read"))
+        path, name = f"{base}/{{id}}/transitions", f"list_{one}_transitions"
+        reads.append(("GET", path, name, "transitions", transitions_endpoint(resource)))
+    found = [Operation(*line[:4], resource, line[4], f"{many}:read") for line in reads]
+    if batched(resource):
+        name, endpoint = f"batch_{many}", collection_endpoint(resource)
+        found.append(Operation("POST", f"{base}/batch", name, "batch", resource, endpoint, ""))
+    for way in writes(resource):
+        said = (way.method, way.path, way.operation_id, way.kind, resource)
+        found.append(Operation(*said, _write(way), f"{many}:{way.permission}", way.action))
     for action in actions_of(resource):
         if action.method == "GET":
-            path, operation_id = f"{base}/{{id}}/{action.path or action.verb}", f"{action.verb}_{one}"
-            endpoint, permission = reading_endpoint(resource, action), f"{many}:{action.level or action.verb}"
-            found.append(Operation("GET", path, operation_id, "action", resource, endpoint, permission, action))
+            said = ("GET", f"{base}/{{id}}/{action.path or action.verb}", f"{action.verb}_{one}", "action", resource)
+            needs = f"{many}:{action.level or action.verb}"
+            found.append(Operation(*said, reading_endpoint(resource, action), needs, action))
     return tuple(found)
 
 
@@ -157,8 +150,7 @@ def etag(item: dict[str, Any]) -> str:
 
 def _get(resource: Resource) -> Endpoint:
     async def endpoint(request: Request) -> Response:
-        ctx = await open_context(request)
-        ctx.kernel.policy.require(ctx.access, ctx.principal.scopes, resource, "read")
+        ctx = await permitted(request, resource, "read")
         pairs = query(request, ("expand",))
         expand = collections.parse_expand(ctx, resource, single(pairs, "expand"))
         item = await repository.get(ctx, resource, collections.path_id(request, resource), expand)

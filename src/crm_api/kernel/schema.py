@@ -23,6 +23,8 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
+LAST = "\U0010ffff"
+"""What no character comes after: text that begins with another lies between that and that with this at its end."""
 UUID_PATTERN = "^[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}$"
 SOURCE_PATTERN = "[a-z][a-z0-9_]{0,62}"
 _MARK = r"\x00-\x1f\x7f\ufffd"

@@ -8,8 +8,9 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
 from crm_api.kernel.context import Context, settled
-from crm_api.kernel.database import TENANT, Row, Statement, bound
+from crm_api.kernel.database import TENANT, Statement, bound
 from crm_api.kernel.query import frame, framed
+from crm_api.kernel.record import among
 from crm_api.kernel.resource import Resource
 
 _IDS = sa.bindparam("ids", type_=ARRAY(sa.Uuid()))
@@ -44,22 +45,12 @@ async def settle(ctx: Context) -> None:
     Raises:
         AccessMoved: they are not.
     """
-
-    async def run() -> tuple[None, list[Row]]:
-        return None, await ctx.read(_VERSION, {})
-
-    await settled(ctx, run)
+    await settled(ctx, ("version",), lambda: _VERSION, {})
 
 
 async def _ask(ctx: Context, resource: Resource, question: str, values: dict[str, Any]) -> frozenset[str]:
-    async def run() -> tuple[None, list[Row]]:
-        statement = ctx.kernel.statement(
-            (question, resource.plural, ctx.access.shape),
-            lambda: _seen(ctx, resource) if question == "seen" else _saw(ctx, resource),
-        )
-        return None, await ctx.read(statement, {**ctx.access.values, **values})
-
-    _, rows = await settled(ctx, run)
+    build = _seen if question == "seen" else _saw
+    _, rows = await settled(ctx, (question, resource.plural), lambda: build(ctx, resource), values)
     return frozenset(row["id"] for row in rows if row["id"] is not None)
 
 
@@ -67,7 +58,7 @@ def _seen(ctx: Context, resource: Resource) -> Statement:
     table = resource.table
     fixed = [table.c[name] == sa.literal(value, sa.Text()) for name, value in resource.fixed.items()]
     rule = ctx.kernel.policy.rows(ctx.access, resource, "read", table, narrow=False)
-    conditions = [table.c.tenant_id == TENANT, sa.cast(table.c.id == sa.any_(_IDS), sa.Boolean), *fixed]
+    conditions = [table.c.tenant_id == TENANT, among(table.c.id, _IDS), *fixed]
     return _framed(sa.select(table.c.id).where(*conditions, *([] if rule is None else [rule])))
 
 

@@ -132,7 +132,7 @@ def _operation(catalog: Catalog, operation: Operation) -> dict[str, Any]:
     if operation.action:
         summary, detail = operation.action.summary.format(**words), _first_line(operation.action)
     if isinstance(operation, CollectiveOperation):
-        detail = spec_collective.DETAIL
+        summary, detail = operation.verb.summary.format(**words), spec_collective.DETAIL
     needs = ""
     if operation.permission:
         permission = f"permission {above}`{operation.permission}`"

@@ -10,24 +10,22 @@ from crm_api.kernel.problems import VERSION_MISMATCH, Problem
 from crm_api.kernel.record import AuditEntry, table_of
 from crm_api.kernel.resource import Resource
 
+_AUDIT = table_of(AuditEntry)
+_CHANGED = Statement(
+    sa.select(sa.func.jsonb_object_keys(_AUDIT.c.after).label("name"))
+    .distinct()
+    .where(
+        _AUDIT.c.tenant_id == TENANT,
+        _AUDIT.c.object_id == sa.bindparam("id", type_=sa.Uuid()),
+        _AUDIT.c.object_type == sa.bindparam("type", type_=sa.Text()),
+        _AUDIT.c.version > sa.bindparam("version", type_=sa.BigInteger()),
+    )
+)
+
 
 async def stale(ctx: Context, resource: Resource, id_: str | UUID, expected: int, current: int) -> Problem:
     """412 that names the present version and what changed since, as far as the caller may see it."""
-    table = table_of(AuditEntry)
-    statement = ctx.kernel.statement(
-        "changed_since",
-        lambda: Statement(
-            sa.select(sa.func.jsonb_object_keys(table.c.after).label("name"))
-            .distinct()
-            .where(
-                table.c.tenant_id == TENANT,
-                table.c.object_id == sa.bindparam("id", type_=sa.Uuid()),
-                table.c.object_type == sa.bindparam("type", type_=sa.Text()),
-                table.c.version > sa.bindparam("version", type_=sa.BigInteger()),
-            )
-        ),
-    )
-    rows = await ctx.read(statement, {"id": id_, "type": resource.singular, "version": expected})
+    rows = await ctx.read(_CHANGED, {"id": id_, "type": resource.singular, "version": expected})
     shown = set(resource.columns) - ctx.access.hides(resource.plural)
     changed = sorted(row["name"] for row in rows if row["name"] in shown)
     return Problem(

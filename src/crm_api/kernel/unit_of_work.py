@@ -15,6 +15,7 @@ from crm_api.kernel.context import WRITTEN, Context, Kernel, Principal
 from crm_api.kernel.headers import values
 from crm_api.kernel.policy import Access
 from crm_api.kernel.problems import AccessMoved, Problem
+from crm_api.kernel.resource import Resource
 
 _TRIES = 5
 
@@ -44,6 +45,13 @@ async def open_context(request: Request) -> Context:
     scope["crm.principal"] = principal = await kernel.authenticator.authenticate(token, scope["crm.address"])
     scope["crm.access"] = access = await kernel.authenticator.access(principal)
     return Context(kernel, principal, access, scope["crm.request_id"])
+
+
+async def permitted(request: Request, resource: Resource, action: str) -> Context:
+    """The context of a request that takes a permission; raises 401, and 403 without it."""
+    ctx = await open_context(request)
+    ctx.require(resource, action)
+    return ctx
 
 
 def system(kernel: Kernel, tenant_id: UUID, via: str) -> Context:

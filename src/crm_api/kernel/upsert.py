@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from crm_api.kernel import repository
 from crm_api.kernel.context import Context, settled
-from crm_api.kernel.database import TENANT, Row, Statement
+from crm_api.kernel.database import TENANT, Statement
 from crm_api.kernel.external import EXTERNAL_ID, IDS, SOURCE, key_parameters, kind_of
 from crm_api.kernel.external_sources import EXTERNAL_IDS, contested, known, may_name, without_owned
 from crm_api.kernel.locking import one_at_a_time
@@ -37,7 +37,7 @@ _LOCK_TRIES = 4
 def permit(ctx: Context, resource: Resource) -> None:
     """403 unless the caller may create or update records of the resource at all."""
     ways = [action for action in ("create", "update") if ctx.access.may(resource.plural, action)]
-    ctx.kernel.policy.require(ctx.access, ctx.principal.scopes, resource, *(ways[:1] or ["create"]))
+    ctx.require(resource, *(ways[:1] or ["create"]))
 
 
 async def upsert(
@@ -104,13 +104,8 @@ async def patiently(run: Callable[[], Awaitable[Outcome]]) -> Outcome:
 
 async def _holder(ctx: Context, resource: Resource, key: tuple[str, str]) -> tuple[str | None, bool]:
     """The live record with an external id, whoever may see it, and whether the caller may: both as of one moment."""
-
-    async def run() -> tuple[None, list[Row]]:
-        shape = ("holder", resource.plural, ctx.access.shape)
-        statement = ctx.kernel.statement(shape, lambda: _holder_statement(ctx, resource))
-        return None, await ctx.fetch(statement, {**ctx.access.values, **key_parameters(key)})
-
-    _, rows = await settled(ctx, run)
+    shape, values = ("holder", resource.plural), key_parameters(key)
+    _, rows = await settled(ctx, shape, lambda: _holder_statement(ctx, resource), values, once=True)
     return rows[0]["object_id"], rows[0]["visible"]
 
 
@@ -136,7 +131,7 @@ def _holder_statement(ctx: Context, resource: Resource) -> Statement:
 async def _create(
     ctx: Context, resource: Resource, key: tuple[str, str], values: Mapping[str, Any], given: Collection[str]
 ) -> dict[str, Any] | None:
-    ctx.kernel.policy.require(ctx.access, ctx.principal.scopes, resource, "create")
+    ctx.require(resource, "create")
     source = await known(ctx, key[0], invalid_parameter("id", "unknown_source", "There is no such source."))
     await may_name(ctx, resource, source.code)
     owners = {name: (source,) for name, all_ in contested(ctx.access, resource, given).items() if source in all_}
@@ -149,7 +144,7 @@ async def _update(
     ctx: Context, resource: Resource, holder: str, values: Mapping[str, Any], if_match: int | None
 ) -> dict[str, Any] | None:
     """None when the record is gone meanwhile."""
-    ctx.kernel.policy.require(ctx.access, ctx.principal.scopes, resource, "update")
+    ctx.require(resource, "update")
     fixed = {name: value for name, value in values.items() if name in ("id", *resource.once) and value is not None}
     changes = {name: value for name, value in values.items() if name not in ("id", *resource.once)}
     try:

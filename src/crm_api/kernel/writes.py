@@ -85,7 +85,7 @@ class Write:
         if self.kind == "upsert":
             upsert.permit(ctx, self.resource)
         else:
-            ctx.kernel.policy.require(ctx.access, ctx.principal.scopes, self.resource, self.permission)
+            ctx.require(self.resource, self.permission)
 
     def address(self, text: str) -> str:
         """The id or external id by which the record is named; an upsert says itself what is wrong with it."""
@@ -134,49 +134,27 @@ async def carry_out(ctx: Context, declared: Write, work: Work, *, single: bool) 
 @cache
 def writes(resource: Resource) -> tuple[Write, ...]:
     """Every way to write records of a resource."""
-    one, base = resource.singular, f"/v1/{resource.plural}"
+    one, base, record = resource.singular, f"/v1/{resource.plural}", f"/v1/{resource.plural}/{{id}}"
     derived = (
-        ("create", "POST", base, "create", 201, _create, resource.create),
-        ("update", "PATCH", f"{base}/{{id}}", "update", 200, _update, resource.update),
-        ("delete", "DELETE", f"{base}/{{id}}", "delete", 204, _delete, None),
-        ("upsert", "PUT", f"{base}/{{id}}", "create", 200, upsert.prepared, resource.create),
-        ("restore", "POST", f"{base}/{{id}}/restore", "delete", 200, _restore, None),
+        ("create", "POST", base, "create", 201, _create(resource), resource.create),
+        ("update", "PATCH", record, "update", 200, _update(resource), resource.update),
+        ("delete", "DELETE", record, "delete", 204, _delete(resource), None),
+        ("upsert", "PUT", record, "create", 200, upsert.prepared(resource), resource.create),
+        ("restore", "POST", f"{record}/restore", "delete", 200, _restore(resource), None),
     )
     found = [
-        Write(
-            resource,
-            name,
-            method,
-            path,
-            f"{name}_{one}",
-            permission,
-            status,
-            prepare(resource),
-            model,
-            keyed=name == "create",
-        )
-        for name, method, path, permission, status, prepare, model in derived
+        Write(resource, name, method, path, f"{name}_{one}", needs, status, prepare, model, keyed=name == "create")
+        for name, method, path, needs, status, prepare, model in derived
         if name in resource.operations or (name == "upsert" and resource.upserts)
     ]
     verbs = [("edge", edge_action(resource, edge)) for edge in resource.lifecycle.edges] if resource.lifecycle else []
     verbs += [("action", action) for action in actions_of(resource)]
-    for kind, action in verbs:
-        if action.method != "GET":
-            found.append(
-                Write(
-                    resource,
-                    kind,
-                    action.method,
-                    f"{base}/{{id}}/{action.path or action.verb}",
-                    f"{action.verb}_{one}",
-                    action.level or action.verb,
-                    action.status,
-                    _act(resource, action),
-                    action.body or Nothing,
-                    optional=True,
-                    action=action if kind == "action" else None,
-                )
-            )
+    for kind, verb in verbs:
+        if verb.method != "GET":
+            path, name, needs = f"{record}/{verb.path or verb.verb}", f"{verb.verb}_{one}", verb.level or verb.verb
+            body, work, told = verb.body or Nothing, _act(resource, verb), verb if kind == "action" else None
+            way = (resource, kind, verb.method, path, name, needs, verb.status, work, body, True, False, told)
+            found.append(Write(*way))
     return tuple(found)
 
 

@@ -132,7 +132,7 @@ def compile_create(ctx: Context, resource: Resource, form: New, mode: Mode, *, l
     recorded, place = entries(written, resource, after=written.c.image, mode=mode)
     ctes += recorded
     if resource.access_fields:
-        ctes.append(_moved(written))
+        ctes.append(_raise_version(written))
     if ctx.idempotency is not None:
         ctes.append(_reply(resource, written))
     return _writing(ctx, resource, written, ctes, place)
@@ -205,7 +205,7 @@ def _unindex(resource: Resource, names: frozenset[str], written: Any) -> Any:
     )
 
 
-def moved(ctx: Context, resource: Resource, columns: frozenset[str], action: str) -> Any:
+def found_under_parent(ctx: Context, resource: Resource, columns: frozenset[str], action: str) -> Any:
     """A query that finds something when a row with its new parent is open to the caller; None when any would be."""
     if not resource.parents & columns:
         return None
@@ -214,7 +214,7 @@ def moved(ctx: Context, resource: Resource, columns: frozenset[str], action: str
     return None if rule is None else sa.select(sa.literal(1)).select_from(new).where(rule)
 
 
-def opened(ctx: Context, resource: Resource, columns: frozenset[str], action: str) -> Any:
+def opens_circle(ctx: Context, resource: Resource, columns: frozenset[str], action: str) -> Any:
     """A condition that the caller may open the row to the circle of its new parent; None when nothing asks for it."""
     names = resource.circles & columns
     if action != "update" or not names:
@@ -247,9 +247,9 @@ def compile_update(
         if (rule := ctx.kernel.policy.rows(ctx.access, resource, action, table, narrow=True)) is not None:
             gate.append(rule)
     gate += [found for name in references if (found := exists(ctx, resource, name)) is not None]
-    if (new := moved(ctx, resource, columns, actions[0])) is not None:
+    if (new := found_under_parent(ctx, resource, columns, actions[0])) is not None:
         gate.append(sa.exists(new))
-    if (opening := opened(ctx, resource, columns, actions[0])) is not None:
+    if (opening := opens_circle(ctx, resource, columns, actions[0])) is not None:
         gate.append(opening)
     for name in sorted(owned):
         theirs = table.c.external_ids.has_any(sa.bindparam(f"o_{name}", type_=ARRAY(sa.Text())))
@@ -267,7 +267,7 @@ def compile_update(
     recorded, place = entries(written, resource, written.c.before, written.c.after, mode)
     ctes += recorded
     if resource.access_fields & columns:
-        ctes.append(_moved(written))
+        ctes.append(_raise_version(written))
     return _writing(ctx, resource, written, ctes, place)
 
 
@@ -324,10 +324,12 @@ def compile_mark(ctx: Context, resource: Resource, *, deleted: bool, match: bool
     ctes, place = entries(written, resource, before, after, mode)
     if linkable:
         ctes.append(release(kind, written, deleted=deleted))
-    return _writing(ctx, resource, written, [*ctes, _moved(written)] if resource.access_fields else ctes, place)
+    if resource.access_fields:
+        ctes.append(_raise_version(written))
+    return _writing(ctx, resource, written, ctes, place)
 
 
-def _moved(written: Any) -> Any:
+def _raise_version(written: Any) -> Any:
     """Raises the tenant's access version with a write that changes who may see what."""
     tenants = table_of(Tenant)
     moved = sa.update(tenants).where(tenants.c.tenant_id == TENANT, sa.exists(sa.select(written.c.row_id)))

@@ -4,7 +4,6 @@ from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 from uuid import UUID
 
-import sqlalchemy as sa
 from pydantic import Field
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -23,7 +22,7 @@ from crm_api.domains.accounts.matching import ACCOUNT_DUPLICATES
 from crm_api.domains.accounts.policy import IN_ACCOUNT_TEAM
 from crm_api.domains.duplicates.unmerge import MERGING, NOT_MERGED
 from crm_api.kernel.lifecycle import Lifecycle, edge
-from crm_api.kernel.record import Entity, MoneyAmount, Owned, one_of, ownership, reference, sortable, sparse
+from crm_api.kernel.record import Entity, MoneyAmount, Owned, one_of, ownership, reference, sortable, sparse, unique
 from crm_api.kernel.resource import Check, Resource, ToMany
 from crm_api.kernel.schema import (
     Count,
@@ -64,9 +63,7 @@ class Account(Owned, Entity):
         *ownership("accounts"),
         reference("parent_id", "accounts"),
         one_of("status", LIFECYCLE.states),
-        sa.Index(
-            "uq_accounts_tax_id", "tenant_id", "tax_id", unique=True, postgresql_where=sa.text("deleted_at IS NULL")
-        ),
+        unique("uq_accounts_tax_id", "tax_id"),
         *sortable("accounts", "name_key", "created_at", "annual_revenue"),
         sparse("accounts", "parent_id"),
     )

@@ -3,11 +3,10 @@
 from typing import Literal
 from uuid import UUID
 
-import sqlalchemy as sa
 from sqlalchemy.orm import Mapped
 
 from crm_api.kernel.policy import through
-from crm_api.kernel.record import Entity, one_of, reference, sortable
+from crm_api.kernel.record import Entity, one_of, reference, sortable, unique
 from crm_api.kernel.resource import Resource
 from crm_api.kernel.schema import Id, Input, Name, Output, Ref
 
@@ -20,14 +19,7 @@ class AccountTeamMember(Entity):
         reference("account_id", "accounts"),
         reference("principal_id", "principals"),
         one_of("level", ("read", "write")),
-        sa.Index(
-            "uq_account_team_members_account_id",
-            "tenant_id",
-            "account_id",
-            "principal_id",
-            unique=True,
-            postgresql_where=sa.text("deleted_at IS NULL"),
-        ),
+        unique("uq_account_team_members_account_id", "account_id", "principal_id"),
         *sortable("account_team_members", "principal_id", "created_at"),
     )
 

@@ -11,7 +11,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 from crm_api.kernel.context import Context
 from crm_api.kernel.policy import through
 from crm_api.kernel.problems import invalid
-from crm_api.kernel.record import Entity, reference, sortable
+from crm_api.kernel.record import Entity, reference, sortable, unique
 from crm_api.kernel.repository import may_open
 from crm_api.kernel.resource import Check, Resource
 from crm_api.kernel.schema import Id, Input, Name, Output, Ref
@@ -24,14 +24,7 @@ class AccountContact(Entity):
     __table_args__ = (
         reference("account_id", "accounts"),
         reference("contact_id", "contacts"),
-        sa.Index(
-            "uq_account_contacts_contact_id",
-            "tenant_id",
-            "contact_id",
-            "account_id",
-            unique=True,
-            postgresql_where=sa.text("deleted_at IS NULL"),
-        ),
+        unique("uq_account_contacts_contact_id", "contact_id", "account_id"),
         *sortable("account_contacts", "account_id", "created_at"),
     )
 

@@ -7,7 +7,7 @@ import sqlalchemy as sa
 from crm_api.domains.contacts.account_contact import AccountContact
 from crm_api.kernel.database import TENANT
 from crm_api.kernel.policy import Scope, needs_reach
-from crm_api.kernel.record import table_of
+from crm_api.kernel.record import among, table_of
 from crm_api.kernel.resource import RowRule
 
 
@@ -35,10 +35,7 @@ def _through_links(scope: Scope, table: Any, action: str) -> sa.ColumnElement[bo
             )
         )
     if scope.narrow:
-        return sa.cast(
-            table.c.id == sa.any_(sa.func.array(sa.select(links.c.contact_id).where(*active).scalar_subquery())),
-            sa.Boolean,
-        )
+        return among(table.c.id, sa.func.array(sa.select(links.c.contact_id).where(*active).scalar_subquery()))
     return scope.exists(
         sa.select(sa.literal(1)).select_from(links).where(links.c.contact_id == table.c.id, *active).correlate(table)
     )

@@ -1,12 +1,9 @@
 """Who gets records, many at a time: share, unshare, transfer, distribute."""
 
-from crm_api.domains.distribution.distribute import DISTRIBUTE, DISTRIBUTE_RECORDS
-from crm_api.domains.distribution.share import SHARE, SHARE_RECORDS, UNSHARE, UNSHARE_RECORDS
-from crm_api.domains.distribution.transfer import TRANSFER, TRANSFER_RECORDS
+from crm_api.domains.distribution.distribute import DISTRIBUTE
+from crm_api.domains.distribution.share import SHARE, UNSHARE
+from crm_api.domains.distribution.transfer import TRANSFER
 from crm_api.kernel.collective import CollectiveDomain
 
-DOMAIN = CollectiveDomain(
-    "distribution",
-    jobs=(SHARE_RECORDS, UNSHARE_RECORDS, TRANSFER_RECORDS, DISTRIBUTE_RECORDS),
-    collective=(SHARE, UNSHARE, TRANSFER, DISTRIBUTE),
-)
+_VERBS = (SHARE, UNSHARE, TRANSFER, DISTRIBUTE)
+DOMAIN = CollectiveDomain("distribution", jobs=tuple(verb.job for verb in _VERBS), collective=_VERBS)

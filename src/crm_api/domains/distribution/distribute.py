@@ -1,22 +1,19 @@
 """Verb in bulk: deal records to users, in turn or to whoever has fewest."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from crm_api.domains.distribution.people import MOST_USERS, active, members
-from crm_api.domains.distribution.selection import BulkPreview, Selection
+from crm_api.domains.distribution.selection import Selection
 from crm_api.domains.distribution.transfer import ACTIONS, movable
-from crm_api.domains.distribution.walk import Bulk, State, Task, kind
-from crm_api.domains.jobs.job import JobView
-from crm_api.kernel.collective import Collective
+from crm_api.domains.distribution.walk import Bulk, State, Task
 from crm_api.kernel.collective_rows import Found, loads
 from crm_api.kernel.collective_writes import assign
 from crm_api.kernel.context import Context
-from crm_api.kernel.jobs import start
 from crm_api.kernel.resource import Resource
-from crm_api.kernel.schema import Code, Ref
+from crm_api.kernel.schema import Ref
 
 
 class BulkDistribute(Selection):
@@ -37,12 +34,6 @@ class BulkDistribute(Selection):
         if (self.users is None) == (self.team_id is None):
             raise PydanticCustomError("among", "Give either users or a team_id.")
         return self
-
-
-class DistributeJob(BulkDistribute):
-    """The parameters of the job."""
-
-    resource: Code
 
 
 async def _prepare(ctx: Context, resource: Resource, body: BulkDistribute, state: State | None) -> State:
@@ -101,23 +92,5 @@ async def _act(ctx: Context, task: Task[BulkDistribute]) -> None:
     task.tally.skip("unchanged", len(dealt) - changed)
 
 
-DISTRIBUTE_BULK = Bulk("distribute", lambda _: ACTIONS, _prepare, _act, owner=True)
-DISTRIBUTE_RECORDS = kind("distribute_records", DistributeJob, DISTRIBUTE_BULK)
-
-
-async def _start(ctx: Context, resource: Resource, body: BulkDistribute) -> dict[str, Any]:
-    await DISTRIBUTE_BULK.check(ctx, resource, body)
-    return await start(ctx, DISTRIBUTE_RECORDS, DistributeJob(**body.model_dump(), resource=resource.plural))
-
-
-DISTRIBUTE = Collective(
-    "distribute",
-    "transfer",
-    "Deal many {many} to users",
-    BulkDistribute,
-    _start,
-    DISTRIBUTE_BULK.preview,
-    JobView,
-    BulkPreview,
-    movable,
-)
+_BULK = Bulk("distribute", BulkDistribute, lambda _: ACTIONS, _prepare, _act, owner=True)
+DISTRIBUTE = _BULK.verb("transfer", "Deal many {many} to users", movable)

@@ -9,10 +9,11 @@ from crm_api.domains.identity.principal import PRINCIPALS
 from crm_api.domains.identity.team import TEAM_MEMBERS, TEAMS
 from crm_api.kernel.collective_rows import named
 from crm_api.kernel.context import Context, settled
-from crm_api.kernel.database import Row, Statement
+from crm_api.kernel.database import Statement
 from crm_api.kernel.external import is_external
 from crm_api.kernel.problems import INVALID, Fault, Problem, invalid
 from crm_api.kernel.query import framed
+from crm_api.kernel.record import among
 from crm_api.kernel.repository import find
 
 MOST_USERS = 200
@@ -48,13 +49,9 @@ async def _known(ctx: Context, ids: Sequence[str]) -> dict[str, bool]:
         table = PRINCIPALS.table
         gate = ctx.kernel.policy.gate(ctx.access, PRINCIPALS, "read", table)
         rows = sa.select(sa.cast(table.c.id, sa.Text()).label("id"), table.c.is_active)
-        return framed(rows.where(sa.cast(table.c.id == sa.any_(_IDS), sa.Boolean), *gate).lateral("page"))
+        return framed(rows.where(among(table.c.id, _IDS), *gate).lateral("page"))
 
-    async def run() -> tuple[None, list[Row]]:
-        statement = ctx.kernel.statement(("active", ctx.access.shape), build)
-        return None, await ctx.read(statement, {**ctx.access.values, "ids": list(ids)})
-
-    _, rows = await settled(ctx, run)
+    _, rows = await settled(ctx, ("active",), build, {"ids": list(ids)})
     return {row["id"]: row["is_active"] for row in rows if row["id"] is not None}
 
 
@@ -88,11 +85,7 @@ async def members(ctx: Context, team: str) -> list[str]:
         )
         return framed(rows.lateral("page"))
 
-    async def run() -> tuple[None, list[Row]]:
-        statement = ctx.kernel.statement(("members", ctx.access.shape), build)
-        return None, await ctx.read(statement, {**ctx.access.values, "team": found["id"]})
-
-    _, rows = await settled(ctx, run)
+    _, rows = await settled(ctx, ("members",), build, {"team": found["id"]})
     ids = [row["id"] for row in rows if row["id"] is not None]
     if not ids:
         raise invalid("/team_id", "empty", "Nobody in this team is active.")

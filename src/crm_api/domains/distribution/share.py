@@ -6,21 +6,18 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from crm_api.domains.distribution.selection import BulkPreview, Selection
-from crm_api.domains.distribution.walk import Bulk, State, Task, kind
+from crm_api.domains.distribution.selection import Selection
+from crm_api.domains.distribution.walk import Bulk, State, Task
 from crm_api.domains.identity.principal import PRINCIPALS
 from crm_api.domains.identity.team import TEAMS
-from crm_api.domains.jobs.job import JobView
-from crm_api.kernel.collective import Collective
 from crm_api.kernel.collective_rows import named
 from crm_api.kernel.collective_writes import share_all, shared, unshare_all
 from crm_api.kernel.context import Context
 from crm_api.kernel.external import is_external
-from crm_api.kernel.jobs import start
 from crm_api.kernel.problems import invalid
 from crm_api.kernel.repository import find
 from crm_api.kernel.resource import Resource
-from crm_api.kernel.schema import Code, Instant, Line, Ref
+from crm_api.kernel.schema import Instant, Line, Ref
 
 _TARGETS = {"user": PRINCIPALS, "team": TEAMS}
 
@@ -33,12 +30,6 @@ class BulkShare(Selection):
     level: Literal["read", "write"] = "read"
     expires_at: Instant | None = None
     cause: Annotated[Line | None, Field(description="Without it, `job` and the id of the job.")] = None
-
-
-class ShareJob(BulkShare):
-    """The parameters of the job."""
-
-    resource: Code
 
 
 class BulkUnshare(Selection):
@@ -55,12 +46,6 @@ class BulkUnshare(Selection):
         if self.grantee_id is None and self.cause is None:
             raise PydanticCustomError("which", "Give a grantee, a cause, or both.")
         return self
-
-
-class UnshareJob(BulkUnshare):
-    """The parameters of the job."""
-
-    resource: Code
 
 
 def _actions(body: BulkShare) -> tuple[str, ...]:
@@ -123,30 +108,11 @@ async def _unshare(ctx: Context, task: Task[BulkUnshare]) -> None:
     task.tally.skip("unchanged", len(ids) - len(ended))
 
 
-SHARE_BULK = Bulk("share", _actions, _grantee, _share)
-SHARE_RECORDS = kind("share_records", ShareJob, SHARE_BULK)
-UNSHARE_BULK: Bulk[BulkUnshare] = Bulk("unshare", lambda _: ("share",), _known, _unshare)
-UNSHARE_RECORDS = kind("unshare_records", UnshareJob, UNSHARE_BULK)
-
-
-async def _start_share(ctx: Context, resource: Resource, body: BulkShare) -> dict[str, Any]:
-    await SHARE_BULK.check(ctx, resource, body)
-    return await start(ctx, SHARE_RECORDS, ShareJob(**body.model_dump(), resource=resource.plural))
-
-
-async def _start_unshare(ctx: Context, resource: Resource, body: BulkUnshare) -> dict[str, Any]:
-    await UNSHARE_BULK.check(ctx, resource, body)
-    return await start(ctx, UNSHARE_RECORDS, UnshareJob(**body.model_dump(), resource=resource.plural))
-
-
 def _owned(resource: Resource) -> bool:
     return resource.owned
 
 
-_CONTRACT = (JobView, BulkPreview, _owned)
-SHARE = Collective(
-    "share", "share", "Open many {many} to a user or team", BulkShare, _start_share, SHARE_BULK.preview, *_CONTRACT
-)
-UNSHARE = Collective(
-    "unshare", "share", "End shares of many {many}", BulkUnshare, _start_unshare, UNSHARE_BULK.preview, *_CONTRACT
-)
+_SHARE = Bulk("share", BulkShare, _actions, _grantee, _share)
+_UNSHARE = Bulk("unshare", BulkUnshare, lambda _: ("share",), _known, _unshare)
+SHARE = _SHARE.verb("share", "Open many {many} to a user or team", _owned)
+UNSHARE = _UNSHARE.verb("share", "End shares of many {many}", _owned)

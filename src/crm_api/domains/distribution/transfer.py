@@ -5,16 +5,13 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from crm_api.domains.distribution.people import active
-from crm_api.domains.distribution.selection import BulkPreview, Selection, permitted
-from crm_api.domains.distribution.walk import PREVIEW_ROWS, Bulk, State, Task, kind
-from crm_api.domains.jobs.job import JobView
-from crm_api.kernel.collective import Collective
+from crm_api.domains.distribution.selection import Selection, permitted
+from crm_api.domains.distribution.walk import PREVIEW_ROWS, Bulk, State, Task
 from crm_api.kernel.collective_rows import children
 from crm_api.kernel.collective_writes import assign
 from crm_api.kernel.context import Context
-from crm_api.kernel.jobs import start
 from crm_api.kernel.resource import Catalog, Resource
-from crm_api.kernel.schema import Code, Ref
+from crm_api.kernel.schema import Ref
 
 CHILDREN = 1_000
 """Children that move in one step."""
@@ -32,12 +29,6 @@ class BulkTransfer(Selection):
             "`open` leaves those in a final state."
         ),
     ] = "none"
-
-
-class TransferJob(BulkTransfer):
-    """The parameters of the job."""
-
-    resource: Code
 
 
 def movable(resource: Resource) -> bool:
@@ -63,7 +54,7 @@ async def _prepare(ctx: Context, resource: Resource, body: BulkTransfer, state: 
     if body.children != "none":
         for other, _ in parts(ctx.kernel.catalog, resource):
             for action in ("read", *ACTIONS):
-                ctx.kernel.policy.require(ctx.access, ctx.principal.scopes, other, action)
+                ctx.require(other, action)
             ctx.kernel.policy.writable(ctx.access, other, {"owner_id": None})
     return {**(state or {}), "owner": owner}
 
@@ -112,23 +103,5 @@ async def _children(ctx: Context, task: Task[BulkTransfer], parents: list[tuple[
     return None
 
 
-TRANSFER_BULK = Bulk("transfer", lambda _: ACTIONS, _prepare, _act, owner=True)
-TRANSFER_RECORDS = kind("transfer_records", TransferJob, TRANSFER_BULK)
-
-
-async def _start(ctx: Context, resource: Resource, body: BulkTransfer) -> dict[str, Any]:
-    await TRANSFER_BULK.check(ctx, resource, body)
-    return await start(ctx, TRANSFER_RECORDS, TransferJob(**body.model_dump(), resource=resource.plural))
-
-
-TRANSFER = Collective(
-    "transfer",
-    "transfer",
-    "Give many {many} another owner",
-    BulkTransfer,
-    _start,
-    TRANSFER_BULK.preview,
-    JobView,
-    BulkPreview,
-    movable,
-)
+_BULK = Bulk("transfer", BulkTransfer, lambda _: ACTIONS, _prepare, _act, owner=True)
+TRANSFER = _BULK.verb("transfer", "Give many {many} another owner", movable)

@@ -4,13 +4,19 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-from crm_api.domains.distribution.selection import MOST_REFUSED, Selection, Tally, permitted
-from crm_api.kernel.collective_rows import Found, count, judged, named, next_ids, tree_of
+from pydantic import create_model
+
+from crm_api.domains.distribution.selection import MOST_REFUSED, BulkPreview, Selection, Tally, permitted
+from crm_api.domains.jobs.job import JobView
+from crm_api.kernel.collections import tree_of
+from crm_api.kernel.collective import Collective
+from crm_api.kernel.collective_rows import Found, count, judged, named, next_ids
 from crm_api.kernel.context import Context
 from crm_api.kernel.problems import INVALID, Problem
 from crm_api.kernel.query import COUNT_LIMITS
 from crm_api.kernel.resource import JobKind, Resource
 from crm_api.kernel.running import Run, Step
+from crm_api.kernel.schema import Code, Wire
 
 STEP = 200
 """Records of a step."""
@@ -59,7 +65,8 @@ class Bulk(Generic[Body]):
     """One verb in bulk.
 
     Attributes:
-        kind: what the ledger calls it.
+        kind: the verb, as the ledger calls it too.
+        body: schema of the request.
         actions: what the caller must be permitted to do with each record.
         prepare: checks the request under the rights of now, and gives or renews the state.
         act: does it, or counts what it would do; gives None when it is done with these records, else where it stopped.
@@ -67,10 +74,23 @@ class Bulk(Generic[Body]):
     """
 
     kind: str
+    body: type[Body]
     actions: Callable[[Body], tuple[str, ...]]
     prepare: Callable[[Context, Resource, Body, State | None], Awaitable[State]]
     act: Callable[[Context, "Task[Body]"], Awaitable[Any]]
     owner: bool = False
+
+    def verb(self, permission: str, summary: str, applies: Callable[[Resource], bool]) -> Collective:
+        """As the kernel offers it, with its job; what that needs depends on the resource, so each step asks for it."""
+        base: type[Wire] = self.body
+        model = create_model(f"{self.body.__name__}Job", __base__=base, resource=(Code, ...))
+
+        async def run(run: Run, body: Any) -> dict[str, Any]:
+            return await self.run(run, body, body.resource)
+
+        job = JobKind(f"{self.kind}_records", model, run)
+        told = (JobView, BulkPreview, applies)
+        return Collective(self.kind, permission, summary, self.body, job, self.check, self.preview, *told)
 
     async def check(self, ctx: Context, resource: Resource, body: Body, state: State | None = None) -> State:
         """Refuses what the caller may not ask for at all, under the rights of now.
@@ -79,8 +99,8 @@ class Bulk(Generic[Body]):
             Problem: 403 for a missing permission or a field that is not the caller's, 422 for what is wrong.
         """
         for action in self.actions(body):
-            ctx.kernel.policy.require(ctx.access, ctx.principal.scopes, resource, action)
-        ctx.kernel.policy.require(ctx.access, ctx.principal.scopes, resource, "read")
+            ctx.require(resource, action)
+        ctx.require(resource, "read")
         if self.owner:
             ctx.kernel.policy.writable(ctx.access, resource, {"owner_id": None})
         if body.filter is not None:
@@ -191,12 +211,3 @@ async def _matched(ctx: Context, resource: Resource, body: Selection, *, known: 
     if found > most:
         return {"value": None if known else most, "relation": "gte"}
     return {"value": found, "relation": "eq"}
-
-
-def kind(name: str, body: type[Any], bulk: Bulk[Any]) -> JobKind:
-    """The kind of job that does a verb in bulk; its permissions depend on the resource, so each step asks for them."""
-
-    async def run(run: Run, body: Any) -> dict[str, Any]:
-        return await bulk.run(run, body, body.resource)
-
-    return JobKind(name, body, run)

@@ -12,7 +12,7 @@ from crm_api.kernel.context import Context, new_id
 from crm_api.kernel.database import TENANT, Row, Statement, bound
 from crm_api.kernel.external import IDS, kind_of
 from crm_api.kernel.problems import LIMIT_REACHED, Problem
-from crm_api.kernel.record import Share, table_of
+from crm_api.kernel.record import Share, among, table_of
 from crm_api.kernel.repository import record
 from crm_api.kernel.resource import Resource
 from crm_api.kernel.schema import MOST_SOURCES
@@ -110,7 +110,7 @@ _END = Statement(
     .where(
         _SHARES.c.tenant_id == TENANT,
         _SHARES.c.object_id == _OBJECT,
-        sa.cast(_SHARES.c.id == sa.any_(sa.bindparam("ids", type_=ARRAY(sa.Uuid()))), sa.Boolean),
+        among(_SHARES.c.id, sa.bindparam("ids", type_=ARRAY(sa.Uuid()))),
     )
     .returning(*COLUMNS)
 )

@@ -1,14 +1,12 @@
 """Settings of a tenant: what is done with a new record that may mean the same as one there is."""
 
-from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
-from crm_api.kernel.context import Context
+from crm_api.domains.identity.role import KNOWN_RESOURCE
 from crm_api.kernel.duplicates_check import DuplicateCheck
-from crm_api.kernel.problems import invalid
-from crm_api.kernel.resource import Check, Resource
+from crm_api.kernel.resource import Resource
 from crm_api.kernel.schema import Code, Id, Input, Output
 
 Score = Annotated[int, Field(ge=1, le=100, description="The least score that counts.")]
@@ -33,12 +31,6 @@ class DuplicateCheckView(Output):
     score: Score
 
 
-async def _known(ctx: Context, resource: Resource, values: Mapping[str, Any], before: Mapping[str, Any] | None) -> None:
-    del resource, before
-    if values.get("resource") not in ctx.kernel.catalog.resources:
-        raise invalid("/resource", "unknown_resource", "There is no such resource.")
-
-
 DUPLICATE_CHECKS = Resource(
     singular="duplicate_check",
     plural="duplicate_checks",
@@ -48,7 +40,7 @@ DUPLICATE_CHECKS = Resource(
     title="resource",
     filters=(DuplicateCheck.resource,),
     sorts=(DuplicateCheck.created_at,),
-    checks=(Check(frozenset({"resource"}), _known),),
+    checks=(KNOWN_RESOURCE,),
     operations=frozenset({"get", "list", "create", "update", "delete"}),
     access_fields=frozenset({"resource", "on_create", "score"}),
 )

@@ -143,7 +143,7 @@ async def seen_after(ctx: Context, ours: Context, resource: Resource, id_: str) 
 
 async def _other(ctx: Context, resource: Resource, row: Any, body: MergeRequest) -> Row:
     """The other record, locked; refuses who may not merge and change both."""
-    ctx.kernel.policy.require(ctx.access, ctx.principal.scopes, resource, "update")
+    ctx.require(resource, "update")
     id_ = str(await own_id(ctx, resource, body.other_id)).lower()
     if id_ == row["id"]:
         raise invalid("/other_id", "same_record", "A record cannot be merged into itself.")
@@ -219,15 +219,13 @@ async def mark(ctx: Context, resource: Resource, id_: str, survivor: str, *, del
     values = parameters(ctx, resource, "merge" if deleted else "unmerge", emitted)
     if deleted:
         values["origin"] = {**values["origin"], "merged_into": survivor}
-
-    async def run() -> tuple[Any, list[Row]]:
-        key = ("merge", resource.plural, ctx.access.shape, deleted, emitted.mode)
-        plan = ctx.kernel.statement(
-            key, lambda: compile_mark(ctx, resource, deleted=deleted, match=False, mode=emitted.mode)
-        )
-        return plan, await ctx.fetch(plan.statement, {**ctx.access.values, **values, "id": id_})
-
-    plan, rows = await settled(ctx, run)
+    plan, rows = await settled(
+        ctx,
+        ("mark", resource.plural, deleted, False, emitted.mode),
+        lambda: compile_mark(ctx, resource, deleted=deleted, match=False, mode=emitted.mode),
+        {**values, "id": id_},
+        once=True,
+    )
     if plan.item(rows[0]) is None:
         raise not_found(resource.singular)
     emitted.done(rows[0])

@@ -75,7 +75,7 @@ def listing_of(ctx: Context, body: ExportRequest) -> tuple[Resource, Filters, Li
     resource = ctx.kernel.catalog.resources.get(body.resource)
     if resource is None or "search" not in resource.operations:
         raise invalid("/resource", "invalid_value", "There are no such records to export.")
-    ctx.kernel.policy.require(ctx.access, ctx.principal.scopes, resource, "read")
+    ctx.require(resource, "read")
     hidden = ctx.access.hides(resource.plural)
     for i, name in enumerate(body.fields or ()):
         if name not in resource.output.model_fields:

@@ -16,14 +16,13 @@ from crm_api.domains.files.link import LONGEST, link, reader
 from crm_api.kernel.collections import path_id
 from crm_api.kernel.context import Context
 from crm_api.kernel.external import settle
-from crm_api.kernel.headers import idempotency_key, parse, query, read_body, single
-from crm_api.kernel.idempotency import identify
-from crm_api.kernel.jobs import place, start
+from crm_api.kernel.headers import parse, query, read_body, single
+from crm_api.kernel.jobs import begin, start
 from crm_api.kernel.problems import FORBIDDEN, TRANSITION_REFUSED, Problem, forbidden, not_found
 from crm_api.kernel.projection import Json
 from crm_api.kernel.repository import load
 from crm_api.kernel.spec_routes import takes
-from crm_api.kernel.unit_of_work import open_context, write
+from crm_api.kernel.unit_of_work import open_context, permitted
 
 router = APIRouter()
 _PATH = parameter("id", "The export.", required=True, place="path", maxLength=300)
@@ -48,20 +47,13 @@ _PATH = parameter("id", "The export.", required=True, place="path", maxLength=30
 @takes(ExportRequest, resource="accounts", filter={"field": "status", "op": "eq", "value": "active"}, format="csv")
 async def create_export(request: Request) -> Response:
     """Takes the permission to read the resource, too; the file has the rows and fields that the caller may see."""
-    ctx = await open_context(request)
-    ctx.kernel.policy.require(ctx.access, ctx.principal.scopes, EXPORTS, "create")
+    ctx = await permitted(request, EXPORTS, "create")
     query(request, ())
     raw = await read_body(request)
     body = parse(raw, ExportRequest)
     _, filters, _, _ = listing_of(ctx, body)
     await settle(ctx, filters)
-    if key := idempotency_key(request):
-        ctx.idempotency = identify(ctx, key, "POST", "/v1/exports", raw)
-    outcome = await write(ctx, lambda inner: start(inner, EXPORT, body), 202, single=False)
-    headers = place(outcome.item)
-    if outcome.replayed:
-        headers["Idempotency-Replayed"] = "true"
-    return Json(outcome.item, outcome.status, headers)
+    return await begin(request, ctx, raw, lambda inner: start(inner, EXPORT, body))
 
 
 @router.post(
@@ -110,7 +102,7 @@ async def _finished(ctx: Context, request: Request) -> tuple[Any, dict[str, Any]
         Problem: 404 for one that is not to be seen, or whose file is gone; 403 for somebody else's, and for what the
             caller may not read any more; 409 before it has succeeded.
     """
-    ctx.kernel.policy.require(ctx.access, ctx.principal.scopes, EXPORTS, "read")
+    ctx.require(EXPORTS, "read")
     row = await load(ctx, EXPORTS, path_id(request, EXPORTS), "read", lock=False)
     if row["created_by"] != str(ctx.principal.id):
         raise Problem(FORBIDDEN, "The file of an export is for who asked for it.")

@@ -20,7 +20,7 @@ from crm_api.kernel.headers import header, query, single
 from crm_api.kernel.problems import unavailable
 from crm_api.kernel.projection import Json
 from crm_api.kernel.repository import load
-from crm_api.kernel.unit_of_work import open_context
+from crm_api.kernel.unit_of_work import permitted
 
 router = APIRouter()
 _RANGE = re.compile(r"^bytes=(?:([0-9]{1,15})-([0-9]{1,15})?|-([0-9]{1,15}))$")
@@ -49,8 +49,7 @@ class DownloadLink(BaseModel):
 )
 async def download_link(request: Request) -> Response:
     """It holds for five minutes, and gives what its maker may see when it is used."""
-    ctx = await open_context(request)
-    ctx.kernel.policy.require(ctx.access, ctx.principal.scopes, FILES, "read")
+    ctx = await permitted(request, FILES, "read")
     query(request, ())
     row = await load(ctx, FILES, path_id(request, FILES), "read", lock=False)
     return Json(link(ctx, request, f"/v1/files/{row['id']}/content"), 201)
@@ -70,7 +69,7 @@ async def content(request: Request) -> Response:
     """Sent as an attachment. One range of bytes is taken; others are answered with the whole."""
     pairs = query(request, ("token",))
     ctx = await reader(request, single(pairs, "token"))
-    ctx.kernel.policy.require(ctx.access, ctx.principal.scopes, FILES, "read")
+    ctx.require(FILES, "read")
     row = await load(ctx, FILES, path_id(request, FILES), "read", lock=False)
     return await send(request, row["storage_key"], row["name"], row["content_type"], row["size"], row["sha256"])
 

@@ -5,6 +5,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from crm_api.kernel.policy import Scope, needs_reach
+from crm_api.kernel.record import among
 from crm_api.kernel.resource import Resource, RowRule
 
 
@@ -24,7 +25,7 @@ def _of_record(scope: Scope, table: Any, action: str) -> sa.ColumnElement[bool] 
         gate = scope.visible(plural, level, record, reached=reached)
         if scope.narrow and not scope.all_visible(plural, level, reached=reached):
             ids = sa.select(record.c.id).where(*gate).scalar_subquery()
-            open_: sa.ColumnElement[bool] = sa.cast(table.c.object_id == sa.any_(sa.func.array(ids)), sa.Boolean)
+            open_: sa.ColumnElement[bool] = among(table.c.object_id, sa.func.array(ids))
         else:  # it may be deleted
             one = sa.select(sa.literal(1)).select_from(record).where(record.c.id == table.c.object_id, *gate)
             open_ = scope.exists(one.correlate(table))

@@ -31,7 +31,7 @@ from crm_api.kernel.problems import TOO_LARGE, Problem, forbidden, invalid_param
 from crm_api.kernel.projection import Json
 from crm_api.kernel.repository import create, find, load
 from crm_api.kernel.resource import Resource
-from crm_api.kernel.unit_of_work import open_context, write
+from crm_api.kernel.unit_of_work import permitted, write
 
 router = APIRouter()
 _IN_MEMORY = 1_048_576
@@ -83,12 +83,11 @@ class Received:
 )
 async def create_file(request: Request) -> Response:
     """Takes the permission to update the record. The same bytes may be attached several times."""
-    ctx = await open_context(request)
-    ctx.kernel.policy.require(ctx.access, ctx.principal.scopes, FILES, "create")
+    ctx = await permitted(request, FILES, "create")
     pairs = query(request, _PARAMETERS)
     type_, id_, name = (single(pairs, parameter_) for parameter_ in _PARAMETERS)
     target = _target(ctx, type_)
-    ctx.kernel.policy.require(ctx.access, ctx.principal.scopes, target, "update")
+    ctx.require(target, "update")
     values = {"object_type": target.singular, "object_id": await _record(ctx, target, id_), "name": _name(name)}
     ctx.kernel.policy.writable(ctx.access, FILES, values)
     with uploading(ctx.principal.tenant_id):

@@ -62,7 +62,7 @@ def open_to_all(ctx: Context, resource: str, level: str) -> None:
 
 def _scoped(ctx: Context, resource: str, action: str) -> None:
     """A key passes on no more than its scopes cover, whatever the roles behind it hold."""
-    ctx.kernel.policy.require(ctx.access, ctx.principal.scopes, ctx.kernel.catalog.resources[resource], action)
+    ctx.require(ctx.kernel.catalog.resources[resource], action)
 
 
 def speak_for(ctx: Context, roles: list[Any]) -> None:

@@ -1,20 +1,18 @@
 """`/v1/me` and `/v1/access/explain`: who am I, and why may or may not someone do something."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 from uuid import UUID
 
-import sqlalchemy as sa
 from fastapi import APIRouter, Depends, Query
 from pydantic import BaseModel, Field
 from starlette.requests import Request
 
 from crm_api.kernel.context import Context, Principal
-from crm_api.kernel.database import TENANT, Statement
 from crm_api.kernel.external import own_id
 from crm_api.kernel.headers import query
 from crm_api.kernel.policy import Access
 from crm_api.kernel.problems import Problem, forbidden, invalid_parameter, not_found
-from crm_api.kernel.repository import find
+from crm_api.kernel.repository import find, holds
 from crm_api.kernel.resource import Resource
 from crm_api.kernel.schema import Id, Ref
 from crm_api.kernel.unit_of_work import open_context
@@ -172,7 +170,7 @@ async def _rules(ctx: Context, access: Access, resource: Resource, id_: str, act
         Rule(rule="permission", grants=may, detail=f"{'A role or default grants' if may else 'No role grants'} {name}.")
     ]
     for label, condition in ctx.kernel.policy.rules(access, resource, action, resource.table):
-        granted = condition is None or await _holds(ctx, access, resource, id_, condition)
+        granted = condition is None or await holds(ctx, resource, id_, condition, access.values)
         rules.append(
             Rule(
                 rule=label,
@@ -181,13 +179,3 @@ async def _rules(ctx: Context, access: Access, resource: Resource, id_: str, act
             )
         )
     return rules
-
-
-async def _holds(ctx: Context, access: Access, resource: Resource, id_: str, condition: Any) -> bool:
-    table = resource.table
-    statement = Statement(
-        sa.select(sa.literal(1)).where(
-            table.c.tenant_id == TENANT, table.c.id == sa.bindparam("id", type_=sa.Uuid()), condition
-        )
-    )
-    return bool(await ctx.read(statement, {**access.values, "id": id_}))

@@ -14,7 +14,7 @@ from crm_api.domains.identity.role import ROLES_OF, act_as
 from crm_api.domains.identity.team import MEMBERS_ROLES
 from crm_api.kernel.context import Context
 from crm_api.kernel.database import bound
-from crm_api.kernel.record import Entity, one_of, reference, sortable
+from crm_api.kernel.record import Entity, one_of, reference, sortable, unique
 from crm_api.kernel.resource import READS, Check, Resource
 from crm_api.kernel.schema import Email, Id, Input, Language, Line, Name, Output, Ref
 from crm_api.kernel.tree import acyclic, ancestors
@@ -28,9 +28,7 @@ class Principal(Entity):
         one_of("kind", ("user", "service")),
         reference("manager_id", "principals"),
         reference("team_id", "teams"),
-        sa.Index(
-            "uq_principals_email", "tenant_id", "email", unique=True, postgresql_where=sa.text("deleted_at IS NULL")
-        ),
+        unique("uq_principals_email", "email"),
         *sortable("principals", "name_key", "created_at", "manager_id", "team_id"),
     )
 

@@ -14,7 +14,7 @@ from crm_api.domains.identity.grants import expand
 from crm_api.kernel.context import Context
 from crm_api.kernel.database import TENANT, Statement, bound
 from crm_api.kernel.problems import invalid
-from crm_api.kernel.record import Entity, one_of, reference, sortable, table_of
+from crm_api.kernel.record import Entity, one_of, reference, sortable, table_of, unique
 from crm_api.kernel.resource import Check, Resource
 from crm_api.kernel.schema import Code, Id, Input, Line, Name, Output, Ref, Wire
 
@@ -24,7 +24,7 @@ class Role(Entity):
 
     __tablename__ = "roles"
     __table_args__ = (
-        sa.Index("uq_roles_name", "tenant_id", "name_key", unique=True, postgresql_where=sa.text("deleted_at IS NULL")),
+        unique("uq_roles_name", "name_key"),
         *sortable("roles", "created_at"),
     )
 
@@ -118,14 +118,7 @@ class RoleAssignment(Entity):
     __table_args__ = (
         reference("role_id", "roles"),
         reference("principal_id", "principals"),
-        sa.Index(
-            "uq_role_assignments_principal_id",
-            "tenant_id",
-            "principal_id",
-            "role_id",
-            unique=True,
-            postgresql_where=sa.text("deleted_at IS NULL"),
-        ),
+        unique("uq_role_assignments_principal_id", "principal_id", "role_id"),
         *sortable("role_assignments", "role_id"),
     )
 
@@ -155,13 +148,7 @@ class AccessDefault(Entity):
     __tablename__ = "access_defaults"
     __table_args__ = (
         one_of("level", ("private", "read", "write")),
-        sa.Index(
-            "uq_access_defaults_resource",
-            "tenant_id",
-            "resource",
-            unique=True,
-            postgresql_where=sa.text("deleted_at IS NULL"),
-        ),
+        unique("uq_access_defaults_resource", "resource"),
     )
 
     resource: Mapped[str]
@@ -190,6 +177,10 @@ async def _resource(
     del resource, before
     if "resource" in values and values["resource"] not in ctx.kernel.catalog.resources:
         raise invalid("/resource", "unknown_resource", "There is no such resource.")
+
+
+KNOWN_RESOURCE = Check(frozenset({"resource"}), _resource)
+"""For settings of one resource."""
 
 
 async def _assignable(
@@ -298,7 +289,7 @@ ACCESS_DEFAULTS = Resource(
     title="resource",
     create=AccessDefaultCreate,
     filters=(AccessDefault.resource,),
-    checks=(Check(frozenset({"resource"}), _resource), Check(frozenset({"resource", "level"}), _for_all)),
+    checks=(KNOWN_RESOURCE, Check(frozenset({"resource", "level"}), _for_all)),
     deletable=_without,
     operations=frozenset({"get", "list", "create", "update", "delete"}),
     access_fields=frozenset({"resource", "level"}),

@@ -11,7 +11,7 @@ from crm_api.domains.identity.delegation import LEVELS, open_rows
 from crm_api.domains.identity.role import ROLES_OF, roles_of
 from crm_api.kernel.context import Context
 from crm_api.kernel.database import TENANT, Row, Statement, bound
-from crm_api.kernel.record import Entity, Share, reference, sortable, table_of
+from crm_api.kernel.record import Entity, Share, reference, sortable, table_of, unique
 from crm_api.kernel.resource import Check, Resource
 from crm_api.kernel.schema import Id, Input, Line, Name, Output, Ref
 
@@ -21,7 +21,7 @@ class Team(Entity):
 
     __tablename__ = "teams"
     __table_args__ = (
-        sa.Index("uq_teams_name", "tenant_id", "name_key", unique=True, postgresql_where=sa.text("deleted_at IS NULL")),
+        unique("uq_teams_name", "name_key"),
         *sortable("teams", "created_at"),
     )
 
@@ -53,14 +53,7 @@ class TeamMember(Entity):
     __table_args__ = (
         reference("team_id", "teams"),
         reference("principal_id", "principals"),
-        sa.Index(
-            "uq_team_members_principal_id",
-            "tenant_id",
-            "principal_id",
-            "team_id",
-            unique=True,
-            postgresql_where=sa.text("deleted_at IS NULL"),
-        ),
+        unique("uq_team_members_principal_id", "principal_id", "team_id"),
         *sortable("team_members", "team_id"),
     )
 

@@ -26,7 +26,7 @@ from crm_api.kernel.context import Context, Kernel, Principal, new_id
 from crm_api.kernel.database import TENANT, Row, Statement, bound
 from crm_api.kernel.problems import UNAUTHENTICATED, AccessMoved, Problem, from_database, unavailable
 from crm_api.kernel.projection import dumps
-from crm_api.kernel.record import FeedEvent, table_of
+from crm_api.kernel.record import FeedEvent, among, table_of
 from crm_api.kernel.schema import instant_text
 
 log = structlog.get_logger("crm_api.webhooks")
@@ -95,7 +95,7 @@ _FEED = table_of(FeedEvent)
 _EVENTS = Statement(
     sa.select(*feed.COLUMNS).where(
         _FEED.c.tenant_id == TENANT,
-        sa.cast(_FEED.c.seq == sa.any_(sa.bindparam("seqs", type_=ARRAY(sa.BigInteger()))), sa.Boolean),
+        among(_FEED.c.seq, sa.bindparam("seqs", type_=ARRAY(sa.BigInteger()))),
     )
 )
 

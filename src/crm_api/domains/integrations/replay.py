@@ -20,7 +20,7 @@ from crm_api.kernel.external import is_external, own_id
 from crm_api.kernel.feed import event_types
 from crm_api.kernel.jobs import start
 from crm_api.kernel.problems import Problem, invalid
-from crm_api.kernel.record import FeedEvent, table_of
+from crm_api.kernel.record import FeedEvent, among, table_of
 from crm_api.kernel.repository import record
 from crm_api.kernel.resource import Action, JobKind, Resource
 from crm_api.kernel.running import Run, Step
@@ -70,7 +70,7 @@ _EVENTS = Statement(
         _FEED.c.moved_at >= _SINCE,
         _FEED.c.at >= _SINCE,
         _FEED.c.at < _UNTIL,
-        sa.cast(_FEED.c.type == sa.any_(_bind("types", ARRAY(sa.Text()))), sa.Boolean),
+        among(_FEED.c.type, _bind("types", ARRAY(sa.Text()))),
         sa.or_(_OBJECT.is_(None), _FEED.c.object_id == _OBJECT),
         sa.or_(_EXCLUDED.is_(None), _FEED.c.actor_id.is_distinct_from(_EXCLUDED)),
     )
@@ -87,7 +87,7 @@ _FAILED = Statement(
         _DELIVERIES.c.created_at >= _SINCE,
         _DELIVERIES.c.created_at < _UNTIL,
         _DELIVERIES.c.seq > _AFTER,
-        sa.cast(_DELIVERIES.c.event_type == sa.any_(_bind("types", ARRAY(sa.Text()))), sa.Boolean),
+        among(_DELIVERIES.c.event_type, _bind("types", ARRAY(sa.Text()))),
         sa.or_(_OBJECT.is_(None), _DELIVERIES.c.object_id == _OBJECT),
     )
     .order_by(_DELIVERIES.c.seq)

@@ -13,6 +13,7 @@ from crm_api.kernel.database import TENANT, Row, Statement
 from crm_api.kernel.external import settle
 from crm_api.kernel.filters import Filters, to_sql
 from crm_api.kernel.problems import Problem
+from crm_api.kernel.record import among
 from crm_api.kernel.resource import Resource
 
 _IDS = sa.bindparam("ids", type_=ARRAY(sa.Uuid()))
@@ -44,7 +45,7 @@ async def _filtered(ctx: Context, resource: Resource, tree: Any, ids: list[str])
     def build() -> Statement:
         table = resource.table
         condition = to_sql(ctx.kernel.policy, ctx.access, resource, node, table, narrow=False)
-        found = sa.cast(table.c.id == sa.any_(_IDS), sa.Boolean)
+        found = among(table.c.id, _IDS)
         chosen_ = sa.cast(table.c.id, sa.Text()).label("id")
         return Statement(sa.select(chosen_).where(table.c.tenant_id == TENANT, found, condition))
 

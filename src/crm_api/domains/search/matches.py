@@ -6,13 +6,15 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import ARRAY
 
-from crm_api.domains.search.words import Query
+from crm_api.domains.search.words import MOST_FUZZY, Query
 from crm_api.kernel.collections import narrow
 from crm_api.kernel.context import Context, settled
 from crm_api.kernel.database import TENANT, Row, Statement
 from crm_api.kernel.projection import Projection
 from crm_api.kernel.query import framed, searched_text
+from crm_api.kernel.record import among
 from crm_api.kernel.resource import Resource
+from crm_api.kernel.schema import LAST
 
 NEWEST, NEWEST_ALIKE = 60, 20
 """Of the rows that match, so many are ranked: the newest."""
@@ -21,7 +23,7 @@ FIRST = 51
 BROAD, BROAD_ALIKE = 2_000, 1_000
 """With more rows found by index than this, rows are looked through from the newest on instead."""
 SOME_ALIKE = 300
-"""Who sees all gets the newest of so many rows that are alike: none of them is hidden, so it does not matter which."""
+"""Who sees all gets the most alike of so many rows: none is hidden, so it does not matter which are looked at."""
 ALIKE = 0.45
 """Trigram similarity from which words are taken for each other."""
 
@@ -29,10 +31,10 @@ _NEEDLES = sa.bindparam("needles", type_=ARRAY(sa.Text()))
 _SIMILAR = sa.bindparam("similar", type_=ARRAY(sa.Text()))
 _HELD = sa.literal_column("2", sa.Float())
 """In place of a likeness: the words are there as they were written."""
-_PARTS = sa.bindparam("parts", type_=ARRAY(sa.Text()))
+_SLIPS = [sa.bindparam(f"slips_{number}", type_=ARRAY(sa.Text())) for number in range(MOST_FUZZY)]
+_ALL_SLIPS = sa.bindparam("slips", type_=ARRAY(sa.Text()))
 _BEGINS = sa.bindparam("begins", type_=sa.Text())
 _ENDS = sa.bindparam("ends", type_=sa.Text())
-_LAST = "\U0010ffff"
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,18 +87,18 @@ async def alike(ctx: Context, resource: Resource, text: Query) -> list[Match]:
 async def _found(ctx: Context, resource: Resource, form: _Form, text: Query) -> list[Match]:
     only = sorted({resource.title, *fields(ctx, resource), "created_at", "updated_at"})
     projection = Projection(resource, ctx.access, only)
-    values: dict[str, Any] = {"needles": text.patterns, "similar": text.longest, "parts": text.parts}
-    values |= {"begins": text.folded, "ends": text.folded + _LAST}
+    values: dict[str, Any] = {"needles": text.patterns, "similar": text.longest}
+    values |= {"begins": text.folded, "ends": text.folded + LAST}
+    values |= {f"slips_{number}": slips for number, slips in enumerate(text.slips)}
+    values["slips"] = [pattern for slips in text.slips for pattern in slips or ()]
 
-    async def run() -> tuple[None, list[Row]]:
-        key = ("matches", resource.plural, ctx.access.shape, form)
-        statement = ctx.kernel.statement(key, lambda: _compile(ctx, resource, projection, form))
-        return None, await ctx.read(statement, {**ctx.access.values, **values})
+    async def rows_of(form: _Form) -> list[Row]:
+        shape = ("matches", resource.plural, form)
+        return (await settled(ctx, shape, lambda: _compile(ctx, resource, projection, form), values))[1]
 
-    _, rows = await settled(ctx, run)
+    rows = await rows_of(form)
     if form.found == "index" and rows[0]["hits"] > (BROAD_ALIKE if form.fuzzy else BROAD):
-        form = replace(form, found="newest")
-        _, rows = await settled(ctx, run)
+        rows = await rows_of(replace(form, found="newest"))
     return [
         Match(resource, projection.render(row[3:]), row["alike"] if row["alike"] <= 1 else None)
         for row in rows
@@ -125,7 +127,7 @@ def _compile(ctx: Context, resource: Resource, projection: Projection, form: _Fo
         conditions = [*gate, condition]
         if form.found == "index":
             found, hits = _by_index(ctx, resource, fuzzy=fuzzy)
-            conditions.append(sa.cast(source.c.id == sa.any_(found), sa.Boolean))
+            conditions.append(among(source.c.id, found))
         columns = [similar.label("alike"), *projection.select(source)]
         rows = sa.select(*columns, source.c.created_at.label("at"), source.c.id.label("key")).where(*conditions)
         if form.found == "index":  # the same
@@ -146,20 +148,20 @@ def _condition(text: Any, source: Any, *, fuzzy: bool) -> tuple[Any, sa.ColumnEl
     least = sa.select(sa.func.min(sa.func.word_similarity(words.c.word, text))).select_from(words).correlate(source)
     similar = sa.cast(least.scalar_subquery(), sa.Float())
     enough = similar >= sa.literal_column(str(ALIKE))
-    # to compare takes ten times as long as to look for a part of the word, and hardly any row without one is alike
-    return similar, sa.case((sa.cast(text.like(sa.any_(_PARTS)), sa.Boolean), enough), else_=sa.false())
+    held = [sa.or_(slip.is_(None), sa.cast(text.like(sa.any_(slip)), sa.Boolean)) for slip in _SLIPS]
+    # to compare takes ten times as long as to look for a part of the word
+    return similar, sa.case((sa.and_(*held), enough), else_=sa.false())
 
 
 def _by_index(ctx: Context, resource: Resource, *, fuzzy: bool) -> tuple[Any, Any]:
     """(ids, number) of rows that the owner's function finds, whoever may see them."""
     search = getattr(sa.func, f"{'resemble' if fuzzy else 'seek'}_{resource.table.name}")
-    most = (BROAD_ALIKE if fuzzy else BROAD) + 1
-    newest = most
+    most = newest = (BROAD_ALIKE if fuzzy else BROAD) + 1
     if _all_open(ctx, resource):
         most, newest = (SOME_ALIKE, NEWEST_ALIKE) if fuzzy else (most, NEWEST)
-    found = search(
-        TENANT, _SIMILAR if fuzzy else _NEEDLES, sa.literal_column(str(most)), sa.literal_column(str(newest))
-    ).table_valued(sa.column("id", sa.Uuid()), sa.column("hits", sa.BigInteger()), name="found")
+    asked: tuple[Any, ...] = (_SIMILAR, _ALL_SLIPS, sa.literal_column(str(ALIKE))) if fuzzy else (_NEEDLES,)
+    found = search(TENANT, *asked, sa.literal_column(str(most)), sa.literal_column(str(newest)))
+    found = found.table_valued(sa.column("id", sa.Uuid()), sa.column("hits", sa.BigInteger()), name="found")
     numbers = sa.select(
         sa.func.array_agg(found.c.id).label("ids"), sa.func.coalesce(sa.func.max(found.c.hits), 0).label("hits")
     ).cte("hits")

@@ -127,7 +127,7 @@ def _resources(ctx: Context, types: list[str] | None) -> list[Resource]:
 def _readable(ctx: Context, resource: Resource) -> Problem | None:
     """Why the caller may not search a resource, if so."""
     try:
-        ctx.kernel.policy.require(ctx.access, ctx.principal.scopes, resource, "read")
+        ctx.require(resource, "read")
     except Problem as problem:
         return problem
     if not matches.fields(ctx, resource):

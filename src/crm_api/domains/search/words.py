@@ -13,6 +13,7 @@ from crm_api.kernel.schema import fold
 
 MOST_WORDS = 8
 SHORTEST_FUZZY = 6
+MOST_FUZZY = 3
 _PIECES = 3
 _TOKEN = re.compile(r"\w+")
 _ALIKE_TOKEN = 0.4
@@ -41,15 +42,21 @@ class Query:
 
     @cached_property
     def longest(self) -> list[str]:
-        """Three words that others may be like; none when all are too short for that."""
-        long = [word for word in self.words if len(word) >= SHORTEST_FUZZY and _indexed(word)]
-        return _three(long) if long else []
+        """The words that others may be like, at most three; none when all are too short for that."""
+        return [word for word in self.words if len(word) >= SHORTEST_FUZZY and _indexed(word)][:MOST_FUZZY]
 
     @cached_property
-    def parts(self) -> list[str]:
-        """LIKE patterns of which text has one that is like the longest word."""
-        word = (self.longest or self.words)[0]
-        return [like(word[i : i + 3]) for i in range(max(len(word) - 2, 1))]
+    def slips(self) -> list[list[str] | None]:
+        """Of each word that others may be like, LIKE patterns of which text that is like it has one; None for more."""
+        found = [_slips(word) for word in self.longest]
+        return [*found, *[None] * (MOST_FUZZY - len(found))]
+
+
+def _slips(word: str) -> list[str]:
+    """Four patterns of what is left of a word whatever slip is in it: all but its beginning or end, or both ends."""
+    out, ends = min(4, len(word) - 4), 4 if len(word) > 7 else 3
+    both = [like(word[:ends]) + like(word[-3:])[1:], like(word[:3]) + like(word[-ends:])[1:]]
+    return [like(word[out:]), like(word[:-out]), *both]
 
 
 def _three(words: Sequence[str]) -> list[str]:
