@@ -1,7 +1,9 @@
 """One embedded PostgreSQL for the run, one migrated database for each worker, one live server over it."""
 
 import asyncio
+import os
 import shutil
+import sys
 import tempfile
 import time
 from concurrent.futures import Future, ThreadPoolExecutor, wait
@@ -37,6 +39,13 @@ def _prepare(folder: Path) -> str:
         (folder / "url.new").write_text(admin)
         (folder / "url.new").rename(folder / "url")
     return admin
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers(config) -> int:
+    """Half as many again as there are processors: many tests wait for leases, limits and other processes."""
+    processors = os.process_cpu_count() if sys.version_info >= (3, 13) else os.cpu_count()
+    return min((processors or 1) * 3 // 2, max(processors or 1, 12))
 
 
 def pytest_configure(config):
