@@ -56,7 +56,8 @@ def ledger(sql) -> Callable[[Any], tuple[list[Any], list[Any]]]:
 def unchanged(sql) -> Any:
     """A context in which nothing of a tenant may be written: no row, no audit, no event, no key.
 
-    Whatever writes a row gives it the number of its transaction, even with the values it had; what goes, is missed.
+    Whatever writes a row gives it the number of its transaction, even with the values it had; rows that go are missing
+    in the count.
     """
     tables = [row["relname"] for row in sql("SELECT relname FROM pg_class WHERE relkind = 'r' AND relrowsecurity")]
     quiet = {"api_keys"}  # last_used_at is written behind the requests
