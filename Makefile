@@ -35,11 +35,11 @@ run: $(READY) ## Serve with demo data on http://127.0.0.1:8000, over an embedded
 
 test: $(READY) ## Lint, types, contract, then all tests but the longest
 	@$(MAKE) --no-print-directory -j2 --output-sync=target check
-	@$(BIN)/python -m pytest -n auto -m "not full" $(PYTEST)
+	@$(BIN)/python -m pytest -n auto --dist worksteal -m "not full" $(PYTEST)
 
 test-all: $(READY) ## The same with the longest tests
 	@$(MAKE) --no-print-directory -j2 --output-sync=target check
-	@$(BIN)/python -m pytest -n auto -m "" $(PYTEST)
+	@$(BIN)/python -m pytest -n auto --dist worksteal -m "" $(PYTEST)
 
 soak: $(READY) ## Mirror a tenant while everything fails, for minutes; ARGS="--writes 10000 --seconds 1800"
 	@$(BIN)/python -W ignore -m tests.faults.soak $(ARGS)
@@ -68,7 +68,7 @@ openapi: $(READY) ## Write openapi/openapi.json and openapi/asyncapi.json from t
 contract: $(READY) ## Check the contract: no drift, valid OpenAPI, and its tests against a running server
 	@$(BIN)/crm-api openapi --check
 	@$(BIN)/openapi-spec-validator openapi/openapi.json
-	@test ! -d tests/contract || $(BIN)/python -m pytest -n auto tests/contract $(PYTEST)
+	@test ! -d tests/contract || $(BIN)/python -m pytest -n auto --dist worksteal tests/contract $(PYTEST)
 
 bench: $(READY) ## Benchmarks, the short form
 	@$(BIN)/python -m benchmarks $(ARGS)

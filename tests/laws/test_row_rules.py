@@ -53,12 +53,23 @@ def oracle(firm, sql):
     return lambda: read_oracle(firm, sql)
 
 
-def read_oracle(org, sql) -> Oracle:
-    rows = {}
-    for resource in RESOURCES:
+class Rows(dict):
+    """The rows of each resource of a tenant, deleted ones too: read when they are first asked for."""
+
+    def __init__(self, org, sql) -> None:
+        super().__init__()
+        self.org, self.sql = org, sql
+
+    def __missing__(self, plural: str) -> list[dict]:
+        resource = CATALOG.resources[plural]
         fixed = "".join(f" AND {name} = '{value}'" for name, value in resource.fixed.items())
-        found = sql(f"SELECT * FROM {resource.table.name} WHERE tenant_id = $1{fixed}", org.tenant_id)  # noqa: S608 - our own names
-        rows[resource.plural] = [{"deleted_at": None, **dict(row)} for row in found]
+        found = self.sql(f"SELECT * FROM {resource.table.name} WHERE tenant_id = $1{fixed}", self.org.tenant_id)  # noqa: S608 - our own names
+        self[plural] = [{"deleted_at": None, **dict(row)} for row in found]
+        return self[plural]
+
+
+def read_oracle(org, sql) -> Oracle:
+    rows = Rows(org, sql)
     people = rows["principals"]
     managers = {str(row["id"]): row["manager_id"] and str(row["manager_id"]) for row in people}
     teams: dict[str, set[str]] = {}

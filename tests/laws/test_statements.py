@@ -1,6 +1,8 @@
 """What reaches the database: how many statements, prepared once, and cursors as index conditions."""
 
+import asyncio
 import itertools
+from typing import Any
 
 import asyncpg
 import orjson
@@ -119,7 +121,7 @@ SORTS = [
 
 
 @pytest.mark.parametrize(("resource", "sort"), SORTS)
-def test_a_cursor_is_an_index_condition_under_the_servers_role(world, rows, database, resource, sort, statements):
+def test_a_cursor_is_an_index_condition_under_the_servers_role(world, rows, explain, resource, sort, statements):
     column = resource.sortable[sort.lstrip("-")]
     some = [row for row in rows(resource) if row[sort.lstrip("-")] is not None]
     assert len(some) > 1
@@ -130,7 +132,7 @@ def test_a_cursor_is_an_index_condition_under_the_servers_role(world, rows, data
     )
     assert second.status_code == 200
     ((text, arguments),) = statements
-    plan = explain(database["app"], world.tenant_id, text, arguments)
+    plan = explain(world.tenant_id, text, arguments)
     conditions = [line for line in plan if "Index Cond" in line]
     bound = [
         line
@@ -140,23 +142,21 @@ def test_a_cursor_is_an_index_condition_under_the_servers_role(world, rows, data
     assert any("<" in line or ">" in line for line in bound), "\n".join(plan)
 
 
-def explain(url: str, tenant, text: str, arguments) -> list[str]:
-    import asyncio
+@pytest.fixture(scope="module")
+def explain(database) -> Any:
+    """`explain(tenant, statement, arguments)` gives the lines of the plan that has to do without other ways."""
+    settings = {
+        "enable_seqscan": "off",
+        "enable_bitmapscan": "off",
+        "enable_sort": "off",
+        "plan_cache_mode": "force_generic_plan",
+    }
+    with asyncio.Runner() as runner:
+        connection = runner.run(asyncpg.connect(database["app"], server_settings=settings, statement_cache_size=0))
 
-    async def work():
-        connection = await asyncpg.connect(
-            url,
-            server_settings={
-                "enable_seqscan": "off",
-                "enable_bitmapscan": "off",
-                "enable_sort": "off",
-                "plan_cache_mode": "force_generic_plan",
-            },
-        )
-        try:
+        async def work(tenant: Any, text: str, arguments: list[Any]) -> list[str]:
             await connection.execute("SELECT set_config('crm.tenant', $1, false)", str(tenant))
             return [row[0] for row in await connection.fetch(f"EXPLAIN {text}", *arguments)]
-        finally:
-            await connection.close()
 
-    return asyncio.run(work())
+        yield lambda *asked: runner.run(work(*asked))
+        runner.run(connection.close())

@@ -1,9 +1,11 @@
 """State graphs and actions: every pair of state and verb, permission, event, lock, retry, dry run."""
 
+import asyncio
 import itertools
-import threading
 import time
+from dataclasses import replace
 
+import asyncpg
 import pytest
 
 from crm_api.kernel.router import operations
@@ -188,40 +190,44 @@ def test_an_action_has_its_event_and_one_effect(lab, operation, ledger, unchange
             assert other.status_code == 422
 
 
+WAIT = 80
+"""Milliseconds; how long a server waits unless told otherwise is in tests/faults/test_database.py."""
+
+
+@pytest.fixture(scope="module")
+def hurried(server):
+    """The connections of the server wait for locks for so long that a test can see it, and no longer."""
+    pool, usual = server.kernel.database, server.kernel.database.limits
+
+    async def limit(limits) -> None:
+        pool.limits = limits
+        for link in pool._idle:
+            await link.connection.execute(f"SET lock_timeout = {limits.lock}")
+
+    server.run(limit(replace(usual, lock=WAIT)))
+    yield
+    server.run(limit(usual))
+
+
 @pytest.mark.parametrize("operation", ACTIONS)
-def test_an_action_locks_its_row(lab, database, operation, unchanged):
+def test_an_action_locks_its_row(lab, database, hurried, operation):
     """While another transaction holds the row, the verb waits, and gives 409 `locked` after the lock timeout."""
-    import asyncio
-
-    import asyncpg
-
     id_, path, body = _ready(lab, operation)
-    held, free = threading.Event(), threading.Event()
 
-    def hold() -> None:
-        async def work() -> None:
-            connection = await asyncpg.connect(database["admin"])
+    async def held():
+        connection = await asyncpg.connect(database["admin"])
+        try:
             async with connection.transaction():
                 await connection.execute(f"SELECT 1 FROM {operation.resource.table.name} WHERE id = $1 FOR UPDATE", id_)  # noqa: S608 - our own name
-                held.set()
-                while not free.is_set():  # noqa: ASYNC110 - set by the test's thread
-                    await asyncio.sleep(0.01)
+                started = time.monotonic()
+                return await asyncio.to_thread(lab.admin.post, path, json=body), time.monotonic() - started
+        finally:
             await connection.close()
 
-        asyncio.run(work())
-
-    thread = threading.Thread(target=hold)
-    thread.start()
-    try:
-        assert held.wait(5)
-        started = time.monotonic()
-        answer = lab.admin.post(path, json=body)
-        assert code(answer) == (409, "locked"), answer.text
-        assert answer.headers["retry-after"]
-        assert time.monotonic() - started >= 0.4
-    finally:
-        free.set()
-        thread.join()
+    answer, seconds = asyncio.run(held())
+    assert code(answer) == (409, "locked"), answer.text
+    assert answer.headers["retry-after"]
+    assert seconds >= 0.8 * WAIT / 1000
     assert lab.admin.post(path, json=body).status_code == operation.action.status
 
 

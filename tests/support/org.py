@@ -12,6 +12,7 @@ from crm_api.kernel.repository import create
 from crm_api.kernel.unit_of_work import system
 from crm_api.tenants import add_key, add_user, create_tenant
 from tests.support.server import LiveServer
+from tests.support.wire import WIRE
 
 _numbers = itertools.count(1)
 
@@ -20,7 +21,8 @@ class Person(httpx2.Client):
     """An HTTP client that speaks as one principal. `id` is the principal, `key` its API key."""
 
     def __init__(self, server: LiveServer, id_: str, key: str) -> None:
-        super().__init__(base_url=server.base_url, headers={"Authorization": f"Bearer {key}"}, timeout=30, verify=False)
+        headers = {"Authorization": f"Bearer {key}"}
+        super().__init__(base_url=server.base_url, headers=headers, timeout=30, transport=WIRE)
         self.server = server
         self.id = id_
         self.key = key

@@ -4,12 +4,14 @@ import asyncio
 import threading
 import time
 from collections.abc import Coroutine
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
 import uvicorn
 
 from crm_api import settings as settings_module
+from crm_api.adapters.egress import Egress
 from crm_api.adapters.http import OneWrite
 from crm_api.app import create_app
 from crm_api.settings import Settings
@@ -64,8 +66,15 @@ class LiveServer:
         return self
 
     def __exit__(self, *error: object) -> None:
+        if "egress" in self.__dict__:
+            self.run(self.egress.aclose())
         self._server.should_exit = True
         self._thread.join(15)
+
+    @cached_property
+    def egress(self) -> Egress:
+        """What its webhooks are sent with; to read the certificates of the machine takes longer than most tests."""
+        return Egress.of(self.settings)
 
     @property
     def kernel(self):
