@@ -21,6 +21,7 @@ from tests.integrations.test_webhooks import endpoint, hurry
 from tests.laws.test_verbs import ACTIONS, EDGES, _ready, in_state
 from tests.support.asking import RESOURCES
 from tests.support.examples import MADE, Examples, attach
+from tests.support.imports import begin, run
 from tests.support.jobs import Nothing, nothing, start, wait, working
 from tests.support.org import Org
 from tests.support.receiver import Receiver
@@ -95,6 +96,9 @@ def what_workers_find_out(server, database) -> Org:
         for kind in (JobKind("test_ends_well", Nothing, nothing), JobKind("test_ends_badly", Nothing, broken)):
             patch.setitem(server.kernel.catalog.jobs, kind.name, kind)
             wait(org.admin, start(org.admin, kind, Nothing()))
+        made = begin(org.admin, "name\nOne\n", resource="accounts")
+        for verb in ("validate", "apply", "revert"):
+            run(org.admin, made, verb)
         endpoint(org, receiver, event_types=["account.*"])
         for n in range(BREAKS_AT):
             org.admin.make("accounts", name=f"Acme {n}")

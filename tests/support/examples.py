@@ -1,6 +1,7 @@
 """Bodies for any resource, from its create schema and its references; nothing here knows a resource."""
 
 import itertools
+from collections import deque
 from functools import cache
 from typing import Any
 
@@ -16,6 +17,8 @@ from tests.support.webhooks import send_due
 _serial = itertools.count(1)
 SETTINGS = ("access_defaults", "duplicate_checks")
 """Resources with one record for each resource, so that few can be made."""
+_AT_ONCE = 8
+"""Examples are different that a test may prepare before it makes the first; there are two more."""
 OWNERSHIP = ("owner_id", "team_id", "territory_id")
 
 
@@ -40,16 +43,21 @@ TEXTS = ("Ñandú & Söhne", "100%_sure\\", "zebra", "Über Größe", "alpha bet
 
 
 def _free_resource(settings: str) -> Any:
-    """Gives a resource of which these settings say nothing; when each has one, the oldest is deleted."""
+    """Gives a resource of which these settings say nothing; when few are left, the oldest are deleted."""
+
+    given: deque[str] = deque(maxlen=_AT_ONCE - 2)
 
     def free(person: Any, n: int) -> str:
         open_ = [name for name, resource in CATALOG.resources.items() if resource.default_access is None]
         taken = person.all(f"/v1/{settings}", limit=200)
         left = [name for name in open_ if name not in {row["resource"] for row in taken}]
-        if not left:
-            person.delete(f"/v1/{settings}/{taken[-1]['id']}")
-            return taken[-1]["resource"]
-        return left[n % len(left)]
+        while len(left) < _AT_ONCE:
+            row = taken.pop()
+            person.delete(f"/v1/{settings}/{row['id']}")
+            left.append(row["resource"])
+        fresh = [name for name in left if name not in given]
+        given.append(fresh[n % len(fresh)])
+        return given[-1]
 
     return free
 

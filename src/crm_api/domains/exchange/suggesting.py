@@ -6,6 +6,7 @@ from functools import cache
 from typing import Any
 
 from crm_api.domains.exchange.cells import leads
+from crm_api.domains.exchange.importing import ColumnMapping
 from crm_api.kernel.duplicates_search import similarity
 from crm_api.kernel.resource import Resource
 from crm_api.kernel.schema import fold
@@ -46,7 +47,7 @@ def suggested(resource: Resource, columns: Iterable[str]) -> list[dict[str, Any]
         best = max(scores, key=lambda path: (scores[path], path.count(".") == 0), default=None)
         if best is not None and scores[best] >= _ALIKE and best not in taken and len(column) <= 500:
             taken.add(best)
-            found.append({"column": column, "field": best})
+            found.append(ColumnMapping(column=column, field=best).model_dump())
     return found
 
 
