@@ -363,18 +363,24 @@ def test_the_feed_carries_external_ids_and_their_changes(org, follow):
     assert (unlinked["previous"]["external_ids"], unlinked["data"]["external_ids"]) == ({"erp": "4711"}, {})
 
 
-def test_a_deletion_that_waits_for_a_link_frees_the_linked_id_too(org, database, sql):
-    """The deletion began before the link was committed, and so does not see it in its snapshot."""
+@pytest.mark.parametrize("before", [None, "4711"])
+def test_a_deletion_that_waits_for_a_link_frees_the_linked_id_too(org, database, sql, before):
+    """It began before the link was committed, or taken and given back, and does not see that in its snapshot."""
     source(org, fields=())
     account = org.admin.make("accounts", name="Linked late")
+    if before is not None:
+        body = {"source": "erp", "external_id": before}
+        assert org.admin.post(f"/v1/accounts/{account['id']}/link", json=body).status_code == 200
 
     async def work():
         connection = await asyncpg.connect(database["admin"])
         try:
             async with connection.transaction():
                 await connection.execute(
-                    'UPDATE accounts SET external_ids = \'{"erp": "4711"}\' WHERE id = $1', account["id"]
+                    'UPDATE accounts SET version = version + 1, external_ids = \'{"erp": "4711"}\' WHERE id = $1',
+                    account["id"],
                 )
+                await connection.execute("DELETE FROM external_ids WHERE object_id = $1", account["id"])
                 await connection.execute(
                     "INSERT INTO external_ids (tenant_id, object_type, object_id, source, external_id) "
                     "VALUES ($1, 'account', $2, 'erp', '4711')",

@@ -218,13 +218,20 @@ def settled_links(kind: str, table: Any) -> sa.ColumnElement[bool]:
     """A condition that the statement sees every external id of a row.
 
     A link that is committed while the statement waits for the row is in the row it then finds, but not in its snapshot
-    of the table: it must run again, or `release` would leave that external id behind.
+    of the table: it must run again, or `release` would leave that external id behind. So it must when a row with
+    external ids was changed meanwhile, since one may have been taken from it and given back.
     """
+    before = table.alias("before")
+    version = sa.select(before.c.version).where(before.c.tenant_id == TENANT, before.c.id == table.c.id)
     pairs = sa.func.jsonb_object_agg(IDS.c.source, IDS.c.external_id)
     known = sa.select(sa.func.coalesce(pairs, sa.literal_column("'{}'::jsonb"))).where(
         IDS.c.tenant_id == TENANT, IDS.c.object_type == sa.literal(kind, sa.Text()), IDS.c.object_id == table.c.id
     )
-    return sa.cast(table.c.external_ids == known.correlate(table).scalar_subquery(), sa.Boolean)
+    none: Any = sa.literal_column("'{}'::jsonb")
+    return sa.and_(
+        sa.cast(table.c.external_ids == known.correlate(table).scalar_subquery(), sa.Boolean),
+        sa.or_(table.c.external_ids == none, table.c.version == version.correlate(table).scalar_subquery()),
+    )
 
 
 def release(kind: str, written: Any, *, deleted: bool) -> Any:
