@@ -6,7 +6,7 @@ import io
 import json
 import time
 import zipfile
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import httpx2
 import pytest
@@ -17,7 +17,7 @@ from crm_api.domains.exchange.tables import cell
 from crm_api.domains.files.lease import delete_expired
 from crm_api.kernel import feed
 from tests.support.asking import code
-from tests.support.jobs import wait, working
+from tests.support.jobs import start, wait, working
 from tests.support.problems import problem
 
 FORMULAS = ("=1+1", "+SUM(A1)", "-cmd|'/C calc'!A0", "@SUM(1)", "\t=1", "\r=1")
@@ -237,10 +237,15 @@ def test_an_impossible_export_is_refused_at_once(shared_org, body, place):
 
 
 def test_a_file_is_not_there_before_its_end(shared_org):
-    waiting = shared_org.reader.post("/v1/exports", json={"resource": "accounts"}).json()
-    assert shared_org.reader.post(f"/v1/jobs/{waiting['id']}/cancel").status_code in (200, 409)
-    answer = shared_org.reader.get(f"/v1/exports/{waiting['id']}/content")
-    assert answer.status_code == 200 or code(answer) == (409, "transition_refused")  # it may have ended before
+    """This one begins tomorrow."""
+    person, later = shared_org.reader, datetime.now(UTC) + timedelta(days=1)
+    waiting = start(person, exports.EXPORT, exports.ExportRequest(resource="accounts"), at=later)
+    path = f"/v1/exports/{waiting['id']}"
+    for state in ("queued", "cancelled"):
+        for answer in (person.get(f"{path}/content"), person.post(f"{path}/download_link")):
+            assert code(answer) == (409, "transition_refused")
+            assert (answer.json()["state"], answer.json()["allowed_from"]) == (state, ["succeeded"])
+        person.post(f"/v1/jobs/{waiting['id']}/cancel")
 
 
 def test_the_same_request_is_one_export(shared_org):
