@@ -1,6 +1,6 @@
 """Exchange of many records at once: imports and exports."""
 
-from crm_api.domains.exchange import import_routes, routes
+from crm_api.domains.exchange import export_routes, import_routes
 from crm_api.domains.exchange.applying import APPLY_ROWS
 from crm_api.domains.exchange.export import EXPORT, EXPORTS
 from crm_api.domains.exchange.imports import IMPORTS
@@ -12,7 +12,7 @@ from crm_api.kernel.resource import Domain
 DOMAIN = Domain(
     "exchange",
     resources=(EXPORTS, IMPORTS),
-    routers=(routes.router, import_routes.router),
+    routers=(export_routes.router, import_routes.router),
     jobs=(EXPORT, VALIDATE_ROWS, APPLY_ROWS, REVERT_ROWS),
     roles={
         MANAGER: (("exports:*", "own"), ("imports:*", "own")),
