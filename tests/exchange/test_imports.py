@@ -292,6 +292,10 @@ def test_nobody_imports_what_they_could_not_write(org):
     ]
     wrong = {**body, "mapping": [{"column": "a", "field": "version"}]}
     assert fault(org.rep.post("/v1/imports", json=wrong)) == [("/mapping/0/field", "unknown_field")]
+    wrong = {**body, "mapping": [{"column": "a", "field": "owner_id", "by": "field", "target": "time_zone"}]}
+    assert fault(org.rep.post("/v1/imports", json=wrong)) == [("/mapping/0/target", "invalid_value")]
+    wrong = {**body, "mapping": [{"column": "a", "field": "owner_id", "by": "external_id", "source": "sap"}]}
+    assert fault(org.rep.post("/v1/imports", json=wrong)) == [("/mapping/0/source", "unknown_source")]
     wrong = {**body, "match_on": [{"by": "field", "field": "version"}]}
     assert fault(org.rep.post("/v1/imports", json=wrong)) == [("/match_on/0", "invalid_value")]
     made = begin(org.rep, "name\nA\n", **NAMES)

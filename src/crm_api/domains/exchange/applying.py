@@ -1,5 +1,6 @@
 """Job: does what validation said of each row, with the checks, rights and events of single writes."""
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -24,6 +25,8 @@ from crm_api.kernel.running import Run, Step
 
 _PASSES = 20
 """How deep rows of one file may refer to each other."""
+_BREATH = 50
+"""Rows after which others of this process have their turn."""
 _OPEN = ("create", "update", "skip")
 
 
@@ -151,7 +154,9 @@ async def _create(
 ) -> dict[int, Settled]:
     made: dict[int, Settled] = {}
     rows = []
-    for row, (whole, given) in fresh:
+    for number, (row, (whole, given)) in enumerate(fresh):
+        if not number % _BREATH:
+            await asyncio.sleep(0)
         external = drafts[row["row"]].external
         try:
             for source in external:

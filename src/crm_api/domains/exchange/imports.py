@@ -36,7 +36,7 @@ async def _fit(ctx: Context, resource: Resource, values: Mapping[str, Any], befo
     ):
         raise invalid("/resource", "set_once", "A file was sent for another resource; make a new import.")
     importable(ctx, whole["resource"])
-    of_row(ctx, {"id": "", "suggestions": "[]", **whole})
+    await of_row(ctx, {"id": "", "suggestions": "[]", **whole})
 
 
 _JSON = ("mapping", "match_on", "nulls", "defaults")
@@ -70,7 +70,7 @@ def _verb(verb: str, summary: str, kind: JobKind, states: tuple[str, ...], targe
         if row["created_by"] != str(ctx.principal.id):
             raise Problem(TRANSITION_REFUSED, "Only who made the import may do this.", extra={"state": row["state"]})
         await idle(ctx, row, states)
-        found = of_row(ctx, row)
+        found = await of_row(ctx, row)
         found.permit(ctx)
         await found.name(ctx)
         if verb == "apply" and row["validated"] != found.digest:

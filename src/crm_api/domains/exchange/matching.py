@@ -6,15 +6,16 @@ from typing import Any
 
 import orjson
 
-from crm_api.domains.exchange.importing import MatchRule
+from crm_api.domains.exchange.importing import ColumnMapping, MatchRule
 from crm_api.domains.exchange.mapping import Draft, Plan, Wanted
 from crm_api.kernel.collections import run as page_of
 from crm_api.kernel.context import Context
 from crm_api.kernel.duplicates_search import candidates
 from crm_api.kernel.external import resolved
+from crm_api.kernel.external_sources import known
 from crm_api.kernel.filters import Filters, Group
 from crm_api.kernel.paging import Key
-from crm_api.kernel.problems import invalid
+from crm_api.kernel.problems import Problem, invalid
 from crm_api.kernel.projection import dumps
 from crm_api.kernel.query import Listing
 from crm_api.kernel.resource import Resource
@@ -23,6 +24,8 @@ from crm_api.kernel.schema import UUID_PATTERN, external_key, fold
 MOST = 500
 """Texts that are looked up at a time."""
 _PAGES = 20
+_FOUND_BY = ("text", "values")
+"""Kinds of fields by which records are looked up."""
 _ID = re.compile(UUID_PATTERN)
 _SORT = (Key("id", descending=False),)
 
@@ -75,14 +78,14 @@ async def _existing(ctx: Context, resource: Resource, ids: Iterable[str]) -> set
     return {item["id"] for item in await records(ctx, resource, "id", wanted, ("id",))}
 
 
-async def refer(ctx: Context, plan: Plan, drafts: Sequence[Draft], known: Mapping[str, Container[str]]) -> None:
+async def refer(ctx: Context, plan: Plan, drafts: Sequence[Draft], pending: Mapping[str, Container[str]]) -> None:
     """Puts ids in place of what names other records; what names none, or several, is a fault of the row.
 
     Args:
         ctx: the step.
         plan: of the import.
         drafts: at most `MOST` rows.
-        known: by field, the keys of records that rows of the same file will create: those are left in `wanted`.
+        pending: by field, the keys of records that rows of the same file will create: those are left in `wanted`.
     """
     groups: dict[tuple[str, str | None, str | None], list[tuple[Draft, Wanted]]] = {}
     for draft in drafts:
@@ -98,7 +101,7 @@ async def refer(ctx: Context, plan: Plan, drafts: Sequence[Draft], known: Mappin
         else:
             found = await ids_by(ctx, target, target_field or "id", {wanted.text for _, wanted in asked})
         for draft, wanted in asked:
-            _settle(draft, wanted, found.get(wanted.key, []), target, later=wanted.key in known.get(field, ()))
+            _settle(draft, wanted, found.get(wanted.key, []), target, later=wanted.key in pending.get(field, ()))
     await _lead(ctx, plan, drafts)
 
 
@@ -202,7 +205,28 @@ async def _similar(ctx: Context, resource: Resource, rule: MatchRule, draft: Dra
     return [item["record"]["id"] for item in best]
 
 
-def check_match(ctx: Context, resource: Resource, rules: Sequence[MatchRule]) -> None:
+def unknown_source(pointer: str, code: str | None) -> Problem:
+    """422 for a source that does not exist."""
+    return invalid(pointer, "unknown_source", f"There is no source {code!r}.")
+
+
+async def check_references(ctx: Context, resource: Resource, entries: Sequence[ColumnMapping]) -> None:
+    """Refuses references that are named by what records of their kind are not found by.
+
+    Raises:
+        Problem: 422 at the mapping.
+    """
+    for i, entry in enumerate(entries):
+        target = ctx.kernel.catalog.target(resource, entry.field) if entry.by == "field" else None
+        if target is not None and target.filterable.get(entry.target or "") not in _FOUND_BY:
+            raise invalid(
+                f"/mapping/{i}/target", "invalid_value", f"{target.plural} are not found by {entry.target!r}."
+            )
+        if entry.by == "external_id":
+            await known(ctx, entry.source or "", unknown_source(f"/mapping/{i}/source", entry.source))
+
+
+async def check_match(ctx: Context, resource: Resource, rules: Sequence[MatchRule]) -> None:
     """Refuses rules that do not fit the resource.
 
     Raises:
@@ -210,11 +234,11 @@ def check_match(ctx: Context, resource: Resource, rules: Sequence[MatchRule]) ->
     """
     for i, rule in enumerate(rules):
         wrong = None
-        if rule.by == "field" and resource.filterable.get(rule.field or "") not in ("text", "values", "id"):
+        if rule.by == "field" and resource.filterable.get(rule.field or "") not in (*_FOUND_BY, "id"):
             wrong = f"{resource.plural} are not found by {rule.field!r}."
         if rule.by == "similarity" and (resource.duplicates is None or not resource.duplicates.rules):
             wrong = f"{resource.plural} are not compared."
-        if rule.by == "external_id" and rule.source not in ctx.access.sources:
-            wrong = f"There is no source {rule.source!r}."
+        if rule.by == "external_id":
+            await known(ctx, rule.source or "", unknown_source(f"/match_on/{i}/source", rule.source))
         if wrong is not None:
             raise invalid(f"/match_on/{i}", "invalid_value", wrong)

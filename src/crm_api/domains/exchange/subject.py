@@ -15,7 +15,7 @@ from crm_api import settings
 from crm_api.adapters.storage import MissingError, StoreError, storage
 from crm_api.domains.exchange.importing import ColumnMapping, MatchRule
 from crm_api.domains.exchange.mapping import Plan
-from crm_api.domains.exchange.matching import check_match
+from crm_api.domains.exchange.matching import check_match, check_references, unknown_source
 from crm_api.domains.exchange.reading import Source
 from crm_api.kernel.context import Context
 from crm_api.kernel.external_sources import EXTERNAL_IDS, known, may_name
@@ -64,11 +64,9 @@ class Subject:
 
     async def name(self, ctx: Context) -> None:
         """Refuses external ids of sources that are unknown, or that the caller may not give."""
-        for way in self.plan.ways:
+        for i, way in enumerate(self.plan.ways):
             if way.path[0] == EXTERNAL_IDS:
-                await known(
-                    ctx, way.path[1], invalid("/mapping", "unknown_source", f"There is no source {way.path[1]}.")
-                )
+                await known(ctx, way.path[1], unknown_source(f"/mapping/{i}/field", way.path[1]))
                 await may_name(ctx, self.resource, way.path[1])
 
 
@@ -81,12 +79,12 @@ async def subject(ctx: Context, imports: Resource, id_: str, *, lock: bool = Fal
     row = await load(trusted(ctx), imports, id_, "update", lock=lock)
     if row["created_by"] != str(ctx.principal.id):
         raise not_found("import")
-    found = of_row(ctx, row)
+    found = await of_row(ctx, row)
     found.permit(ctx)
     return found
 
 
-def of_row(ctx: Context, row: Any) -> Subject:
+async def of_row(ctx: Context, row: Any) -> Subject:
     """What the settings of an import mean; 422 when they do not fit."""
     resource = importable(ctx, row["resource"])
     entries = _ENTRIES.validate_json(row["mapping"])
@@ -94,7 +92,8 @@ def of_row(ctx: Context, row: Any) -> Subject:
         entries = _ENTRIES.validate_json(row["suggestions"])
     plan = Plan(resource, entries, orjson.loads(row["nulls"]), orjson.loads(row["defaults"]))
     rules = _RULES.validate_json(row["match_on"])
-    check_match(ctx, resource, rules)
+    await check_references(ctx, resource, entries)
+    await check_match(ctx, resource, rules)
     return Subject(str(row["id"]), row, resource, plan, rules)
 
 
