@@ -48,9 +48,11 @@ def _write() -> Statement:
 
 
 def _settle() -> Statement:
+    """The rows of a step lie near each other: without saying so the planner reads all rows of the import."""
     records = _records(_DONE)
     changes = {name: records.c[name] for name in _DONE if name != "row"}
-    return Statement(sa.update(_ROWS).where(*_OF, _ROWS.c.row == records.c.row).values(**changes))
+    near = _ROWS.c.row.between(*(sa.bindparam(name, type_=sa.BigInteger()) for name in ("first", "last")))
+    return Statement(sa.update(_ROWS).where(*_OF, near, _ROWS.c.row == records.c.row).values(**changes))
 
 
 def _next(*, backwards: bool = False, problematic: bool = False, any_state: bool = False) -> Statement:
@@ -94,7 +96,9 @@ async def settle(ctx: Context, import_id: str | UUID, records: Sequence[Mapping[
     """Notes what became of rows."""
     if records:
         told = [{name: record.get(name) for name in _DONE} for record in records]
-        await ctx.fetch(_SETTLE, {"import_id": import_id, "records": told})
+        places = [record["row"] for record in told]
+        near = {"first": min(places), "last": max(places)}
+        await ctx.fetch(_SETTLE, {"import_id": import_id, "records": told, **near})
 
 
 async def following(
