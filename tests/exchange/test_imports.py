@@ -77,6 +77,8 @@ def test_files_of_every_kind_mean_the_same(org, name):
     made = done(org.rep, content, format=form, **CONTACTS)
     assert (made["state"], made["counts"]["created"], made["counts"]["rows"]) == ("applied", 2, 2)
     assert made["columns"] == [*PEOPLE[0]]
+    sample = org.rep.get(f"/v1/imports/{made['id']}/sample").json()["data"]
+    assert [line["Last"] for line in sample] == ["Núñez", "Groß; Klein"]
     eva, jose = org.rep.all("/v1/contacts", sort="last_name")
     assert (jose["first_name"], jose["last_name"], jose["birthday"]) == ("José", "Núñez", "1980-02-29")
     assert ([mail["address"] for mail in jose["emails"]], jose["do_not_contact"]) == (["jose@example.com"], True)
@@ -300,7 +302,7 @@ def test_nobody_imports_what_they_could_not_write(org):
     assert fault(org.rep.post("/v1/imports", json=wrong)) == [("/match_on/0", "invalid_value")]
     made = begin(org.rep, "name\nA\n", **NAMES)
     for person, expected in ((org.colleague, 404), (org.manager, 404), (org.admin, 403)):
-        for path in ("rows", "result"):
+        for path in ("rows", "result", "sample"):
             assert person.get(f"/v1/imports/{made['id']}/{path}").status_code == expected, path
         assert person.put(f"/v1/imports/{made['id']}/content", content=b"name\nB").status_code == expected
     assert code(org.admin.post(f"/v1/imports/{made['id']}/validate")) == (409, "transition_refused")

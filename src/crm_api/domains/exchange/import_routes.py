@@ -22,7 +22,7 @@ from crm_api.adapters.storage import StoreError, storage
 from crm_api.domains.exchange import rows as kept
 from crm_api.domains.exchange.importing import NONE, ROW_STATES, ImportView
 from crm_api.domains.exchange.imports import IMPORTS, idle
-from crm_api.domains.exchange.reading import SAMPLE, Source
+from crm_api.domains.exchange.reading import MOST_COLUMNS, SAMPLE, Source
 from crm_api.domains.exchange.subject import importable
 from crm_api.domains.exchange.suggesting import suggested
 from crm_api.domains.exchange.tables import cell
@@ -153,6 +153,34 @@ def _looked(ctx: Context, row: Any, received: Received) -> dict[str, Any]:
 def _short(value: Any) -> str:
     text = value if isinstance(value, str) else orjson.dumps(value).decode()
     return text.replace("\x00", "\ufffd")[:_CELL]
+
+
+class ImportSample(BaseModel):
+    """The first rows of a file, as texts by column; a long one is cut."""
+
+    object: Literal["import_sample"]
+    data: Annotated[
+        list[Annotated[dict[str, Annotated[str, Field(max_length=_CELL)]], Field(max_length=MOST_COLUMNS)]],
+        Field(max_length=SAMPLE),
+    ]
+
+
+@router.get(
+    "/v1/imports/{id}/sample",  # noqa: FAST003 - likewise
+    name="get_import_sample",
+    operation_id="get_import_sample",
+    summary="The first rows of the file of an import",
+    response_model=ImportSample,
+    responses={403: {}, 404: {}, 422: {}},
+    openapi_extra={"parameters": [_PATH]},
+)
+async def get_sample(request: Request) -> Response:
+    """For who made the import, to choose a mapping by."""
+    ctx = await open_context(request)
+    query(request, ())
+    ctx.kernel.policy.require(ctx.access, ctx.principal.scopes, IMPORTS, "read")
+    row = await _mine(ctx, path_id(request, IMPORTS), "read")
+    return Json({"object": "import_sample", "data": orjson.loads(row["sample"])}, 200)
 
 
 @router.get(

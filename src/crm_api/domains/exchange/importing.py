@@ -263,7 +263,4 @@ class ImportView(Output):
     suggestions: Annotated[
         list[ColumnMapping], Field(max_length=MOST_MAPPED, description="A mapping that seems to fit.")
     ]
-    sample: Annotated[
-        list[Annotated[dict[str, Any], Field(max_length=MOST_COLUMNS)]], Field(max_length=5, description="First rows.")
-    ]
     counts: ImportCounts

@@ -96,7 +96,7 @@ async def settle(ctx: Context, import_id: str | UUID, records: Sequence[Mapping[
     """Notes what became of rows."""
     if records:
         told = [{name: record.get(name) for name in _DONE} for record in records]
-        places = [record["row"] for record in told]
+        places = [int(record["row"]) for record in records]
         near = {"first": min(places), "last": max(places)}
         await ctx.fetch(_SETTLE, {"import_id": import_id, "records": told, **near})
 
