@@ -51,7 +51,8 @@ def _settle() -> Statement:
     """The rows of a step lie near each other: without saying so the planner reads all rows of the import."""
     records = _records(_DONE)
     changes = {name: records.c[name] for name in _DONE if name != "row"}
-    near = _ROWS.c.row.between(*(sa.bindparam(name, type_=sa.BigInteger()) for name in ("first", "last")))
+    first, last = (sa.bindparam(name, type_=sa.BigInteger()) for name in ("first", "last"))
+    near = _ROWS.c.row.between(first, last)
     return Statement(sa.update(_ROWS).where(*_OF, near, _ROWS.c.row == records.c.row).values(**changes))
 
 
