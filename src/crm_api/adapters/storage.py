@@ -46,7 +46,7 @@ class Storage:
         """
         try:
             found = await obstore.get_async(self._store, key, options={"range": (start, end)})
-        except NotFoundError:
+        except (NotFoundError, FileNotFoundError):
             raise MissingError(key) from None
         except (BaseError, OSError) as error:
             raise StoreError(key) from error
