@@ -88,10 +88,16 @@ def test_files_of_every_kind_mean_the_same(org, name):
 
 def test_lines_of_json_need_no_mapping(org):
     lines = [{"last_name": "Abel", "tags": ["a", "b"], "emails": [{"address": "a@example.com"}]}, {"last_nam": "B"}]
-    made = begin(org.rep, "\n".join(map(json.dumps, lines)), resource="contacts", format="ndjson")
+    lines.append({"last_name": "C", "external_ids": {"nobody": "1"}})
+    content = "\n".join([*map(json.dumps, lines), '{"last_name": "D", "last_name": "E"}'])
+    made = begin(org.rep, content, resource="contacts", format="ndjson")
     made = run(org.rep, made, "validate")
-    (wrong,) = rows(org.rep, made, state="invalid")
-    assert [problem["code"] for problem in wrong["problems"]] == ["required", "unknown_field"]
+    wrong = rows(org.rep, made, state="invalid")
+    assert [(row["row"], [(p["column"], p["code"]) for p in row["problems"]]) for row in wrong] == [
+        (2, [("last_name", "required"), ("last_nam", "unknown_field")]),
+        (3, [("external_ids", "unknown_source")]),
+        (4, [(None, "invalid_json")]),
+    ]
     made = run(org.rep, made, "apply")
     (abel,) = org.rep.all("/v1/contacts")
     assert abel["tags"] == ["a", "b"]
@@ -298,6 +304,8 @@ def test_nobody_imports_what_they_could_not_write(org):
     assert fault(org.rep.post("/v1/imports", json=wrong)) == [("/mapping/0/target", "invalid_value")]
     wrong = {**body, "mapping": [{"column": "a", "field": "owner_id", "by": "external_id", "source": "sap"}]}
     assert fault(org.rep.post("/v1/imports", json=wrong)) == [("/mapping/0/source", "unknown_source")]
+    wrong = {**body, "mapping": [{"column": name, "field": "name"} for name in "ab"]}
+    assert fault(org.rep.post("/v1/imports", json=wrong)) == [("/mapping/1/field", "duplicate_field")]
     wrong = {**body, "match_on": [{"by": "field", "field": "version"}]}
     assert fault(org.rep.post("/v1/imports", json=wrong)) == [("/match_on/0", "invalid_value")]
     made = begin(org.rep, "name\nA\n", **NAMES)
@@ -318,7 +326,13 @@ def test_each_verb_has_its_time(org):
     made = org.rep.post("/v1/imports", json={"name": "Early", **NAMES}).json()
     for verb in ("validate", "apply", "revert"):
         assert code(org.rep.post(f"/v1/imports/{made['id']}/{verb}")) == (409, "transition_refused")
-    made = run(org.rep, send(org.rep, made, "name\nA\nB\n"), "validate")
+    made = send(org.rep, made, "name\nA\nB\n")
+    mapping = [*NAMES["mapping"], {"column": "nope", "field": "industry"}]
+    assert org.rep.patch(f"/v1/imports/{made['id']}", json={"mapping": mapping}).status_code == 200
+    refused = org.rep.post(f"/v1/imports/{made['id']}/validate")
+    assert fault(refused) == [("/mapping/1/column", "unknown_column")]
+    assert org.rep.patch(f"/v1/imports/{made['id']}", json={"mapping": NAMES["mapping"]}).status_code == 200
+    made = run(org.rep, made, "validate")
     assert org.rep.patch(f"/v1/imports/{made['id']}", json={"nulls": ["B"]}).status_code == 200
     assert code(org.rep.post(f"/v1/imports/{made['id']}/apply")) == (409, "transition_refused")
     made = run(org.rep, made, "validate")

@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import json
+from datetime import UTC, datetime, timedelta
 
 import asyncpg
 import httpx2
@@ -11,7 +12,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from standardwebhooks import Webhook
 
-from crm_api.domains.integrations.outcome import BREAKS_AT
+from crm_api.domains.integrations.outcome import BREAKS_AT, resume_failed
 from tests.support.jobs import wait, working
 from tests.support.org import Org
 from tests.support.problems import problem
@@ -229,20 +230,37 @@ def test_a_broken_receiver_is_left_alone_and_probed(org, receiver, database, fol
     assert tried == BREAKS_AT + 5
     assert "webhook_endpoint.broken" in watcher.types()
     stats = org.admin.get(f"/v1/webhook_endpoints/{made['id']}/stats").json()
-    assert (stats["pending"], stats["failures_in_a_row"]) == (tried, tried)
-    assert stats["closed_until"] is not None
+    assert (stats["pending"], stats["failures_in_a_row"]) == (tried, BREAKS_AT)
+    left = datetime.fromisoformat(stats["closed_until"]) - datetime.now(UTC)
+    assert timedelta(seconds=20) < left <= timedelta(seconds=30), "however many were on their way"
     hurry(org, database)
     run(org)
     assert len(receiver.messages) == tried, "nothing is sent while it is closed"
     hurry(org, database, "closed_until = now()")
     run(org)
     assert len(receiver.messages) == tried + 1, "one probe"
+    stats = org.admin.get(f"/v1/webhook_endpoints/{made['id']}/stats").json()
+    left = datetime.fromisoformat(stats["closed_until"]) - datetime.now(UTC)
+    assert timedelta(seconds=40) < left <= timedelta(seconds=60)
+    assert org.admin.post(f"/v1/webhook_endpoints/{made['id']}/test").status_code == 201
+    run(org)
+    assert len(receiver.messages) == tried + 2, "somebody asks, and it is probed at once"
     receiver.status = 200
     hurry(org, database, "closed_until = now()")
     run(org)
     assert {delivery["state"] for delivery in deliveries(org, made)} == {"delivered"}
     assert "webhook_endpoint.recovered" in watcher.types()
     assert org.admin.get(f"/v1/webhook_endpoints/{made['id']}/stats").json()["failures_in_a_row"] == 0
+
+
+async def _long_ago(database, made):
+    connection = await asyncpg.connect(database["admin"])
+    try:
+        await connection.execute(
+            "UPDATE webhook_endpoints SET updated_at = now() - interval '25 hours' WHERE id = $1", made["id"]
+        )
+    finally:
+        await connection.close()
 
 
 def test_gone_disables_and_five_days_of_failure_pause(org, receiver, database):
@@ -257,12 +275,19 @@ def test_gone_disables_and_five_days_of_failure_pause(org, receiver, database):
     hurry(org, database, "failing_since = now() - interval '121 hours'")
     run(org)
     assert org.admin.get(path).json()["status"] == "paused"
+    assert org.server.run(resume_failed(org.server.kernel)) == 0
+    hurry(org, database, "failing_since = now() - interval '121 hours'")
+    org.server.run(_long_ago(database, made))
+    assert org.server.run(resume_failed(org.server.kernel)) >= 1
+    assert org.admin.get(path).json()["status"] == "active"
+    run(org)
+    assert org.admin.get(path).json()["status"] == "paused", "it fails still"
     receiver.status = 200
     org.admin.make("accounts", name="Meanwhile")
     run(org)
-    assert len(receiver.messages) == 2
+    assert len(receiver.messages) == 3, "it is paused"
     org.admin.post(f"{path}/resume")
-    hurry(org, database, "closed_until = NULL")
+    hurry(org, database)
     run(org)
     assert {delivery["state"] for delivery in deliveries(org, made)} == {"delivered"}
 

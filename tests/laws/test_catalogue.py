@@ -52,6 +52,7 @@ def test_definer_functions_are_exactly_those_the_declarations_ask_for(sql):
         "claim_job",
         "coalesce_event",
         "forget_idempotency_keys",
+        "failed_endpoints",
         "forget_import_rows",
         "forget_jobs",
         "job_figures",

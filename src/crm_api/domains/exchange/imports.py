@@ -73,6 +73,8 @@ def _verb(verb: str, summary: str, kind: JobKind, states: tuple[str, ...], targe
         found = await of_row(ctx, row)
         found.permit(ctx)
         await found.name(ctx)
+        if row["format"] != "ndjson":
+            found.plan.missing(orjson.loads(row["columns"]))
         if verb == "apply" and row["validated"] != found.digest:
             raise Problem(
                 TRANSITION_REFUSED,

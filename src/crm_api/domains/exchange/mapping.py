@@ -1,6 +1,6 @@
 """From the cells of a row to the body of a create: where each cell goes, and how its text is read."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from itertools import pairwise
@@ -11,7 +11,7 @@ from pydantic import BaseModel
 from crm_api.domains.exchange.cells import UnreadableError, item_of, target_of
 from crm_api.domains.exchange.importing import ColumnMapping as Entry
 from crm_api.kernel.external_sources import EXTERNAL_IDS
-from crm_api.kernel.problems import Fault
+from crm_api.kernel.problems import Fault, invalid
 from crm_api.kernel.resource import Resource
 from crm_api.kernel.schema import fold
 
@@ -67,11 +67,28 @@ class Plan:
     ) -> None:
         self.resource, self._nulls, self._defaults = resource, frozenset(nulls), dict(defaults)
         self.ways = [_Way(entry, *target_of(resource, entry, f"/mapping/{i}")) for i, entry in enumerate(mapping)]
+        self._once()
         self.self_reference = next((way.entry for way in self.ways if self._own(way.entry)), None)
         self.columns: dict[str, str] = {}
         for way in self.ways:
             self.columns.setdefault("/" + "/".join(way.path), way.entry.column)
             self.columns.setdefault(f"/{way.path[0]}", way.entry.column)
+
+    def _once(self) -> None:
+        """422 for a field that two columns would fill."""
+        known: set[tuple[str, ...]] = set()
+        for i, way in enumerate(self.ways):
+            if way.path in known:
+                raise invalid(
+                    f"/mapping/{i}/field", "duplicate_field", f"Another column goes to {way.entry.field}, too."
+                )
+            known.add(way.path)
+
+    def missing(self, columns: Collection[str]) -> None:
+        """422 for a column that the file does not have."""
+        for i, way in enumerate(self.ways):
+            if way.entry.column not in columns:
+                raise invalid(f"/mapping/{i}/column", "unknown_column", f"The file has no column {way.entry.column!r}.")
 
     def _own(self, entry: Entry) -> bool:
         """Whether a column names records of the same resource by what other columns of the file give them."""
@@ -138,6 +155,8 @@ class Plan:
     def column(self, pointer: str | None) -> str | None:
         """The column that a place in the body comes from."""
         steps = (pointer or "").split("/")
+        if not self.ways and len(steps) > 1:
+            return steps[1]
         return next(
             (found for end in range(len(steps), 1, -1) if (found := self.columns.get("/".join(steps[:end])))), None
         )

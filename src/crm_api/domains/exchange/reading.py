@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 from xml.etree.ElementTree import ParseError
 
-import orjson
 from defusedxml.common import DefusedXmlException
+from jiter import from_json
 from openpyxl import load_workbook
 from openpyxl.utils.exceptions import InvalidFileException
 
@@ -118,13 +118,14 @@ class Source:
                 if not line.strip():
                     continue
                 try:
-                    found = orjson.loads(line)
-                except orjson.JSONDecodeError:
+                    found = from_json(line, catch_duplicate_keys=True)
+                except ValueError:
                     found = None
                 if isinstance(found, dict):
                     yield number, found
                 else:
-                    yield number, Fault("invalid_json", "This line is not a JSON object.", pointer="")
+                    detail = "This line is not a JSON object, or has a name twice."
+                    yield number, Fault("invalid_json", detail, pointer="")
 
 
 def _encoding(path: Path) -> str:

@@ -12,27 +12,30 @@ from crm_api.kernel.resource import Resource
 from crm_api.kernel.schema import fold
 
 _SYNONYMS = {
-    "name": ("company", "company name", "account", "account name", "organization", "organisation", "full name"),
-    "last_name": ("surname", "family name", "contact name"),
-    "first_name": ("given name", "forename"),
-    "title": ("job title", "position", "contact title"),
-    "industry": ("sector", "branch"),
-    "annual_revenue": ("revenue", "turnover"),
-    "employees": ("number of employees", "headcount"),
-    "website": ("homepage", "home page", "url", "web"),
-    "tax_id": ("vat", "vat id", "vat number", "tax number"),
-    "emails.0.address": ("email", "e mail", "mail", "email address"),
-    "phones.0.number": ("phone", "telephone", "phone number", "mobile", "tel"),
-    "addresses.0.line1": ("address", "street", "address line 1"),
+    "name": (
+        *("company", "company name", "account", "account name", "organization", "organisation", "full name"),
+        *("empresa", "razon social", "nombre", "firma", "unternehmen", "firmenname"),
+    ),
+    "last_name": ("surname", "family name", "contact name", "apellido", "apellidos", "nachname"),
+    "first_name": ("given name", "forename", "nombre", "nombre de pila", "vorname"),
+    "title": ("job title", "position", "contact title", "cargo", "puesto"),
+    "industry": ("sector", "branch", "industria", "branche"),
+    "annual_revenue": ("revenue", "turnover", "ingresos", "facturacion", "umsatz"),
+    "employees": ("number of employees", "headcount", "empleados", "mitarbeiter"),
+    "website": ("homepage", "home page", "url", "web", "sitio web", "pagina web", "webseite"),
+    "tax_id": ("vat", "vat id", "vat number", "tax number", "nif", "cif", "rfc", "ust idnr", "steuernummer"),
+    "emails.0.address": ("email", "e mail", "mail", "email address", "correo", "correo electronico"),
+    "phones.0.number": ("phone", "telephone", "phone number", "mobile", "tel", "telefono", "movil", "telefon"),
+    "addresses.0.line1": ("address", "street", "address line 1", "direccion", "calle", "strasse", "adresse"),
     "addresses.0.line2": ("address line 2",),
-    "addresses.0.city": ("city", "town"),
-    "addresses.0.region": ("region", "state", "province"),
-    "addresses.0.postal_code": ("postal code", "zip", "zip code", "postcode"),
-    "addresses.0.country": ("country", "office location"),
-    "parent_id": ("parent", "subsidiary of", "parent account"),
-    "owner_id": ("owner", "sales agent", "seller", "account owner"),
+    "addresses.0.city": ("city", "town", "ciudad", "poblacion", "ort", "stadt"),
+    "addresses.0.region": ("region", "state", "province", "provincia", "estado", "bundesland"),
+    "addresses.0.postal_code": ("postal code", "zip", "zip code", "postcode", "codigo postal", "plz"),
+    "addresses.0.country": ("country", "office location", "pais", "land"),
+    "parent_id": ("parent", "subsidiary of", "parent account", "empresa matriz"),
+    "owner_id": ("owner", "sales agent", "seller", "account owner", "vendedor", "propietario"),
 }
-"""Words that columns are often called by, for what DOMAIN calls otherwise."""
+"""Words that columns are often called by, in English, Spanish and German, folded."""
 _ALIKE = 0.75
 
 

@@ -96,7 +96,7 @@ async def judged(ctx: Context, found: Subject, drafts: Sequence[Draft]) -> list[
     matched = await match(ctx, found.plan, found.rules, [draft for draft in ready if not draft.faults])
     states = {draft.row: _state(found, draft, matched) for draft in drafts}
     for draft in drafts:
-        _check(found, draft, update=states[draft.row] == "update")
+        _check(found, draft, ctx.access.sources, update=states[draft.row] == "update")
     current = {item["id"]: item for item in await records(ctx, found.resource, "id", matched.values())}
     return [_record(found, draft, states[draft.row], current.get(matched.get(draft.row, ""))) for draft in drafts]
 
@@ -116,7 +116,7 @@ def _state(found: Subject, draft: Draft, matched: Mapping[int, str]) -> str:
     return {"skip": "skip"}.get(found.mode, "update")
 
 
-def _check(found: Subject, draft: Draft, *, update: bool) -> None:
+def _check(found: Subject, draft: Draft, sources: Container[str], *, update: bool) -> None:
     """The body against its schema, as a request's is checked."""
     values = draft.values
     if update:
@@ -124,6 +124,8 @@ def _check(found: Subject, draft: Draft, *, update: bool) -> None:
     model = found.resource.update if update else found.resource.create
     assert model is not None  # noqa: S101 - `importable` has looked
     for source, text in draft.external.items():
+        if source not in sources:
+            draft.fault(found.plan.column(f"/external_ids/{source}"), "unknown_source", "There is no such source.")
         if external_key(f"ext:{source}:{text}") is None:
             draft.fault(found.plan.column(f"/external_ids/{source}"), "invalid_value", "This can be no external id.")
     if draft.faults and not draft.values:

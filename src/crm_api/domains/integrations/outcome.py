@@ -7,9 +7,11 @@
 | 410 | due again when the endpoint is resumed | disabled |
 
 After ten failures in a row nothing is sent for 30 s, then one delivery as a probe; each failed probe doubles the pause,
-up to an hour. The success that ends it makes what waited for another try due at once. After 120 hours of failure the
-endpoint is paused. In a row is what ended one after the other: deliveries are sent together and settled together, and a
-success may be settled after failures that came later.
+up to an hour. What was on its way when the pause began counts no further. A test, a resend, a replay, another address
+and `resume` let the next probe go at once. The success that ends it makes what waited for another try due at once.
+After 120 hours of failure the endpoint is paused. In a row is what ended one after the other: deliveries are sent
+together and settled together, and a success may be settled after failures that came later. An endpoint that was paused
+so is resumed once a day, for one probe; one that somebody has paused, or changed since, is not.
 """
 
 import random
@@ -24,7 +26,7 @@ from sqlalchemy.dialects.postgresql import insert as upsert
 
 from crm_api.adapters.egress import Failure, Reply
 from crm_api.domains.integrations.webhook_delivery import WebhookAttempt, WebhookDelivery, WebhookState
-from crm_api.kernel.context import Context
+from crm_api.kernel.context import Context, Kernel
 from crm_api.kernel.database import TENANT, Row, Statement
 from crm_api.kernel.lifecycle import Edge
 from crm_api.kernel.record import table_of
@@ -38,6 +40,7 @@ MOST_PATIENCE = 3600
 """Seconds that a Retry-After may ask for."""
 BREAKS_AT = 10
 PAUSES_AFTER = timedelta(hours=120)
+TRIED_AGAIN_AFTER = timedelta(days=1)
 GONE = 410
 _DELIVERIES, _ATTEMPTS, _STATES = table_of(WebhookDelivery), table_of(WebhookAttempt), table_of(WebhookState)
 Answer = Reply | Failure
@@ -106,9 +109,10 @@ _ONE: sa.ColumnElement[int] = sa.literal_column("1", sa.Integer())
 
 
 def _pause(failures: Any) -> Any:
-    """How long nothing is sent: 30 s after ten failures, twice as long after each more, up to about an hour."""
+    """How long nothing is sent: 30 s after ten failures, twice as long after each probe that failed, up to an hour."""
     steps = sa.func.least(failures - sa.literal_column(str(BREAKS_AT)), sa.literal_column("7"))
-    seconds: Any = sa.literal_column("30") * sa.func.power(sa.literal_column("2"), steps)
+    doubled: Any = sa.literal_column("30") * sa.func.power(sa.literal_column("2"), steps)
+    seconds = sa.func.least(doubled, sa.literal_column("3600"))
     return sa.func.make_interval(0, 0, 0, 0, 0, 0, seconds)
 
 
@@ -152,26 +156,35 @@ def _settle() -> Statement:
     )
     bad, zero = sa.bindparam("bad", type_=sa.BigInteger()), sa.literal_column("0", sa.BigInteger())
     breaks: sa.ColumnElement[int] = sa.literal_column(str(BREAKS_AT))
-    first = _ago("first_bad")
+    first, most = _ago("first_bad"), sa.func.least(bad, breaks)
     state = upsert(_STATES).values(
         tenant_id=TENANT,
         endpoint_id=_ENDPOINT,
-        failures=bad,
+        failures=most,
         failing_since=first,
-        closed_until=sa.case((bad >= breaks, now + _pause(bad)), else_=sa.null()),
+        closed_until=sa.case((bad >= breaks, now + _pause(most)), else_=sa.null()),
     )
     known, closed = _STATES.c.failing_since, _STATES.c.closed_until
     newest = sa.func.coalesce(closed - _pause(_STATES.c.failures), known, sa.literal_column("'-infinity'"))
     ends = sa.func.coalesce(_ago("last_good") >= newest, sa.false())
-    count = sa.case((ends, bad), else_=_STATES.c.failures + bad)
+    had: Any = _STATES.c.failures
+    late = sa.func.coalesce(closed > now, sa.false())
+    count = sa.case(
+        (ends, most),
+        (late, had),
+        (had >= breaks, had + sa.func.least(bad, _ONE)),
+        else_=sa.func.least(had + bad, breaks),
+    )
     changed = state.on_conflict_do_update(
         index_elements=["tenant_id", "endpoint_id"],
         set_={
             "failures": count,
             "failing_since": sa.case((ends, first), else_=sa.func.coalesce(known, first)),
             "closed_until": sa.case(
-                (sa.and_(bad > zero, count >= breaks), now + _pause(count)),
+                (sa.and_(ends, bad >= breaks), now + _pause(count)),
                 (ends, sa.null()),
+                (late, closed),
+                (sa.and_(bad > zero, count >= breaks), now + _pause(count)),
                 else_=closed,
             ),
         },
@@ -194,6 +207,18 @@ _HURRY = Statement(
     )
     .values(due_at=sa.func.now())
 )
+
+
+_REOPEN = Statement(
+    sa.update(_STATES)
+    .where(_STATES.c.tenant_id == TENANT, _STATES.c.endpoint_id == _ENDPOINT, _STATES.c.closed_until > sa.func.now())
+    .values(closed_until=sa.func.now())
+)
+
+
+async def reopen(ctx: Context, endpoint_id: str) -> None:
+    """Lets the next probe go at once, because somebody asks for it or has mended the receiver."""
+    await ctx.fetch(_REOPEN, {"endpoint_id": endpoint_id})
 
 
 async def settle(ctx: Context, target: Row, worker: UUID, sent: list[Sent]) -> None:
@@ -263,6 +288,26 @@ async def _notice(ctx: Context, target: Row, past: str) -> None:
         await record(inner, resource, target["id"], past, past)
 
     await transact(by_system, work)
+
+
+_FAILED = Statement(
+    sa.select(
+        sa.cast(sa.column("tenant_id"), sa.Text()).label("tenant"), sa.cast(sa.column("id"), sa.Text()).label("id")
+    ).select_from(
+        sa.func.failed_endpoints(
+            sa.bindparam("older_than", type_=sa.DateTime(timezone=True)), sa.bindparam("most", type_=sa.BigInteger())
+        ).table_valued("tenant_id", "id")
+    )
+)
+
+
+async def resume_failed(kernel: Kernel) -> int:
+    """Resumes endpoints that their failures paused a day ago, in every tenant; one that fails still is paused again."""
+    values = {"older_than": datetime.now(UTC) - TRIED_AGAIN_AFTER, "most": 1_000}
+    rows = await kernel.database.fetch(None, _FAILED, values)
+    for row in rows:
+        await _move(system(kernel, UUID(row["tenant"]), "webhooks"), row, "resume")
+    return len(rows)
 
 
 async def _move(ctx: Context, target: Row, verb: str) -> None:

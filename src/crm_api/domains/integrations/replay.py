@@ -11,6 +11,7 @@ from pydantic import Field
 from sqlalchemy.dialects.postgresql import ARRAY, distinct_on
 
 from crm_api.domains.integrations.changes import parse_types
+from crm_api.domains.integrations.outcome import reopen
 from crm_api.domains.integrations.queue import EVENT, added, values
 from crm_api.domains.integrations.webhook_delivery import WebhookDelivery
 from crm_api.domains.jobs.job import JobView
@@ -121,6 +122,7 @@ async def replay(ctx: Context, resource: Resource, row: Any, body: ReplayRequest
     whole = {**body.model_dump(), "object_id": await _object(ctx, row, body)}
     types = orjson.loads(row["event_types"])
     asked = Replay(**whole, endpoint_id=str(row["id"]), excluded=excluded, asked=types)
+    await reopen(ctx, row["id"])
     job = await start(ctx, REPLAY_EVENTS, asked)
     await record(ctx, resource, row["id"], "replay", "replayed", after={"job_id": job["id"]})
     return job

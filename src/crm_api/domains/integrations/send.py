@@ -5,6 +5,7 @@ from typing import Any, Literal
 import sqlalchemy as sa
 from pydantic import Field
 
+from crm_api.domains.integrations.outcome import reopen
 from crm_api.domains.integrations.queue import EVENT, added, values
 from crm_api.domains.integrations.webhook_delivery import WebhookDelivery
 from crm_api.kernel import feed
@@ -49,6 +50,7 @@ async def _queue(ctx: Context, resource: Resource, row: Any, action: Action, eve
     fresh = {**event, "id": id_, "endpoint_id": row["id"]}
     add = ctx.kernel.statement(("queue", action.verb), lambda: Statement(added(action.verb)))
     await ctx.fetch(add, values([fresh]))
+    await reopen(ctx, row["id"])
     await record(ctx, resource, row["id"], action.verb, str(action.event), after={"delivery_id": id_})
     return {"object": "webhook_delivery", "id": id_}
 

@@ -34,7 +34,9 @@ class WebhookStatistics(Wire):
     failed_attempts: Count
     median_milliseconds: _Milliseconds | None
     p95_milliseconds: _Milliseconds | None
-    failures_in_a_row: Count
+    failures_in_a_row: Annotated[
+        Count, Field(description="Up to ten, and one more for each probe that failed after that.")
+    ]
     failing_since: Instant | None
     closed_until: Annotated[Instant | None, Field(description="Until then nothing is sent; then one probe is.")]
 

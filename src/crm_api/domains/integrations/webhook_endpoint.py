@@ -17,6 +17,7 @@ from crm_api.adapters import egress
 from crm_api.domains.identity.delegation import for_good
 from crm_api.domains.identity.role import act_as
 from crm_api.domains.integrations.changes import parse_types
+from crm_api.domains.integrations.outcome import reopen
 from crm_api.domains.integrations.replay import REPLAY
 from crm_api.domains.integrations.rotate_secret import ROTATE_SECRET
 from crm_api.domains.integrations.send import RESEND, TEST
@@ -206,6 +207,15 @@ async def _room(ctx: Context, resource: Resource, values: Mapping[str, Any], bef
         await ctx.fetch(_BEGIN, {})
 
 
+async def _mended(
+    ctx: Context, resource: Resource, values: Mapping[str, Any], before: Mapping[str, Any] | None
+) -> None:
+    """A new address, or a resumption, is tried at once."""
+    del resource, values
+    if before is not None:
+        await reopen(ctx, before["id"])
+
+
 WEBHOOK_ENDPOINTS = Resource(
     singular="webhook_endpoint",
     plural="webhook_endpoints",
@@ -222,6 +232,7 @@ WEBHOOK_ENDPOINTS = Resource(
         Check(frozenset({"event_types", "filter"}), _types),
         Check(frozenset({"principal_id", "url", "event_types", "filter"}), _rights),
         Check(frozenset({"url"}), _room),
+        Check(frozenset({"url", "status"}), _mended),
     ),
     actions=(ROTATE_SECRET, SET_HEADERS, TEST, RESEND, REPLAY, STATISTICS),
 )
