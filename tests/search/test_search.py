@@ -88,6 +88,15 @@ def test_the_closer_answer_comes_first(northwind):
     assert found(northwind.rep, "peter franken")[0]["score"] == 1
 
 
+def test_a_whole_address_is_a_whole_value(org):
+    account = org.admin.make(
+        "accounts", name="Nandu", emails=[{"address": "hello@nandu.example"}, {"address": "x@y.example"}]
+    )
+    (hit,) = found(org.admin, "hello@nandu.example")
+    assert (hit["record"]["id"], hit["score"]) == (account["id"], 0.95)
+    assert hit["highlights"] == [{"field": "emails", "segments": [{"text": "hello@nandu.example", "match": True}]}]
+
+
 def test_newer_comes_first_among_equals(org):
     made = [org.rep.make("accounts", name="Twin")["id"] for _ in range(3)]
     assert ids(org.rep, "twin") == made[::-1]

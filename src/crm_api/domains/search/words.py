@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+import orjson
+
 from crm_api.kernel.duplicates_search import trigrams
 from crm_api.kernel.filters import like
 from crm_api.kernel.schema import fold
@@ -70,6 +72,8 @@ def _indexed(word: str) -> bool:
 
 def texts(value: Any) -> Iterator[str]:
     """The texts in the value of a field: itself, its items, the parts of its items."""
+    if isinstance(value, orjson.Fragment):  # lists come from the database as JSON
+        value = orjson.loads(orjson.dumps(value))
     if isinstance(value, str):
         yield value
     elif isinstance(value, dict):
