@@ -19,6 +19,7 @@ from crm_api.kernel.merged import absent
 from crm_api.kernel.problems import (
     FORBIDDEN,
     INVALID,
+    TRANSITION_REFUSED,
     Fault,
     Problem,
     forbidden,
@@ -143,11 +144,30 @@ async def drafted(
     """Every column of a new row, after all that can be refused before it is written; arguments as for `create`."""
     values = await referred(ctx, resource, values)
     ctx.kernel.policy.writable(ctx.access, resource, values if given is None else dict.fromkeys(given))
+    values = await _built(ctx, resource, values, None)
     row = new_row(ctx, resource, values)
     for check in resource.touched(values):
         await check.run(ctx, resource, row, None)
     await refuse_suspected(ctx, resource, row)
     return row
+
+
+async def _built(
+    ctx: Context, resource: Resource, values: Mapping[str, Any], before: Mapping[str, Any] | None
+) -> Mapping[str, Any]:
+    for build in resource.builds:
+        if before is None or build.fields & values.keys():
+            values = {**values, **await build.run(ctx, resource, values, before)}
+    return values
+
+
+def _refuse_locked(resource: Resource, row: Mapping[str, Any], values: Collection[str]) -> None:
+    """409 when the record is issued and no body may change one of these fields any more."""
+    if resource.lock is not None and resource.lifecycle is not None and not resource.lock.free.issuperset(values):
+        state, allowed = row[resource.lifecycle.column], sorted(resource.lock.states)
+        if state not in allowed:
+            detail = f"A {resource.singular} that is {state} can no longer be changed so."
+            raise Problem(TRANSITION_REFUSED, detail, extra={"state": state, "allowed_from": allowed})
 
 
 async def _explain_create(ctx: Context, resource: Resource, row: Mapping[str, Any]) -> None:
@@ -210,12 +230,16 @@ async def update(
     if not by_verb and resource.owned and {"owner_id", "team_id", "territory_id"} & set(values):
         ctx.require(resource, "transfer")
         actions = (action, "transfer")
-    changed = derived(resource, values)
     checks = resource.touched(values)
-    if checks:
-        before = await load(ctx, resource, id_, action)
-        for check in checks:
-            await check.run(ctx, resource, changed, dict(before))
+    before: dict[str, Any] | None = None
+    if checks or (not by_verb and resource.reads_first(values)):
+        before = dict(await load(ctx, resource, id_, action))
+        if not by_verb:
+            _refuse_locked(resource, before, values)
+            values = await _built(ctx, resource, values, before)
+    changed = derived(resource, values)
+    for check in checks:
+        await check.run(ctx, resource, changed, before)
     references = frozenset(name for name in resource.references if values.get(name) is not None)
     names, match = frozenset(changed), if_match is not None
     owners = contested(ctx.access, resource, values)
@@ -318,8 +342,11 @@ async def record(
 async def delete(ctx: Context, resource: Resource, id_: str | UUID, *, if_match: int | None = None) -> None:
     """Soft deletion; unique values and external ids are free again."""
     id_ = await own_id(ctx, resource, id_)
-    if resource.deletable is not None:
-        await resource.deletable(ctx, resource, {}, dict(await load(ctx, resource, id_, "delete")))
+    if resource.guarded:
+        row = dict(await load(ctx, resource, id_, "delete"))
+        _refuse_locked(resource, row, ("deleted_at",))
+        if resource.deletable is not None:
+            await resource.deletable(ctx, resource, {}, row)
     await _mark(ctx, resource, id_, if_match, deleted=True)
 
 

@@ -1,6 +1,6 @@
 """Typed declarations: Resource, Action, Check, JobKind, Domain. Nothing runs here."""
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -10,6 +10,7 @@ from fastapi import APIRouter
 from sqlalchemy.dialects.postgresql import JSONB
 
 from crm_api.kernel.duplicates import Duplicates
+from crm_api.kernel.joints import Build, Lock, Parts
 from crm_api.kernel.lifecycle import Lifecycle
 from crm_api.kernel.record import MoneyAmount, Ratio, Record, table_of
 from crm_api.kernel.schema import Input, Wire, nullable, updated_from
@@ -130,6 +131,9 @@ class Resource:
         search: fields whose folded text is found by `q`, in a fixed order.
         values: multi-valued fields, each with the function that gives the values to index.
         derive: field -> function of its value that gives further columns.
+        builds: what is worked out from the values that were sent.
+        lock: when a record can no longer be changed by a body, nor deleted.
+        parts: lists whose items are rows, too.
         deletable: asked before a deletion, with no new values and the row.
         fixed: column values that make rows of a shared table this resource.
         owner: the column that says whose a row is; None when rows belong to nobody.
@@ -165,6 +169,9 @@ class Resource:
     default_access: str | None = None
     lifecycle: Lifecycle | None = None
     checks: tuple[Check, ...] = ()
+    builds: tuple[Build, ...] = ()
+    lock: Lock | None = None
+    parts: Mapping[str, Parts] = field(default_factory=dict)
     deletable: CheckFunction | None = None
     actions: tuple[Action, ...] = ()
     many: Mapping[str, ToMany] = field(default_factory=dict)
@@ -266,6 +273,16 @@ class Resource:
         """The checks that a write of these values asks; clearing a field asks none."""
         given = {name for name, value in values.items() if value is not None}
         return tuple(check for check in self.checks if check.fields & given)
+
+    def reads_first(self, values: Collection[str]) -> bool:
+        """Whether an update by these fields looks at the row before it writes."""
+        locked = self.lock is not None and not self.lock.free.issuperset(values)
+        return locked or any(not build.fields.isdisjoint(values) for build in self.builds)
+
+    @property
+    def guarded(self) -> bool:
+        """Whether a deletion looks at the row first."""
+        return self.deletable is not None or self.lock is not None
 
     @cached_property
     def verbs(self) -> dict[str, Action]:

@@ -179,6 +179,7 @@ def prepared(resource: Resource) -> Callable[[str, Any, int | None, bool], tuple
             raise invalid_parameter("id", "not_an_external_id", "PUT takes ext:{source}:{external_id}.")
         values, given = body.model_dump(), body.model_fields_set
         run = partial(upsert, if_match=expected, matched=matched)
-        return lambda ctx: run(ctx, resource, key, values, given), not resource.touched(values)
+        alone = not (resource.touched(values) or resource.reads_first(values))
+        return lambda ctx: run(ctx, resource, key, values, given), alone
 
     return prepare

@@ -180,7 +180,7 @@ def _update(resource: Resource) -> Prepare:
             return lambda ctx: repository.get(ctx, resource, id_), True
         return (
             lambda ctx: repository.update(ctx, resource, id_, values, if_match=expected),
-            not resource.touched(values),
+            not (resource.touched(values) or resource.reads_first(values)),
         )
 
     return prepare
@@ -192,7 +192,7 @@ def _delete(resource: Resource) -> Prepare:
             await repository.delete(ctx, resource, id_, if_match=expected)
             return {}
 
-        return work, resource.deletable is None
+        return work, not resource.guarded
 
     return prepare
 

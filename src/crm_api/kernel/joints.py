@@ -1,0 +1,51 @@
+"""What a resource declares of documents: what is worked out, when they are locked, which lists are rows as well."""
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from crm_api.kernel.record import Record
+from crm_api.kernel.schema import Wire
+
+if TYPE_CHECKING:
+    from crm_api.kernel.context import Context
+    from crm_api.kernel.resource import Resource
+
+BuildFunction = Callable[
+    ["Context", "Resource", Mapping[str, Any], Mapping[str, Any] | None], Awaitable[Mapping[str, Any]]
+]
+"""(context, resource, values that were sent, row before or None) -> further columns to write, or raises a Problem."""
+
+
+@dataclass(frozen=True)
+class Build:
+    """What follows from the whole record, worked out before it is written: the prices and totals of an order.
+
+    Asked of every create, and of an update by a body that gives one of `fields`, null too, with the locked row; not of
+    a verb, which says itself what it changes. It reads, and writes nothing.
+    """
+
+    fields: frozenset[str]
+    run: BuildFunction
+
+
+@dataclass(frozen=True)
+class Lock:
+    """What makes an issued document immutable: outside of `states` a body may change nothing but the fields `free`."""
+
+    states: frozenset[str]
+    free: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True)
+class Parts:
+    """A list of a record whose items are rows of a resource of their own as well, so that others can refer to them.
+
+    A build gives the items with all columns of that resource; the list keeps the fields of `item`. They are written
+    with the record and by nobody else. `column` is their reference to the record.
+    """
+
+    plural: str
+    model: type[Record]
+    column: str
+    item: type[Wire]
