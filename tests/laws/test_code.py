@@ -131,7 +131,7 @@ def code_lines(path: Path) -> int:
 
 APART = (
     *("spec", "examples", "feed", "pulse", "sight", "batch", "external", "upsert", "customs", "jobs", "running"),
-    *("sealing", "signing", "collective", "migration_search", "merged", "duplicates"),
+    *("sealing", "signing", "collective", "migration_search", "merged", "duplicates", "parts"),
 )
 """Kernel files with a budget of their own: the OpenAPI document, and features that stand beside the data path."""
 

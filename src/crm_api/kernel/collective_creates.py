@@ -29,7 +29,7 @@ _ROWS = sa.bindparam("rows", type_=JSON())
 
 def collectable(resource: Resource) -> bool:
     """Whether new rows may be written together: not those that change what the caller may do with the next one."""
-    return "create" in resource.operations and not resource.access_fields
+    return "create" in resource.operations and not resource.access_fields and not resource.parts
 
 
 async def insert_all(

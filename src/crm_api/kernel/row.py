@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from crm_api.kernel.context import Context, new_id
+from crm_api.kernel.parts import split
 from crm_api.kernel.resource import Resource
 from crm_api.kernel.schema import fold
 
@@ -55,6 +56,9 @@ def piece(value: Any) -> str:
 def row_parameters(resource: Resource, row: Mapping[str, Any]) -> dict[str, Any]:
     """Bind values of `source`, of the search text and of the value index."""
     found = {f"v_{name}": value for name, value in row.items()}
+    for name, part in resource.parts.items():
+        if name in row:
+            found[f"v_{name}"], found[f"l_{name}"] = split(part, row[name])
     for i, name in enumerate(resource.search):
         if name in row:
             found[f"s_{i}"] = piece(row[name])

@@ -14,6 +14,7 @@ from crm_api.kernel.context import Context
 from crm_api.kernel.database import TENANT, Row, Statement
 from crm_api.kernel.external import claim, kind_of, release, settled_links
 from crm_api.kernel.ledger import ACTOR, NOW, entries, image, insert_from
+from crm_api.kernel.parts import marked_parts, written_parts
 from crm_api.kernel.policy import access_version
 from crm_api.kernel.projection import Projection
 from crm_api.kernel.query import frame
@@ -129,6 +130,7 @@ def compile_create(ctx: Context, resource: Resource, form: New, mode: Mode, *, l
     written = insert.returning(*facts(resource)).cte("written")
     if form.valued:
         ctes.append(_index(written))
+    ctes += written_parts(resource, columns, written, new=True)
     recorded, place = entries(written, resource, after=written.c.image, mode=mode)
     ctes += recorded
     if resource.access_fields:
@@ -264,6 +266,7 @@ def compile_update(
     written = _update(resource, gate, assignments, match=match, public=public)
     if indexed := columns.intersection(resource.values):
         ctes += [_unindex(resource, indexed, written), _index(written)]
+    ctes += written_parts(resource, columns, written, new=False)
     recorded, place = entries(written, resource, written.c.before, written.c.after, mode)
     ctes += recorded
     if resource.access_fields & columns:
@@ -324,6 +327,7 @@ def compile_mark(ctx: Context, resource: Resource, *, deleted: bool, match: bool
     ctes, place = entries(written, resource, before, after, mode)
     if linkable:
         ctes.append(release(kind, written, deleted=deleted))
+    ctes += marked_parts(resource, written, stamp)
     if resource.access_fields:
         ctes.append(_raise_version(written))
     return _writing(ctx, resource, written, ctes, place)

@@ -1,0 +1,132 @@
+"""Lists of a record whose items are rows of a resource, too: written by the statement that writes the record."""
+
+from collections.abc import Mapping, Sequence
+from functools import cache
+from typing import Any
+from uuid import UUID
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.dialects.postgresql import JSON
+from sqlalchemy.dialects.postgresql import insert as upsert
+
+from crm_api.kernel.context import new_id
+from crm_api.kernel.database import TENANT
+from crm_api.kernel.joints import Parts
+from crm_api.kernel.ledger import ACTOR, NOW
+from crm_api.kernel.problems import INVALID, Fault, Problem
+from crm_api.kernel.projection import ratio_text
+from crm_api.kernel.record import Entity, table_of
+from crm_api.kernel.resource import Resource, kind
+from crm_api.kernel.schema import money_text
+
+_DIALECT = postgresql.dialect()  # type: ignore[no-untyped-call]
+_TEXTS = {"money": money_text, "ratio": ratio_text}
+_ONE: Any = sa.literal_column("1")
+
+
+def identified(items: Sequence[Mapping[str, Any]], before: Mapping[str, Any] | None, name: str) -> list[dict[str, Any]]:
+    """Items with their ids and positions: those that have an id are items of the record already.
+
+    Args:
+        items: as they were sent; `id` may be absent or None.
+        before: the record as it is, or None.
+        name: of the list.
+
+    Raises:
+        Problem: 422 for an id that no item of the record has, or that two have.
+    """
+    known = {str(item["id"]) for item in (before or {}).get(name) or ()}
+    seen: set[str] = set()
+    faults, found = [], []
+    for i, item in enumerate(items):
+        given = item.get("id")
+        id_ = str(new_id()) if given is None else str(UUID(given))
+        if given is not None and (id_ not in known or id_ in seen):
+            detail = "No item of this record has this id." if id_ not in known else "Two items have this id."
+            faults.append(Fault("unknown_item", detail, pointer=f"/{name}/{i}/id"))
+        seen.add(id_)
+        found.append({**item, "id": id_, "position": i + 1})
+    if faults:
+        raise Problem(INVALID, faults[0].detail, faults)
+    return found
+
+
+@cache
+def _columns(part: Parts) -> tuple[str, ...]:
+    """The columns that an item brings; the others follow from the record."""
+    ours = {"tenant_id", part.column, *Entity.__annotations__} - {"id"}
+    return tuple(str(name) for name in map(str, table_of(part.model).c.keys()) if name not in ours)
+
+
+def split(part: Parts, items: Sequence[Mapping[str, Any]] | None) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """(the list as it is kept and sent, the rows with scaled numbers) of the items that a build gave."""
+    table, shown = table_of(part.model), tuple(part.item.model_fields)
+    listed, rows = [], []
+    for item in items or ():
+        row: dict[str, Any] = {column: item.get(column) for column in _columns(part)}
+        wire: dict[str, Any] = {}
+        for name, value in row.items():
+            type_ = table.c[name].type
+            if isinstance(type_, sa.types.TypeDecorator):
+                row[name] = type_.process_bind_param(value, _DIALECT)
+        for name in shown:
+            text = _TEXTS.get(kind(table.c[name])) if name in table.c and row.get(name) is not None else None
+            wire[name] = item.get(name) if text is None else text(row[name])
+        listed.append(wire)
+        rows.append(row)
+    return listed, rows
+
+
+def written_parts(resource: Resource, names: frozenset[str], written: Any, *, new: bool) -> list[Any]:
+    """CTEs that write the items of these lists for the row of the CTE `written`; those that are gone are deleted."""
+    ctes: list[Any] = []
+    for name in sorted(names & resource.parts.keys()):
+        part = resource.parts[name]
+        table, columns = table_of(part.model), _columns(part)
+        rows = sa.bindparam(f"l_{name}", type_=JSON())
+        items = (
+            sa.func.json_to_recordset(rows)
+            .table_valued(*(sa.column(column, table.c[column].type) for column in columns), name=f"new_{name}")
+            .render_derived(with_types=True)
+        )
+        values = {column: items.c[column] for column in columns} | {
+            "tenant_id": TENANT,
+            part.column: written.c.row_id,
+            "version": written.c.row_version,
+            **dict.fromkeys(("created_at", "updated_at"), NOW),
+            **dict.fromkeys(("created_by", "updated_by"), ACTOR),
+        }
+        insert: Any = upsert(table).from_select(
+            list(values), sa.select(*values.values()).select_from(sa.join(written, items, sa.true()))
+        )
+        if not new:
+            kept = sa.select(items.c.id)
+            gone = sa.delete(table).where(
+                table.c.tenant_id == TENANT,
+                table.c[part.column].in_(sa.select(written.c.row_id)),
+                table.c.id.not_in(kept),
+            )
+            ctes.append(gone.returning(_ONE).cte(f"gone_{name}"))
+            content = [column for column in columns if column != "id"]
+            stamps = ("version", "updated_at", "updated_by")
+            insert = insert.on_conflict_do_update(
+                index_elements=["tenant_id", "id"],
+                set_={column: insert.excluded[column] for column in (*content, *stamps)},
+                where=sa.and_(
+                    table.c[part.column] == insert.excluded[part.column],
+                    sa.or_(*(table.c[column].is_distinct_from(insert.excluded[column]) for column in content)),
+                ),
+            )
+        ctes.append(insert.returning(_ONE).cte(f"written_{name}"))
+    return ctes
+
+
+def marked_parts(resource: Resource, written: Any, stamp: Any) -> list[Any]:
+    """CTEs that delete or restore the items with the record."""
+    found = []
+    for name, part in sorted(resource.parts.items()):
+        table = table_of(part.model)
+        of = (table.c.tenant_id == TENANT, table.c[part.column].in_(sa.select(written.c.row_id)))
+        found.append(sa.update(table).where(*of).values(deleted_at=stamp).returning(_ONE).cte(f"marked_{name}"))
+    return found
