@@ -28,6 +28,7 @@ def _pattern(type_: Any) -> str:
 
 VALUES: dict[str, tuple[str, ...]] = {
     _pattern(wire.Money): ("10.00", "-5.25", "0.00", "99999999.9999", "1234.50"),
+    _pattern(wire.Quantity): ("2.5", "1", "0.000001", "999999999999.999999"),
     _pattern(wire.Country): ("DE", "MX", "FR"),
     _pattern(wire.Code): ("erp",),
     _pattern(wire.Currency): ("EUR", "USD", "MXN"),
