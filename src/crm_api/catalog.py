@@ -10,6 +10,8 @@ from crm_api.domains import (
     identity,
     integrations,
     jobs,
+    numbering,
+    orders,
     search,
 )
 from crm_api.kernel.resource import Catalog
@@ -22,6 +24,8 @@ CATALOG = Catalog(
         duplicates.DOMAIN,
         accounts.DOMAIN,
         contacts.DOMAIN,
+        numbering.DOMAIN,
+        orders.DOMAIN,
         files.DOMAIN,
         exchange.DOMAIN,
         integrations.DOMAIN,
