@@ -12,6 +12,7 @@ from crm_api.domains import (
     jobs,
     numbering,
     orders,
+    products,
     search,
 )
 from crm_api.kernel.resource import Catalog
@@ -25,6 +26,7 @@ CATALOG = Catalog(
         accounts.DOMAIN,
         contacts.DOMAIN,
         numbering.DOMAIN,
+        products.DOMAIN,
         orders.DOMAIN,
         files.DOMAIN,
         exchange.DOMAIN,
