@@ -12,7 +12,7 @@ from crm_api.domains.products.product import PRODUCTS
 from crm_api.kernel.context import Context, settled
 from crm_api.kernel.database import Statement
 from crm_api.kernel.parts import identified, items_of
-from crm_api.kernel.problems import INVALID, Fault, Problem
+from crm_api.kernel.problems import INVALID, Fault, Problem, invalid
 from crm_api.kernel.query import framed
 from crm_api.kernel.record import MONEY_SCALE, among
 from crm_api.kernel.resource import Resource
@@ -35,7 +35,7 @@ async def price(
     del resource
     whole = {**(before or {}), **values}
     currency, gross = str(whole["currency"]), whole["prices"] == "gross"
-    items = identified(values["lines"] if "lines" in values else _sent(before), before, "lines")
+    items = identified(values["lines"] if "lines" in values else _again(before, values), before, "lines")
     products = await products_of(ctx, {str(item["product_id"]) for item in items if item["product_id"]})
     stored = {item["id"]: item for item in items_of(before, "lines")}
     faults: list[Fault] = []
@@ -46,7 +46,7 @@ async def price(
             faults.append(Fault(fault[1], fault[2], pointer=f"/lines/{i}/{fault[0]}"))
             continue
         worth = of_line(
-            Priced(*(Decimal(line[n]) for n in ("quantity", "unit_price", "discount_percent", "tax_percent"))),
+            Priced(line["quantity"], line["unit_price"], line["discount_percent"], line["tax_percent"]),
             currency,
             gross=gross,
         )
@@ -75,10 +75,17 @@ def _totals(total: Amounts) -> dict[str, Decimal]:
     return {"net_total": total.net, "tax_total": total.tax, "gross_total": total.gross}
 
 
-def _sent(before: Mapping[str, Any] | None) -> list[dict[str, Any]]:
-    """The lines as they stand, as if they were sent again."""
-    names = ("id", "product_id", "description", "quantity", "unit_price", "discount_percent", "tax_percent")
-    return [{name: item[name] for name in names} for item in items_of(before, "lines")]
+def _again(before: Mapping[str, Any] | None, values: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The lines as they stand, as if they were sent again; their prices are not those of another currency."""
+    items = items_of(before, "lines")
+    if before and items and any(values.get(name, before[name]) != before[name] for name in ("currency", "prices")):
+        raise invalid("/lines", "required", "With another currency or kind of prices, send the lines, too.")
+    numbers = ("quantity", "unit_price", "discount_percent", "tax_percent")
+    return [
+        {name: item[name] for name in ("id", "product_id", "description")}
+        | {name: Decimal(item[name]) for name in numbers}
+        for item in items
+    ]
 
 
 def _line(
@@ -125,4 +132,4 @@ async def products_of(ctx: Context, ids: set[str]) -> dict[str, Mapping[str, Any
         return framed(rows.where(among(table.c.id, _IDS), *gate).lateral("page"))
 
     _, rows = await settled(ctx, ("products of an order", priced), build, {"ids": sorted(ids)})
-    return {row["id"]: row for row in rows if row["id"] is not None}
+    return {row["id"]: dict(row) for row in rows if row["id"] is not None}
