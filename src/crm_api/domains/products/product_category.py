@@ -11,7 +11,7 @@ from crm_api.kernel.resource import Check, Resource, ToMany
 from crm_api.kernel.schema import Id, Input, Name, Output, Ref
 from crm_api.kernel.tree import acyclic
 
-CategoryCode = Annotated[str, Field(min_length=1, max_length=64, examples=["beverages"])]
+CategoryCode = Annotated[str, Field(min_length=1, max_length=64)]
 
 
 class ProductCategory(Entity):

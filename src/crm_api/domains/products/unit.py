@@ -15,7 +15,7 @@ from crm_api.kernel.resource import Resource
 from crm_api.kernel.schema import Id, Input, Name, Output
 
 MOST_DECIMALS = 6
-UnitCode = Annotated[str, Field(min_length=1, max_length=20, examples=["kg"])]
+UnitCode = Annotated[str, Field(min_length=1, max_length=20)]
 Decimals = Annotated[int, Field(ge=0, le=MOST_DECIMALS, description="How many decimals a quantity in it may have.")]
 
 
