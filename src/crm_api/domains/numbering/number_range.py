@@ -44,7 +44,7 @@ class NumberRangeCreate(Input):
 
     id: Id | None = None
     document: Annotated[Code, Field(description="The kind of document, as its `object` says: `order`.")]
-    prefix: Prefix = ""
+    prefix: Prefix
     digits: Digits = 6
     is_yearly: Annotated[bool, Field(description="Numbers begin at 1 in each year.")] = False
 

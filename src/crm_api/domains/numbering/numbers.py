@@ -9,7 +9,9 @@ from sqlalchemy.orm import Mapped, mapped_column
 from crm_api.domains.numbering.number_range import NumberRange
 from crm_api.kernel.context import Context
 from crm_api.kernel.database import TENANT, Statement
+from crm_api.kernel.problems import LIMIT_REACHED, Problem
 from crm_api.kernel.record import Record, table_of
+from crm_api.kernel.resource import Resource
 
 
 class NumberCounter(Record):
@@ -42,18 +44,35 @@ _DRAW = Statement(
 )
 
 
-async def next_number(ctx: Context, document: str, day: date, *, prefix: str) -> str:
+_TRIES = 1000
+"""Numbers in a row that may be in use because they were given by hand."""
+
+
+async def next_number(ctx: Context, resource: Resource, day: date, *, prefix: str) -> str:
     """The next number of a kind of document; the range is locked to the end of the transaction, so there are no gaps.
 
     Args:
         ctx: in a transaction, of which this should be the last step but one.
-        document: the singular of its resource.
+        resource: of the document; its column `number` says which are in use.
         day: its date, which says the year.
         prefix: where the tenant has declared no range.
+
+    Raises:
+        Problem: 409 when the next thousand numbers are in use.
     """
-    rows = await ctx.fetch(_FORM, {"document": document})
+    rows = await ctx.fetch(_FORM, {"document": resource.singular})
     form, digits, yearly = (rows[0]["prefix"], rows[0]["digits"], rows[0]["is_yearly"]) if rows else (prefix, 6, False)
-    period = str(day.year) if yearly else ""
-    drawn = (await ctx.fetch(_DRAW, {"document": document, "period": period}))[0]["value"]
     head = form.replace("{year}", f"{day.year:04d}").replace("{month}", f"{day.month:02d}")
-    return f"{head}{drawn:0{digits}d}"
+    used = ctx.kernel.statement(("number in use", resource.plural), lambda: _used(resource))
+    for _ in range(_TRIES):
+        drawn = await ctx.fetch(_DRAW, {"document": resource.singular, "period": str(day.year) if yearly else ""})
+        number = f"{head}{drawn[0]['value']:0{digits}d}"
+        if not await ctx.fetch(used, {"number": number}):
+            return number
+    raise Problem(LIMIT_REACHED, "The next thousand numbers are in use; choose another prefix in the number range.")
+
+
+def _used(resource: Resource) -> Statement:
+    table = resource.table
+    number = table.c.number == sa.bindparam("number", type_=sa.Text())
+    return Statement(sa.select(sa.literal_column("1")).where(table.c.tenant_id == TENANT, number))

@@ -11,7 +11,7 @@ from crm_api.kernel.schema import Line, Wire
 class CancelRequest(Wire):
     """Why."""
 
-    reason: Line
+    reason: Line | None = None
 
 
 async def cancel(ctx: Context, resource: Resource, row: Any, body: CancelRequest) -> dict[str, Any]:

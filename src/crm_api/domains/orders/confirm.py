@@ -36,7 +36,7 @@ async def confirm(ctx: Context, resource: Resource, row: Any, body: None) -> dic
     if account["is_blocked"]:
         raise Problem(CONFLICT, "The account is blocked.", [Fault("account_blocked", "It is blocked from business.")])
     await _credit(ctx, resource, row, account)
-    number = await next_number(ctx, resource.singular, row["ordered_on"], prefix=PREFIX)
+    number = row["number"] or await next_number(ctx, resource, row["ordered_on"], prefix=PREFIX)
     return {"number": number, "confirmed_at": ctx.now}
 
 

@@ -10,7 +10,7 @@ from crm_api.kernel.schema import Line, Wire
 class HoldRequest(Wire):
     """Why."""
 
-    reason: Line
+    reason: Line | None = None
 
 
 async def hold(ctx: Context, resource: Resource, row: Any, body: HoldRequest) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """Orders: what an account has ordered, from a draft to the end of its delivery and billing."""
 
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
@@ -20,7 +20,12 @@ from crm_api.kernel.schema import Currency, Id, Input, Instant, Line, Money, Nam
 
 _Tags = Annotated[list[Tag], Field(max_length=50)]
 _Prices = Annotated[Literal["net", "gross"], Field(description="Whether unit prices are without or with tax.")]
+Number = Annotated[str, Field(min_length=1, max_length=60)]
 _PROGRESS = ("none", "partial", "complete", "over")
+
+
+def _today() -> date:
+    return datetime.now(UTC).date()
 
 
 class Order(Owned, Entity):
@@ -72,11 +77,12 @@ class OrderCreate(Input):
     """What an account orders."""
 
     id: Id | None = None
+    number: Annotated[Number | None, Field(description="Drawn when the order is confirmed unless given.")] = None
     account_id: Ref
     contact_id: Ref | None = None
     client_reference: Annotated[Name | None, Field(description="What the account calls the order.")] = None
     channel: Name | None = None
-    ordered_on: Annotated[date | None, Field(description="Today unless given.")] = None
+    ordered_on: Annotated[date, Field(default_factory=_today, description="Today unless given.")]
     requested_on: date | None = None
     promised_on: date | None = None
     currency: Currency
@@ -95,7 +101,7 @@ class OrderView(OwnedOutput):
     """What an account has ordered."""
 
     object: Literal["order"]
-    number: Annotated[str | None, Field(max_length=60, description="Drawn when the order is confirmed.")]
+    number: Number | None
     account_id: Id
     contact_id: Id | None
     state: Literal["draft", "confirmed", "on_hold", "closed", "cancelled"]
@@ -131,6 +137,7 @@ ORDERS = Resource(
     owner=Order.owner_id,
     rows=(through("account_id", "accounts"),),
     lifecycle=LIFECYCLE,
+    once=frozenset({"currency", "prices"}),
     lock=Lock(frozenset({"draft"}), frozenset({"owner_id", "team_id", "tags", "note", "promised_on"})),
     builds=(Build(PRICED, price),),
     parts={"lines": Parts("order_lines", OrderLine, "order_id", OrderLineItem)},

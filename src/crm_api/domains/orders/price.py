@@ -12,14 +12,14 @@ from crm_api.domains.products.product import PRODUCTS
 from crm_api.kernel.context import Context, settled
 from crm_api.kernel.database import Statement
 from crm_api.kernel.parts import identified, items_of
-from crm_api.kernel.problems import INVALID, Fault, Problem, invalid
+from crm_api.kernel.problems import INVALID, Fault, Problem
 from crm_api.kernel.query import framed
 from crm_api.kernel.record import MONEY_SCALE, among
 from crm_api.kernel.resource import Resource
 
 MOST_LINES = 1000
 _GREATEST = Decimal(10) ** 13
-PRICED = frozenset({"lines", "currency", "prices", "ordered_on"})
+PRICED = frozenset({"lines"})
 _IDS = sa.bindparam("ids", type_=ARRAY(sa.Uuid()))
 
 
@@ -35,7 +35,7 @@ async def price(
     del resource
     whole = {**(before or {}), **values}
     currency, gross = str(whole["currency"]), whole["prices"] == "gross"
-    items = identified(values["lines"] if "lines" in values else _again(before, values), before, "lines")
+    items = identified(values["lines"], before, "lines", _same)
     products = await products_of(ctx, {str(item["product_id"]) for item in items if item["product_id"]})
     stored = {item["id"]: item for item in items_of(before, "lines")}
     faults: list[Fault] = []
@@ -68,24 +68,19 @@ async def price(
         faults.append(Fault("too_large", "The order is worth too much.", pointer="/lines"))
     if faults:
         raise Problem(INVALID, faults[0].detail, faults)
-    return {"lines": lines, "ordered_on": whole["ordered_on"] or ctx.now.date(), **_totals(total)}
+    return {"lines": lines, **_totals(total)}
 
 
 def _totals(total: Amounts) -> dict[str, Decimal]:
     return {"net_total": total.net, "tax_total": total.tax, "gross_total": total.gross}
 
 
-def _again(before: Mapping[str, Any] | None, values: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The lines as they stand, as if they were sent again; their prices are not those of another currency."""
-    items = items_of(before, "lines")
-    if before and items and any(values.get(name, before[name]) != before[name] for name in ("currency", "prices")):
-        raise invalid("/lines", "required", "With another currency or kind of prices, send the lines, too.")
-    numbers = ("quantity", "unit_price", "discount_percent", "tax_percent")
-    return [
-        {name: item[name] for name in ("id", "product_id", "description")}
-        | {name: Decimal(item[name]) for name in numbers}
-        for item in items
-    ]
+def _same(item: Mapping[str, Any], old: Mapping[str, Any]) -> bool:
+    """Whether an item that was sent without an id is a line that is there: of the same product, or so described."""
+    product, description = item["product_id"], item["description"]
+    if product is not None:
+        return str(product).lower() == old["product_id"] and description in (None, old["description"])
+    return old["product_id"] is None and description == old["description"]
 
 
 def _line(
