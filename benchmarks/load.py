@@ -112,6 +112,20 @@ FROM (
 ) rows
 """
 
+# $1 tenant, $2 number
+_PRODUCTS = """
+WITH unit AS (
+  INSERT INTO units (tenant_id, id, code, name, name_key, decimals, created_at, updated_at)
+  VALUES ($1, uuidv7(), 'pcs', 'Pieces', 'pieces', 0, now(), now()) RETURNING id
+)
+INSERT INTO products (tenant_id, id, sku, name, name_key, kind, unit_id, conversions, tracking, list_price, currency, tax_class,
+  attributes, tags, search_text, status, created_at, updated_at)
+SELECT $1, bench.id('product', i, now()), 'SKU-' || i, 'Product ' || i, 'product ' || i, 'goods', unit.id, '[]', 'none',
+  (bench.dice(30, i, 10000) + 100) * 100, 'EUR', 'standard', '{}', '[]', 'product ' || i, 'active', now(), now()
+FROM unit, generate_series(1, $2::bigint) i
+"""
+PRODUCTS = 10_000
+
 _LOADED = ("accounts", "contacts")
 
 
@@ -149,6 +163,7 @@ async def load(stage: Stage, first: int, last: int, base: int) -> None:
             await _companions(connection, stage, table)
         if first == 1:
             await _openings(connection, stage)
+            await connection.execute(_PRODUCTS, stage.tenant, PRODUCTS)
         for definition in indexes:
             await connection.execute(definition)
         await connection.execute("RESET session_replication_role")
@@ -233,11 +248,14 @@ async def choose(stage: Stage) -> list[dict[str, Any]]:
         await connection.execute(
             """CREATE TABLE bench.picks AS
                SELECT row_number() OVER ()::bigint AS n, a.id AS account_id, c.id AS contact_id, a.owner_id,
-                 left(a.name_key, 6) AS needle, a.country
+                 left(a.name_key, 6) AS needle, a.country, goods.products
                FROM (SELECT *, row_number() OVER (ORDER BY md5(id::text)) AS n FROM accounts
                      WHERE owner_id = ANY($1) AND created_via = 'import' LIMIT $2) a
                JOIN (SELECT id, row_number() OVER (ORDER BY md5(id::text)) AS n FROM contacts
-                     WHERE owner_id = ANY($1) AND created_via = 'import' LIMIT $2) c USING (n)""",
+                     WHERE owner_id = ANY($1) AND created_via = 'import' LIMIT $2) c USING (n)
+               JOIN (SELECT n % (SELECT count(*) / 3 FROM products) AS third, array_agg(id) AS products FROM
+                     (SELECT id, row_number() OVER (ORDER BY md5(id::text)) AS n FROM products) p
+                     GROUP BY third HAVING count(*) = 3) goods ON goods.third = n % 3000""",
             stage.tree,
             PICKS,
         )

@@ -10,6 +10,7 @@ import os
 import unicodedata
 from collections.abc import AsyncIterator
 from datetime import UTC, date, datetime
+from decimal import ROUND_HALF_UP, Decimal
 from typing import Annotated, Any, Literal
 from uuid import UUID, uuid4
 
@@ -20,6 +21,9 @@ from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_asyn
 
 from crm_api.domains.accounts.account import Account
 from crm_api.domains.contacts.contact import Contact
+from crm_api.domains.orders.order import Order
+from crm_api.domains.orders.order_line import OrderLine
+from crm_api.domains.products.product import Product
 from crm_api.kernel.record import Tenant
 
 engine = create_async_engine(
@@ -144,6 +148,62 @@ class ContactPatch(BaseModel):
     title: str | None = Field(None, max_length=200)
 
 
+class LineIn(BaseModel):
+    product_id: UUID
+    quantity: Decimal = Field(Decimal(1), gt=0)
+    discount_percent: Decimal = Field(Decimal(0), ge=0, le=100)
+    tax_percent: Decimal = Field(Decimal(0), ge=0)
+
+
+class OrderIn(BaseModel):
+    account_id: UUID
+    currency: str = Field(pattern="^[A-Z]{3}$")
+    client_reference: str | None = Field(None, max_length=200)
+    owner_id: UUID | None = None
+    lines: list[LineIn] = []
+
+
+class LineOut(BaseModel):
+    model_config = ConfigDict(from_attributes=True)
+
+    id: UUID
+    position: int
+    product_id: UUID | None
+    sku: str | None
+    description: str
+    quantity: int
+    list_price: int | None
+    unit_price: int
+    discount_percent: int
+    tax_percent: int
+    net_amount: int
+    tax_amount: int
+    gross_amount: int
+
+
+class OrderOut(BaseModel):
+    model_config = ConfigDict(from_attributes=True)
+
+    id: UUID
+    version: int
+    created_at: datetime
+    updated_at: datetime
+    owner_id: UUID | None
+    number: str | None
+    account_id: UUID
+    state: str
+    fulfilment: str
+    billing: str
+    client_reference: str | None
+    ordered_on: date
+    currency: str
+    prices: str
+    net_total: int
+    tax_total: int
+    gross_total: int
+    lines: list[LineOut]
+
+
 class Measure(BaseModel):
     op: Literal["count"]
 
@@ -240,6 +300,75 @@ async def create_contact(body: ContactIn, session: Session, tenant: TenantId) ->
     await session.commit()
     await session.refresh(contact)
     return contact
+
+
+@app.post("/v1/orders", status_code=201)
+async def create_order(body: OrderIn, session: Session, tenant: TenantId) -> OrderOut:
+    if await session.get(Account, (tenant, body.account_id)) is None:
+        raise HTTPException(422, "No such account")
+    ids = [line.product_id for line in body.lines]
+    found = await session.scalars(select(Product).where(Product.tenant_id == tenant, Product.id.in_(ids)))
+    products = {product.id: product for product in found}
+    now = datetime.now(UTC)
+    order = Order(
+        tenant_id=tenant,
+        id=uuid4(),
+        account_id=body.account_id,
+        owner_id=body.owner_id,
+        client_reference=body.client_reference,
+        search_text=plain(body.client_reference or ""),
+        state="draft",
+        ordered_on=now.date(),
+        currency=body.currency,
+        prices="net",
+        tags=[],
+        lines=[],
+        net_total=0,
+        tax_total=0,
+        gross_total=0,
+        created_at=now,
+        updated_at=now,
+    )
+    lines = []
+    for position, line in enumerate(body.lines, 1):
+        product = products.get(line.product_id)
+        if product is None or product.list_price is None:
+            raise HTTPException(422, "No such product")
+        whole = line.quantity * product.list_price * (100 - line.discount_percent) / 100
+        net = int((whole / 100).quantize(Decimal(1), ROUND_HALF_UP) * 100)
+        tax = int((net * line.tax_percent / 10_000).quantize(Decimal(1), ROUND_HALF_UP) * 100)
+        lines.append(
+            OrderLine(
+                tenant_id=tenant,
+                id=uuid4(),
+                order_id=order.id,
+                position=position,
+                product_id=product.id,
+                sku=product.sku,
+                description=product.name,
+                quantity=int(line.quantity * 1_000_000),
+                list_price=product.list_price,
+                unit_price=product.list_price,
+                discount_percent=int(line.discount_percent * 1_000_000),
+                tax_percent=int(line.tax_percent * 1_000_000),
+                net_amount=net,
+                tax_amount=tax,
+                gross_amount=net + tax,
+                currency=body.currency,
+                created_at=now,
+                updated_at=now,
+            )
+        )
+        order.net_total += net
+        order.tax_total += tax
+        order.gross_total += net + tax
+    session.add(order)
+    await session.flush()
+    session.add_all(lines)
+    await session.commit()
+    await session.refresh(order)
+    told = {name: getattr(order, name) for name in OrderOut.model_fields if name != "lines"}
+    return OrderOut(**told, lines=[LineOut.model_validate(line) for line in lines])
 
 
 @app.patch("/v1/accounts/{account_id}", response_model=AccountOut)

@@ -70,6 +70,16 @@ def _contact(pick: Pick) -> dict[str, Any]:
     }
 
 
+def _order(pick: Pick) -> dict[str, Any]:
+    line = {"discount_percent": "10", "tax_percent": "19"}
+    return {
+        "account_id": str(pick["account_id"]),
+        "currency": "EUR",
+        "client_reference": f"PO {UNIQUE}",
+        "lines": [{**line, "product_id": str(id_), "quantity": str(i + 1)} for i, id_ in enumerate(pick["products"])],
+    }
+
+
 def _of(column: str) -> str:
     return f"(SELECT {column} FROM bench.picks WHERE n = :n)"
 
@@ -82,6 +92,22 @@ _INSERT = f"""INSERT INTO contacts (tenant_id, id, first_name, last_name, name_k
  '[]', '[]', '[]', concat_ws(E'\\x1f', 'bergstrom', 'renee', 'new.' || :u || '@mail.example work', 'buyer'), owner_id, now(), now()
  FROM bench.picks WHERE n = :n RETURNING *;"""
 _UPDATE = "UPDATE {table} SET {column} = 'Value ' || :u, version = version + 1, updated_at = now() WHERE tenant_id = {tenant} AND id = {id} RETURNING *;"
+
+_ORDER = f"""WITH picked AS (SELECT * FROM bench.picks WHERE n = :n), priced AS (
+  SELECT p.id, p.sku, p.name, p.list_price, ord, round(p.list_price * ord * 0.9 / 100) * 100 AS net
+  FROM picked, unnest(picked.products) WITH ORDINALITY AS wanted (id, ord) JOIN products p ON p.tenant_id = {_TENANT} AND p.id = wanted.id
+), ordered AS (
+  INSERT INTO orders (tenant_id, id, account_id, state, client_reference, ordered_on, currency, prices, tags, lines, net_total,
+    tax_total, gross_total, search_text, owner_id, created_at, updated_at)
+  SELECT {_TENANT}, uuidv7(), account_id, 'draft', 'PO ' || :u, current_date, 'EUR', 'net', '[]', '[]',
+    (SELECT sum(net) FROM priced), (SELECT sum(net) * 19 / 100 FROM priced), (SELECT sum(net) * 119 / 100 FROM priced), 'po ' || :u, owner_id, now(), now()
+  FROM picked RETURNING *
+), written AS (
+  INSERT INTO order_lines (tenant_id, id, order_id, position, product_id, sku, description, quantity, list_price, unit_price, discount_percent,
+    tax_percent, net_amount, tax_amount, gross_amount, currency, created_at, updated_at)
+  SELECT {_TENANT}, uuidv7(), ordered.id, ord, priced.id, sku, name, ord * 1000000, list_price, list_price, 10000000, 19000000,
+    net, net * 19 / 100, net * 119 / 100, 'EUR', now(), now() FROM ordered, priced RETURNING 1
+) SELECT ordered.* FROM ordered, (SELECT count(*) FROM written) w;"""
 
 OPERATIONS = (
     Operation(
@@ -129,6 +155,15 @@ OPERATIONS = (
         body=_contact,
         headers=(f"Idempotency-Key: load-{UNIQUE}",),
         bar=Bar(3, 0.9),
+    ),
+    Operation(
+        "create_order",
+        "create an order with 3 lines",
+        "POST",
+        lambda _: "/v1/orders",
+        _ORDER,
+        body=_order,
+        bar=Bar(6.5, 1.3),
     ),
     Operation(
         "update",

@@ -120,7 +120,6 @@ def upgrade():
     )
     op.create_index("ix_orders_created_at", "orders", ["tenant_id", "created_at", "id"], unique=False)
     op.create_index("ix_orders_gross_total", "orders", ["tenant_id", "gross_total", "id"], unique=False)
-    op.create_index("ix_orders_number", "orders", ["tenant_id", "number", "id"], unique=False)
     op.create_index("ix_orders_ordered_on", "orders", ["tenant_id", "ordered_on", "id"], unique=False)
     op.create_index("ix_orders_owner_id", "orders", ["tenant_id", "owner_id", "created_at", "id"], unique=False)
     op.create_index(
@@ -172,7 +171,6 @@ def upgrade():
         ),
         sa.PrimaryKeyConstraint("tenant_id", "id", name=op.f("pk_order_lines")),
     )
-    op.create_index("ix_order_lines_created_at", "order_lines", ["tenant_id", "created_at", "id"], unique=False)
     op.create_index("ix_order_lines_order_id", "order_lines", ["tenant_id", "order_id", "id"], unique=False)
     op.create_index(
         "ix_order_lines_product_id",

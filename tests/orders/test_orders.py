@@ -84,7 +84,7 @@ def test_lines_are_rows_of_their_own(org, account, chai):
     made = order(
         org, account, {"product_id": chai["id"], "quantity": "2"}, {"description": "Delivery", "unit_price": "5"}
     )
-    rows = org.rep.all(f"/v1/orders/{made['id']}/lines", sort="created_at")
+    rows = org.rep.all(f"/v1/orders/{made['id']}/lines")
     assert {row["id"] for row in rows} == {line["id"] for line in made["lines"]}
     for line in made["lines"]:
         row = next(row for row in rows if row["id"] == line["id"])

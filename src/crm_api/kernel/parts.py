@@ -2,13 +2,13 @@
 
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from decimal import Decimal
 from functools import cache
 from typing import Any
 from uuid import UUID
 
 import orjson
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql
 from sqlalchemy.dialects.postgresql import JSON
 from sqlalchemy.dialects.postgresql import insert as upsert
 
@@ -22,7 +22,6 @@ from crm_api.kernel.record import Entity, table_of
 from crm_api.kernel.resource import Resource, kind
 from crm_api.kernel.schema import money_text
 
-_DIALECT = postgresql.dialect()  # type: ignore[no-untyped-call]
 _TEXTS = {"money": money_text, "ratio": ratio_text}
 _ONE: Any = sa.literal_column("1")
 
@@ -76,27 +75,33 @@ def identified(
 
 
 @cache
-def _columns(part: Parts) -> tuple[str, ...]:
-    """The columns that an item brings; the others follow from the record."""
+def _columns(part: Parts) -> dict[str, int]:
+    """The columns that an item brings, with the scale of their numbers; the others follow from the record."""
     ours = {"tenant_id", part.column, *Entity.__annotations__} - {"id"}
-    return tuple(str(name) for name in map(str, table_of(part.model).c.keys()) if name not in ours)
+    types = {str(column.name): column.type for column in table_of(part.model).c}
+    return {name: getattr(type_, "scale", 0) for name, type_ in types.items() if name not in ours}
+
+
+@cache
+def _shown(part: Parts) -> tuple[tuple[str, Callable[[int], str] | None], ...]:
+    """The fields that the list keeps, with how their scaled numbers are written."""
+    columns = table_of(part.model).c
+    texts = {name: _TEXTS.get(kind(columns[name])) for name in _columns(part)}
+    return tuple((name, texts.get(name)) for name in part.item.model_fields)
 
 
 def split(part: Parts, items: Sequence[Mapping[str, Any]] | None) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """(the list as it is kept and sent, the rows with scaled numbers) of the items that a build gave."""
-    table, shown = table_of(part.model), tuple(part.item.model_fields)
+    columns, shown = _columns(part), _shown(part)
     listed, rows = [], []
     for item in items or ():
-        row: dict[str, Any] = {column: item.get(column) for column in _columns(part)}
-        wire: dict[str, Any] = {}
-        for name, value in row.items():
-            type_ = table.c[name].type
-            if isinstance(type_, sa.types.TypeDecorator):
-                row[name] = type_.process_bind_param(value, _DIALECT)
-        for name in shown:
-            text = _TEXTS.get(kind(table.c[name])) if name in table.c and row.get(name) is not None else None
-            wire[name] = item.get(name) if text is None else text(row[name])
-        listed.append(wire)
+        row: dict[str, Any] = {}
+        for name, scale in columns.items():
+            value = item.get(name)
+            row[name] = int(value * scale) if scale and isinstance(value, Decimal) else value
+        listed.append(
+            {name: item.get(name) if text is None or row[name] is None else text(row[name]) for name, text in shown}
+        )
         rows.append(row)
     return listed, rows
 

@@ -42,7 +42,6 @@ class Order(Owned, Entity):
         one_of("prices", ("net", "gross")),
         unique("uq_orders_number", "number"),
         *sortable("orders", "account_id", "ordered_on", "created_at", "gross_total"),
-        sa.Index("ix_orders_number", "tenant_id", "number", "id"),
         sparse("orders", "contact_id"),
     )
 
@@ -166,5 +165,5 @@ ORDERS = Resource(
         Order.created_at,
         Order.updated_at,
     ),
-    sorts=(Order.number, Order.ordered_on, Order.gross_total, Order.created_at),
+    sorts=(Order.ordered_on, Order.gross_total, Order.created_at),
 )

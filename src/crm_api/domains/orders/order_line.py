@@ -25,7 +25,7 @@ class OrderLine(Entity):
     __table_args__ = (
         reference("order_id", "orders"),
         reference("product_id", "products"),
-        *sortable("order_lines", "order_id", "created_at"),
+        *sortable("order_lines", "order_id"),
         sparse("order_lines", "product_id"),
     )
 
@@ -113,5 +113,4 @@ ORDER_LINES = Resource(
         OrderLine.currency,
         OrderLine.created_at,
     ),
-    sorts=(OrderLine.created_at,),
 )
