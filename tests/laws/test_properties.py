@@ -8,14 +8,15 @@ from types import SimpleNamespace
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from crm_api.catalog import CATALOG
 from crm_api.kernel.filters import OPERATORS, _decimal, like
 from crm_api.kernel.paging import Key, decode, encode
 from crm_api.kernel.problems import Problem
 from crm_api.kernel.projection import ratio_text
-from crm_api.kernel.record import MoneyAmount
-from crm_api.kernel.schema import _money, fold, money_text
+from crm_api.kernel.record import MoneyAmount, Ratio
+from crm_api.kernel.schema import PositiveQuantity, Quantity, Wire, _money, fold, money_text
 from tests.laws.test_row_rules import assume, check_everywhere, read_oracle
 from tests.support.examples import Examples
 from tests.support.org import Org
@@ -46,6 +47,35 @@ def test_ratios_survive_the_way_out(scaled):
     assert Decimal(ratio_text(scaled)) * 1_000_000 == scaled
     if abs(scaled) < 10**18:
         assert "." not in ratio_text(scaled) or not ratio_text(scaled).endswith(("0", "."))
+
+
+class _Line(Wire):
+    some: Quantity = 0
+    more: PositiveQuantity = 1
+
+
+@quick
+@given(st.integers(1, 10**18 - 1))
+def test_quantities_survive_the_way_out_and_in(scaled):
+    line = _Line(some=ratio_text(scaled), more=ratio_text(scaled))
+    assert [Ratio().process_bind_param(value, None) for value in (line.some, line.more)] == [scaled, scaled]
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "-1", "+1", ".5", "1.", "1.0000001", "1e3", "NaN", " 1", "1\n", "١", "1" * 13, 1, 1.5, None, True],  # noqa: RUF001
+)
+def test_what_is_no_quantity_is_refused(text):
+    with pytest.raises(ValidationError) as refused:
+        _Line(some=text)
+    assert refused.value.errors()[0]["type"] == "invalid_quantity"
+
+
+def test_a_positive_quantity_is_not_zero():
+    assert _Line(some="0.000").some == 0
+    with pytest.raises(ValidationError) as refused:
+        _Line(more="0.000")
+    assert refused.value.errors()[0]["type"] == "not_positive"
 
 
 @quick

@@ -40,7 +40,7 @@ def firm(server) -> Org:
             for rule in resource.rows:  # each parent once, so that children differ in theirs
                 for column in resource.references:
                     target = CATALOG.target(resource, column)
-                    if target and rule.name == f"through:{target.plural}":
+                    if target and rule.column == column and rule.name == f"through:{target.plural}":
                         rows = org.admin.all(f"/v1/{target.plural}", sort="id")[:5]
                         given[column] = rows[n % len(rows)]["id"]
             org.examples.make(resource, n, bare=True, fresh=True, given=given)

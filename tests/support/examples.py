@@ -28,6 +28,7 @@ def _pattern(type_: Any) -> str:
 
 VALUES: dict[str, tuple[str, ...]] = {
     _pattern(wire.Money): ("10.00", "-5.25", "0.00", "99999999.9999", "1234.50"),
+    _pattern(wire.Quantity): ("2.5", "1", "0.000001", "999999999999.999999"),
     _pattern(wire.Country): ("DE", "MX", "FR"),
     _pattern(wire.Code): ("erp",),
     _pattern(wire.Currency): ("EUR", "USD", "MXN"),
@@ -66,7 +67,22 @@ def _free_resource(settings: str) -> Any:
     return free
 
 
+def _new_product(person: Any, n: int) -> str | None:
+    return Examples(person).reference(CATALOG.resources["products"], fresh=True)
+
+
+def _dozen(person: Any, n: int) -> list[dict[str, str]]:
+    if n % 2:
+        return []
+    unit = Examples(person).make(CATALOG.resources["units"], n)
+    return [{"unit_id": unit["id"], "factor": "12"}]
+
+
 MEANT: dict[tuple[str, str], Any] = {
+    ("products", "conversions"): _dozen,
+    ("products", "kind"): lambda *_: "bundle",
+    ("products", "variant_of_id"): lambda person, n: _new_product(person, n) if n % 3 == 2 else None,
+    ("product_components", "component_id"): _new_product,
     ("access_defaults", "resource"): _free_resource("access_defaults"),
     ("duplicate_checks", "resource"): _free_resource("duplicate_checks"),
     ("duplicate_checks", "on_create"): lambda *_: "allow",  # examples may be alike
@@ -86,6 +102,12 @@ MEANT: dict[tuple[str, str], Any] = {
     ("roles", "field_rules"): lambda *_: [{"resource": "accounts", "field": "legal_name", "rule": "hidden"}],
 }
 """Values whose meaning no schema tells: names of resources and fields."""
+
+
+ALWAYS = frozenset({("products", "kind"), ("duplicate_checks", "on_create")})
+"""Fields that the barest body has: of products only bundles may be referred to from everywhere."""
+NEEDS: dict[tuple[str, str], str] = dict.fromkeys((("products", "cost"), ("products", "list_price")), "currency")
+"""Fields that are left out together with another."""
 
 
 def _tried(person: Any, endpoint: dict[str, Any]) -> None:
@@ -189,7 +211,8 @@ def sample(part: dict[str, Any], defs: dict[str, Any], name: str, n: int, *, uni
         case "boolean":
             return n % 2 == 0
         case "integer":
-            return part.get("minimum", 0) + n
+            low = part.get("minimum", 0)
+            return low + n % (part["maximum"] - low + 1) if "maximum" in part else low + n
         case "array":
             return [
                 sample(part["items"], defs, f"{name}{i}", n + i) for i in range(max(n % 3, part.get("minItems", 0)))
@@ -253,6 +276,7 @@ class Examples:
         found: dict[str, Any] = {}
         for name, part in whole["properties"].items():
             required = name in whole.get("required", ())
+            required |= (resource.plural, name) in ALWAYS
             if name in ("id", *given) or (not required and (bare or name in without or name in OWNERSHIP)):
                 continue
             target = CATALOG.target(resource, name)
@@ -262,7 +286,8 @@ class Examples:
                 found[name] = self.reference(target, fresh=name in unique)
             else:
                 found[name] = sample(part, whole.get("$defs", {}), name, n, unique=name in unique)
-        return found
+        lacking = [name for name in found if NEEDS.get((resource.plural, name), name) not in (*found, *given)]
+        return {name: value for name, value in found.items() if name not in lacking}
 
     def make(self, resource: Resource, n: int = 1, **options: Any) -> dict[str, Any]:
         if resource.plural in MADE:

@@ -37,6 +37,8 @@ MOST_SOURCES = 50
 LONGEST_REF = 4 + 63 + 1 + LONGEST_EXTERNAL_ID
 _MONEY_PATTERN = r"^-?[0-9]{1,14}(\.[0-9]{1,4})?$"
 _MONEY = re.compile(_MONEY_PATTERN)
+_QUANTITY_PATTERN = r"^[0-9]{1,12}(\.[0-9]{1,6})?$"
+_QUANTITY = re.compile(_QUANTITY_PATTERN)
 _EXTERNAL = re.compile(EXTERNAL_PATTERN[1:-1])
 _PLAIN_EMAIL = re.compile(
     r"[a-z0-9_+-]{1,32}(\.[a-z0-9_+-]{1,31})?@(([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.){1,3}[a-z]{2,24})"
@@ -65,6 +67,22 @@ def _money(value: Any) -> Decimal:
             "invalid_money", 'An amount is a decimal string such as "1234.50", with at most 4 decimals.'
         )
     return Decimal(value)
+
+
+def _quantity(value: Any) -> Decimal:
+    if isinstance(value, Decimal):
+        return value
+    if not isinstance(value, str) or not _QUANTITY.fullmatch(value):
+        raise PydanticCustomError(
+            "invalid_quantity", 'A quantity is a decimal string such as "2.5", not negative, with at most 6 decimals.'
+        )
+    return Decimal(value)
+
+
+def _positive(value: Decimal) -> Decimal:
+    if value <= 0:
+        raise PydanticCustomError("not_positive", "This is greater than zero.")
+    return value
 
 
 def _email(value: str) -> str:
@@ -147,6 +165,15 @@ Money = Annotated[
         {"type": "string", "pattern": _MONEY_PATTERN, "minLength": 1, "maxLength": 20, "examples": ["1234.50"]}
     ),
 ]
+Quantity = Annotated[
+    Decimal,
+    BeforeValidator(_quantity),
+    WithJsonSchema(
+        {"type": "string", "pattern": _QUANTITY_PATTERN, "minLength": 1, "maxLength": 19, "examples": ["2.5"]}
+    ),
+]
+"""How much or how many, never negative; a column of type `Ratio` keeps it."""
+PositiveQuantity = Annotated[Quantity, AfterValidator(_positive)]
 Count = Annotated[int, Field(ge=0, le=2_000_000_000)]
 
 
