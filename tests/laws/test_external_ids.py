@@ -19,7 +19,7 @@ from tests.laws.test_statements import plain
 from tests.laws.test_verbs import path_to
 from tests.laws.test_writes import change
 from tests.support.asking import RESOURCES, code, each, fault, having
-from tests.support.examples import Examples
+from tests.support.examples import MADE, Examples
 from tests.support.org import Org
 
 _numbers = itertools.count(1)
@@ -223,6 +223,103 @@ def _filtered(lab, resource, column: str, id_: str, external: str, unknown: str)
     if "aggregate" in resource.operations:
         body = {"measures": [{"op": "count"}], "filter": {"field": column, "value": external}}
         assert lab.admin.post(f"{path}/aggregate", json=body).json()["data"][0]["measures"] == [len(by_id)]
+
+
+def _of_any_kind(resource) -> bool:
+    return {"object_type", "object_id"} <= set(resource.table.c.keys())
+
+
+def test_each_resource_whose_rows_name_records_of_any_kind_says_so():
+    for resource in RESOURCES:
+        assert (resource.any_reference is not None) == _of_any_kind(resource), resource.plural
+
+
+def _of_any(lab, resource) -> tuple[dict, str, list[str]]:
+    """A row that names a record, the record's external id, and the ids of all rows that name it."""
+    if "create" in resource.operations or resource.plural in MADE:
+        lab.examples.make(resource)
+    else:
+        for plural in ("webhook_endpoints", "accounts"):
+            lab.examples.make(CATALOG.resources[plural], bare=True)
+    page = lab.admin.get(f"/v1/{resource.plural}", params={"limit": 200}).json()["data"]
+    row = next(item for item in page if CATALOG.by_type[item["object_type"]].update)
+    target, name = CATALOG.by_type[row["object_type"]], fresh()
+    linked(lab.admin, target, {"id": row["object_id"]}, name)
+    ids = [item["id"] for item in lab.admin.all(f"/v1/{resource.plural}", object_id=row["object_id"])]
+    return row, f"ext:erp:{name}", ids
+
+
+@each("list", where=_of_any_kind)
+def test_a_record_of_any_kind_is_found_by_an_external_id_with_its_type(lab, resource):
+    row, external, ids = _of_any(lab, resource)
+    path, type_, unknown = f"/v1/{resource.plural}", row["object_type"], f"ext:erp:{fresh()}"
+    assert row["id"] in ids
+
+    def found(*pairs) -> list[str]:
+        answer = lab.admin.get(path, params=[("limit", "200"), *pairs])
+        assert answer.status_code == 200, answer.text
+        return [item["id"] for item in answer.json()["data"]]
+
+    typed = ("object_type", type_)
+    assert found(("object_id", external), typed) == ids
+    assert found(typed, ("object_id", unknown), ("object_id", external), ("object_id", str(new_id()))) == ids
+    assert found(typed, ("object_id", unknown)) == []
+    other = next(item.singular for item in RESOURCES if item.update and item.singular != type_)
+    assert found(("object_type", other), ("object_id", external)) == []
+    several = [typed, ("object_type", other)]
+    for beside in ([], several, [("object_type_contains", type_)], [("object_type", "nothing")]):
+        answer = lab.admin.get(path, params=[*beside, ("object_id", external)])
+        assert (answer.status_code, fault(answer)) == (422, [("object_id", "ambiguous_reference")]), beside
+    if "search" in resource.operations:
+        _searched(lab, resource, type_, external, ids)
+
+
+def _searched(lab, resource, type_: str, external: str, ids: list[str]) -> None:
+    path = f"/v1/{resource.plural}/search"
+    one, kind = ({"field": "object_id", "value": external}, {"field": "object_type", "value": type_})
+    nobody, nin = str(new_id()), {"field": "object_id", "op": "nin", "value": [external]}
+    inside = {"and": [{"field": "object_id", "op": "in", "value": [nobody, external]}, kind]}
+    for tree in ({"and": [one, kind]}, inside, {"or": [inside, {"field": "id", "value": nobody}]}):
+        found = lab.admin.post(path, json={"filter": tree, "limit": 200})
+        assert [row["id"] for row in found.json()["data"]] == ids, found.text
+    found = lab.admin.post(path, json={"filter": {"and": [kind, nin]}, "limit": 200}).json()["data"]
+    assert not {row["id"] for row in found} & set(ids)
+    among = {"field": "object_type", "op": "in", "value": [type_]}
+    for tree, at_ in (
+        (one, ""),
+        ({"or": [one, kind]}, "/or/0"),
+        ({"and": [{"or": [one, kind]}, kind]}, "/and/0/or/0"),
+        ({"and": [kind, {"and": [one]}]}, "/and/1/and/0"),
+        ({"and": [kind, kind, one]}, "/and/2"),
+        ({"and": [among, one]}, "/and/1"),
+        ({"and": [{**kind, "op": "ne"}, one]}, "/and/1"),
+    ):
+        answer = lab.admin.post(path, json={"filter": tree})
+        assert (answer.status_code, fault(answer)) == (422, [(f"/filter{at_}", "ambiguous_reference")]), tree
+
+
+@each("list", where=lambda item: _of_any_kind(item) and not item.parents)
+def test_a_hidden_record_of_any_kind_is_not_found_by_its_external_id(branches, resource):
+    """By who sees each row but not the record: an external id would say that there is one."""
+    lab = branches
+    row, external, ids = _of_any(lab, resource)
+    blind = lab.person(f"blind{next(_numbers)}", lab.role(fresh(), (f"{resource.plural}:read", "all")))
+    path, params = f"/v1/{resource.plural}", {"object_type": row["object_type"]}
+    by_id = [item["id"] for item in blind.all(path, **params, object_id=row["object_id"])]
+    assert [item["id"] for item in lab.admin.all(path, **params, object_id=external)] == by_id == ids
+    assert blind.all(path, **params, object_id=external) == []
+
+
+@each("list", where=lambda item: {"created_by", "actor_id"} & set(item.filterable))
+def test_who_did_it_may_be_an_external_id(lab, resource):
+    column = ({"created_by", "actor_id"} & set(resource.filterable)).pop()
+    name = fresh()
+    linked(lab.admin, CATALOG.resources["users"], {"id": lab.admin.id}, name)
+    path = f"/v1/{resource.plural}"
+    by_id = lab.admin.get(path, params={column: lab.admin.id}).json()["data"]
+    assert lab.admin.get(path, params={column: f"ext:erp:{name}"}).json()["data"] == by_id
+    assert lab.admin.all(path, **{column: f"ext:erp:{fresh()}"}) == []
+    assert lab.admin.post(f"/v1/users/{lab.admin.id}/unlink", json={"source": "erp"}).status_code == 200
 
 
 @pytest.fixture(scope="module")

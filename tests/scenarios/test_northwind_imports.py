@@ -1,6 +1,7 @@
 """Northwind Traders moves in by imports of its own files: people, customers, suppliers and whom to ask for there."""
 
 import csv
+from decimal import Decimal
 
 import pytest
 
@@ -127,3 +128,46 @@ def test_suppliers_come_too(admin):
     for number, line in expected.items():
         assert (found[number]["name"], found[number]["city"]) == (line[1], line[5])
         assert found[number]["country"] == (COUNTRIES | more)[line[8]]
+
+
+def test_products_come_in_their_categories_with_their_prices(admin):
+    with (FOLDER / "categories.csv").open(encoding="utf-8", newline="") as file:
+        kinds = [{name: line[name] for name in ("categoryID", "categoryName")} for line in csv.DictReader(file)]
+    with (FOLDER / "products.csv").open(encoding="utf-8", newline="") as file:
+        goods = list(csv.DictReader(file))
+    mapping = [
+        {"column": "categoryID", "field": "external_ids.northwind"},
+        {"column": "categoryName", "field": "name"},
+    ]
+    made = done(admin, table(kinds), resource="product_categories", mapping=mapping)
+    assert made["counts"]["created"] == len(kinds), rows(admin, made, state="failed")
+    unit = admin.make("units", code="pcs", name="Piece")
+    mapping = [
+        {"column": "productID", "field": "external_ids.northwind"},
+        {"column": "sku", "field": "sku"},
+        {"column": "productName", "field": "name"},
+        {"column": "categoryID", "field": "category_id", "by": "external_id", "source": "northwind"},
+        {"column": "quantityPerUnit", "field": "specification"},
+        {"column": "unitPrice", "field": "list_price"},
+    ]
+    lines = [{**line, "sku": f"NW-{line['productID']}"} for line in goods]
+    settings = {"mapping": mapping, "defaults": {"unit_id": unit["id"], "currency": "USD"}}
+    made = done(admin, table(lines), resource="products", **settings)
+    assert made["counts"]["created"] == len(goods) == 77, rows(admin, made, state="failed")
+    gone = [line["productID"] for line in goods if line["discontinued"] == "1"]
+    verbs = [{"operation": "retire_product", "id": f"ext:northwind:{number}"} for number in gone]
+    assert admin.post("/v1/batch", json={"operations": verbs}).status_code == 200
+
+    asked = {"group_by": ["category_id"], "measures": [{"op": "count"}, {"op": "sum", "field": "list_price"}]}
+    found = admin.post("/v1/products/aggregate", json={**asked, "filter": {"field": "status", "value": "active"}})
+    assert found.status_code == 200, found.text
+    names = {item["id"]: item["external_ids"]["northwind"] for item in admin.all("/v1/product_categories")}
+    sold: dict[str, list[Decimal]] = {}
+    for line in goods:
+        if line["discontinued"] == "0":
+            sold.setdefault(line["categoryID"], []).append(Decimal(line["unitPrice"]))
+    told = {}
+    for row in found.json()["data"]:
+        count, price = row["measures"]
+        told[names[row["group"]["category_id"]]] = (count, Decimal(price))
+    assert told == {kind: (len(prices), sum(prices)) for kind, prices in sold.items()}

@@ -44,12 +44,16 @@ TEXTS = ("Ñandú & Söhne", "100%_sure\\", "zebra", "Über Größe", "alpha bet
 
 
 def _free_resource(settings: str) -> Any:
-    """Gives a resource of which these settings say nothing; when few are left, the oldest are deleted."""
+    """Gives a resource of which these settings say nothing; when few are left, the oldest are deleted.
+
+    None whose records may be refused as duplicates: examples may be alike.
+    """
 
     given: deque[str] = deque(maxlen=_AT_ONCE - 2)
 
     def free(person: Any, n: int) -> str:
-        open_ = [name for name, resource in CATALOG.resources.items() if resource.default_access is None]
+        known = CATALOG.resources.items()
+        open_ = [name for name, item in known if item.default_access is None and item.duplicates is None]
         taken = person.all(f"/v1/{settings}", limit=200)
         left = [name for name in open_ if name not in {row["resource"] for row in taken}]
         while len(left) < _AT_ONCE:

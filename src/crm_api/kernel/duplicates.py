@@ -48,11 +48,13 @@ class Duplicates:
         greater: columns of children (links, team members) that both records have, of which the greater value is kept
             in a merge, with the values in their order.
         barring: flags that a merge must not lose: a record with one goes into no record without.
+        alike: fields that give others their meaning, such as a unit: records that differ in one are not merged.
     """
 
     rules: tuple[Rule, ...] = ()
     greater: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
     barring: tuple[str, ...] = ()
+    alike: tuple[str, ...] = ()
 
     @cached_property
     def fields(self) -> frozenset[str]:

@@ -75,6 +75,8 @@ class Filters:
     values: dict[str, Any] = field(default_factory=dict)
     external: dict[str, Resource] = field(default_factory=dict)
     """Parameters with external ids among their values, and what is meant by them."""
+    untyped: dict[str, "Place"] = field(default_factory=dict)
+    """Those of a column that names a record of any kind, while no type is known to stand beside it."""
 
     def leaf(self, path: str, op: str, raw: Any, place: "Place") -> Leaf:
         """Checks and types one comparison.
@@ -100,12 +102,16 @@ class Filters:
                 "unknown_operator", f"{op!r} does not apply to {name!r}; one of {', '.join(OPERATORS[kind])}."
             )
         parameter = f"f{len(self.values)}"
-        target = resource if name == "id" else self.catalog.target(resource, name) if kind == "id" else None
+        target = self.catalog.meant(resource, name) if kind == "id" else None
+        any_ = name == (resource.any_reference or ("", ""))[1]
         self.values[parameter] = value = _typed(
-            kind if target is None else "reference", op, raw, place, choices(resource).get(name)
+            kind if target is None and not any_ else "reference", op, raw, place, choices(resource).get(name)
         )
-        if target is not None and any(map(external_key, value if isinstance(value, list) else [value])):
-            self.external[parameter] = target
+        if (target or any_) and any(map(external_key, value if isinstance(value, list) else [value])):
+            if target is None:
+                self.untyped[parameter] = place
+            else:
+                self.external[parameter] = target
         if len(self.values) > MAX_LEAVES:
             raise place.fault("too_many", f"A filter has at most {MAX_LEAVES} comparisons.")
         if op == "is_null":
@@ -117,8 +123,40 @@ class Filters:
         if name in self.access.hides(resource.plural):
             raise forbidden(f"field {resource.plural}.{name}")
 
-    def tree(self, node: Any, pointer: str = "/filter", depth: int = 1) -> Group | Leaf:
+    def every(self, leaves: Sequence["Leaf | Group"]) -> Group:
+        """`and`: an external id of a record of any kind is of the one type that is asked beside it by `eq`."""
+        told = [item for item in leaves if isinstance(item, Leaf)]
+        for leaf in told if self.untyped else ():
+            if leaf.name in self.untyped:
+                type_, _ = self._end(leaf.hop).any_reference or ("", "")
+                types = [self.values[item.name] for item in told if item.shape == (leaf.hop, type_, "eq")]
+                if len(types) == 1 and types[0] in self.catalog.by_type:
+                    self.external[leaf.name] = self.catalog.by_type[types[0]]
+                    del self.untyped[leaf.name]
+        return Group("and", tuple(leaves))
+
+    def _end(self, hop: str | None) -> Resource:
+        return self.resource if hop is None else self.catalog.to_one(self.resource)[hop][1]
+
+    def typed(self) -> None:
+        """Asked of the whole.
+
+        Raises:
+            Problem: 422 for an external id of which nothing says what kind of record it is of.
+        """
+        for place in self.untyped.values():
+            raise place.fault(
+                "ambiguous_reference",
+                "With an external id, exactly one object_type of a known kind stands beside it, by eq.",
+            )
+
+    def tree(self, node: Any) -> Group | Leaf:
         """Reads the JSON form."""
+        found = self._node(node, "/filter", 1)
+        self.typed()
+        return found
+
+    def _node(self, node: Any, pointer: str, depth: int) -> Group | Leaf:
         place = Place(pointer=pointer)
         if depth > MAX_DEPTH:
             raise place.fault("too_deep", f"A filter nests at most {MAX_DEPTH} levels.")
@@ -128,9 +166,8 @@ class Filters:
             children = node[op]
             if not isinstance(children, list) or not children:
                 raise place.fault("invalid_filter", f"{op!r} takes a list of at least one filter.")
-            return Group(
-                op, tuple(self.tree(child, f"{pointer}/{op}/{i}", depth + 1) for i, child in enumerate(children))
-            )
+            found = tuple(self._node(child, f"{pointer}/{op}/{i}", depth + 1) for i, child in enumerate(children))
+            return self.every(found) if op == "and" else Group(op, found)
         if not isinstance(node.get("field"), str) or set(node) - {"field", "op", "value"}:
             raise place.fault("invalid_filter", "A comparison has field, op and value and nothing else.")
         op = node.get("op", "eq")
@@ -198,7 +235,9 @@ def from_parameters(filters: Filters, pairs: Mapping[str, Sequence[str]]) -> Gro
                 raise place.fault("repeated", "This parameter is given once.")
             value = value[0]
         leaves.append(filters.leaf(name, op, value, place))
-    return Group("and", tuple(leaves))
+    found = filters.every(leaves)
+    filters.typed()
+    return found
 
 
 def _from_text(kind: str, text: str, place: Place) -> Any:

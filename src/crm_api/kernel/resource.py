@@ -267,6 +267,12 @@ class Resource:
         return {"id": "id"} | {name: "values" if name in self.values else value for name, value in kinds.items()}
 
     @cached_property
+    def any_reference(self) -> tuple[str, str] | None:
+        """The columns (type, id) that name a record of any kind together, where rows have them."""
+        pair = ("object_type", "object_id")
+        return pair if self.filterable.keys() >= set(pair) else None
+
+    @cached_property
     def read_only(self) -> frozenset[str]:
         """Output fields that no body may set."""
         return frozenset(self.output.model_fields) - frozenset(self.create.model_fields if self.create else ())
@@ -368,6 +374,12 @@ class Catalog:
     def target(self, resource: Resource, column: str) -> Resource | None:
         """The resource that a reference column points to, if the API shows it."""
         return self.by_table.get(resource.references.get(column, ""))
+
+    def meant(self, resource: Resource, column: str) -> Resource | None:
+        """What the ids of a filter are of: also of its own column, and of who did something, which has no key."""
+        if column == "id":
+            return resource
+        return self.by_table["principals"] if column in ("created_by", "actor_id") else self.target(resource, column)
 
     def to_one(self, resource: Resource) -> dict[str, tuple[str, Resource]]:
         """Expandable name -> (column, target): `owner_id` is expanded as `owner`."""

@@ -202,11 +202,14 @@ def list_parameters(catalog: Catalog, resource: Resource, column: str = "") -> l
 
 def _filter(catalog: Catalog, resource: Resource, name: str) -> dict[str, Any]:
     field, op, kind = flat_parameters(resource)[name]
-    refers = kind == "id" and (field == "id" or catalog.target(resource, field) is not None)
+    any_ = field == (resource.any_reference or ("", ""))[1]
+    refers = kind == "id" and (any_ or catalog.meant(resource, field) is not None)
     schema = dict(_KINDS["boolean" if op == "is_null" else "reference" if refers else kind])
     if field in choices(resource) and op == "eq":
         schema = {"type": "string", "enum": sorted(choices(resource)[field])}
     meaning = _MEANING[op]
+    if any_ and op == "eq":
+        meaning += " An external id takes exactly one `object_type` beside it."
     if op == "any" or (op == "eq" and "in" in OPERATORS[kind]):
         return _query(name, f"{meaning}", array(schema, MAX_IN, minItems=1), style="form", explode=True)
     return _query(name, "Equal." if op == "eq" else meaning, schema)

@@ -58,10 +58,15 @@ def filters(catalog: Catalog, resource: Resource, name: str) -> dict[str, JsonSc
     }
     operators = list(dict.fromkeys(op for kind, ops in OPERATORS.items() if kind in kinds for op in ops))
     scalar = {"type": ["string", "integer", "boolean"], "maxLength": 500}
+    description = (
+        "One comparison of a field. Not every operator applies to every field; `is_null` takes a boolean, in, nin, any "
+        "and all take a list, amounts are decimal strings."
+    )
+    if resource.any_reference:
+        description += " `object_id` takes external ids when one `object_type` by eq is in the same `and`."
     comparison = {
         "type": "object",
-        "description": "One comparison of a field. Not every operator applies to every field; `is_null` takes a "
-        "boolean, in, nin, any and all take a list, amounts are decimal strings.",
+        "description": description,
         "properties": {
             "field": {"type": "string", "enum": filter_names(catalog, resource)},
             "op": {"type": "string", "enum": operators, "default": "eq"},

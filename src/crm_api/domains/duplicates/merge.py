@@ -82,6 +82,7 @@ async def merge(ctx: Context, resource: Resource, row: Any, body: MergeRequest) 
     """The other record is gone then: its id answers 308, and what referred to it refers to this one."""
     survivor, other = row["id"], await _other(ctx, resource, row, body)
     _not_barred(resource, row, other)
+    _alike(ctx, resource, row, other)
     values, taken = survivors(ctx, resource, row, other, body.fields)
     await unmoved(ctx, resource, survivor, values, body.fields)
     ours = trusted(ctx)
@@ -198,6 +199,19 @@ def _not_barred(resource: Resource, row: Any, other: Row) -> None:
         if other[name] and not row[name]:
             detail = f"The other record has {name}, and this one has not; lift it first, or merge the other way."
             raise Problem(CONFLICT, detail, [Fault("barred", detail, pointer="/other_id")])
+
+
+def _alike(ctx: Context, resource: Resource, row: Any, other: Row) -> None:
+    """409 when what other fields, or records that refer to the other one, mean would change; a missing value is none.
+
+    Who may not see such a field merges nothing: the answer would tell of it.
+    """
+    for name in resource.duplicates.alike if resource.duplicates is not None else ():
+        if name in ctx.access.hides(resource.plural):
+            raise forbidden(f"field {resource.plural}.{name}")
+        if None not in (row[name], other[name]) and row[name] != other[name]:
+            detail = f"The two differ in {name}; make it the same first."
+            raise Problem(CONFLICT, detail, [Fault("different", detail, pointer="/other_id")])
 
 
 async def not_theirs(ctx: Context, resource: Resource, id_: str, values: dict[str, Any]) -> None:

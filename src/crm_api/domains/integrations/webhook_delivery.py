@@ -191,6 +191,7 @@ WEBHOOK_DELIVERIES = Resource(
         WebhookDelivery.endpoint_id,
         WebhookDelivery.state,
         WebhookDelivery.event_type,
+        WebhookDelivery.object_type,
         WebhookDelivery.object_id,
         WebhookDelivery.created_at,
     ),

@@ -27,4 +27,5 @@ PRODUCT_DUPLICATES = Duplicates(
         Rule("name", "name", 80, "similar", _names, fuzzy=True, more=("attributes",)),
         Rule("specification", "specification", 60, "text", _specifications),
     ),
+    alike=("kind", "unit_id", "currency"),
 )
