@@ -1,16 +1,28 @@
 """State graphs as data; the only code that says which state follows which."""
 
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
+
+from crm_api.kernel.schema import Wire
+
+Move = Callable[[Any, Any, Any, Any], Awaitable[Mapping[str, Any]]]
+"""(context, resource, locked row, body) -> further columns to write, or raises a Problem."""
 
 
 @dataclass(frozen=True, slots=True)
 class Edge:
-    """A verb that moves a record from any of `sources` to `target`; `event` is its past tense."""
+    """A verb that moves a record from any of `sources` to `target`; `event` is its past tense.
+
+    `run` is what the move takes and brings beside the state, with the `body` that was sent.
+    """
 
     verb: str
     sources: frozenset[str]
     target: str
     event: str
+    run: Move | None = None
+    body: type[Wire] | None = None
 
 
 @dataclass(frozen=True)
@@ -40,6 +52,14 @@ class Lifecycle:
         return next((edge for edge in self.edges if edge.verb == verb), None)
 
 
-def edge(verb: str, sources: tuple[str, ...], target: str, *, event: str) -> Edge:
+def edge(
+    verb: str,
+    sources: tuple[str, ...],
+    target: str,
+    *,
+    event: str,
+    run: Move | None = None,
+    body: type[Wire] | None = None,
+) -> Edge:
     """`edge("activate", ("prospect",), "active", event="activated")`."""
-    return Edge(verb, frozenset(sources), target, event)
+    return Edge(verb, frozenset(sources), target, event, run, body)

@@ -5,6 +5,7 @@ from functools import cache
 from typing import Any
 from uuid import UUID
 
+import orjson
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.dialects.postgresql import JSON
@@ -25,6 +26,12 @@ _TEXTS = {"money": money_text, "ratio": ratio_text}
 _ONE: Any = sa.literal_column("1")
 
 
+def items_of(row: Mapping[str, Any] | None, name: str) -> list[dict[str, Any]]:
+    """The items of a list as they are kept in a row that was loaded."""
+    kept = (row or {}).get(name)
+    return orjson.loads(kept) if isinstance(kept, str) else list(kept or ())
+
+
 def identified(items: Sequence[Mapping[str, Any]], before: Mapping[str, Any] | None, name: str) -> list[dict[str, Any]]:
     """Items with their ids and positions: those that have an id are items of the record already.
 
@@ -36,7 +43,7 @@ def identified(items: Sequence[Mapping[str, Any]], before: Mapping[str, Any] | N
     Raises:
         Problem: 422 for an id that no item of the record has, or that two have.
     """
-    known = {str(item["id"]) for item in (before or {}).get(name) or ()}
+    known = {item["id"] for item in items_of(before, name)}
     seen: set[str] = set()
     faults, found = [], []
     for i, item in enumerate(items):

@@ -60,11 +60,13 @@ class RowRule:
 class Check:
     """A rule over the whole row, asked before a write that touches one of `fields`.
 
-    A restore touches all fields that have a value, `deleted_at` too; the row is as it is stored then.
+    A restore touches all fields that have a value, `deleted_at` too; the row is as it is stored then. To clear a field
+    touches it only if it is one of `cleared`.
     """
 
     fields: frozenset[str]
     run: CheckFunction
+    cleared: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -270,9 +272,9 @@ class Resource:
         return frozenset(self.output.model_fields) - frozenset(self.create.model_fields if self.create else ())
 
     def touched(self, values: Mapping[str, Any]) -> tuple[Check, ...]:
-        """The checks that a write of these values asks; clearing a field asks none."""
+        """The checks that a write of these values asks."""
         given = {name for name, value in values.items() if value is not None}
-        return tuple(check for check in self.checks if check.fields & given)
+        return tuple(check for check in self.checks if check.fields & given or check.cleared & values.keys())
 
     def reads_first(self, values: Collection[str]) -> bool:
         """Whether an update by these fields looks at the row before it writes."""

@@ -231,13 +231,13 @@ def edge_action(resource: Resource, edge: Edge) -> Action:
     column = resource.lifecycle.column
 
     async def run(ctx: Context, resource: Resource, row: Any, body: Any) -> dict[str, Any]:
-        del ctx, body
         if row[column] not in edge.sources:
             raise Problem(
                 TRANSITION_REFUSED,
                 f"A {resource.singular} that is {row[column]} cannot be moved by {edge.verb}.",
                 extra={"state": row[column], "allowed_from": sorted(edge.sources)},
             )
-        return {column: edge.target}
+        further = {} if edge.run is None else await edge.run(ctx, resource, row, body)
+        return {column: edge.target, **further}
 
-    return Action(edge.verb, "", run, event=edge.event)
+    return Action(edge.verb, "", run, event=edge.event, body=edge.body)
