@@ -11,6 +11,9 @@ from crm_api.domains import (
     integrations,
     jobs,
     opportunities,
+    numbering,
+    orders,
+    products,
     search,
 )
 from crm_api.kernel.resource import Catalog
@@ -24,6 +27,9 @@ CATALOG = Catalog(
         accounts.DOMAIN,
         contacts.DOMAIN,
         opportunities.DOMAIN,
+        numbering.DOMAIN,
+        products.DOMAIN,
+        orders.DOMAIN,
         files.DOMAIN,
         exchange.DOMAIN,
         integrations.DOMAIN,
