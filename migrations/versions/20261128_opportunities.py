@@ -23,6 +23,7 @@ def upgrade():
         sa.Column("name", sa.Text(), nullable=False),
         sa.Column("name_key", sa.Text(), nullable=False),
         sa.Column("is_default", sa.Boolean(), server_default="false", nullable=False),
+        sa.Column("default_mark", sa.Boolean(), nullable=True),
         sa.Column("position", sa.BigInteger(), server_default="0", nullable=False),
         sa.Column("is_active", sa.Boolean(), server_default="true", nullable=False),
         sa.Column("version", sa.BigInteger(), server_default="1", nullable=False),
@@ -39,11 +40,11 @@ def upgrade():
     op.create_index("ix_pipelines_created_at", "pipelines", ["tenant_id", "created_at", "id"])
     op.create_index("ix_pipelines_position", "pipelines", ["tenant_id", "position", "id"])
     op.create_index(
-        "uq_pipelines_is_default",
+        "uq_pipelines_default_mark",
         "pipelines",
-        ["tenant_id", "is_default"],
+        ["tenant_id", "default_mark"],
         unique=True,
-        postgresql_where=sa.text("is_default AND deleted_at IS NULL"),
+        postgresql_where=sa.text("deleted_at IS NULL"),
     )
     op.create_index(
         "uq_pipelines_name_key",
@@ -179,6 +180,7 @@ def upgrade():
     op.create_index("ix_opportunities_name_key", "opportunities", ["tenant_id", "name_key", "id"])
     op.create_index("ix_opportunities_owner_id", "opportunities", ["tenant_id", "owner_id", "created_at", "id"])
     op.create_index("ix_opportunities_stage_entered_at", "opportunities", ["tenant_id", "stage_entered_at", "id"])
+    op.create_index("ix_opportunities_pipeline_id", "opportunities", ["tenant_id", "pipeline_id", "id"])
     op.create_index("ix_opportunities_stage_id", "opportunities", ["tenant_id", "stage_id", "id"])
     op.create_index("ix_opportunities_status", "opportunities", ["tenant_id", "status", "id"])
     op.create_index(
@@ -226,6 +228,12 @@ def upgrade():
         sa.PrimaryKeyConstraint("tenant_id", "id", name=op.f("pk_stage_changes")),
     )
     op.create_index("ix_stage_changes_at", "stage_changes", ["tenant_id", "at", "id"])
+    op.create_index(
+        "ix_stage_changes_from_stage_id",
+        "stage_changes",
+        ["tenant_id", "from_stage_id", "id"],
+        postgresql_where=sa.text("from_stage_id IS NOT NULL"),
+    )
     op.create_index("ix_stage_changes_opportunity_id", "stage_changes", ["tenant_id", "opportunity_id", "id"])
     op.create_index("ix_stage_changes_to_stage_id", "stage_changes", ["tenant_id", "to_stage_id", "id"])
     protect("stage_changes", grants="SELECT, INSERT")

@@ -21,7 +21,7 @@ STEPS = (
     ),
     ("third", "open", {"probability": 80, "forecast_category": "commit"}),
     ("won", "won", {}),
-    ("lost", "lost", {}),
+    ("lost", "lost", {"required_fields": ["lost_reason"]}),
 )
 
 
@@ -156,7 +156,8 @@ def test_winning_and_reopening(org, stages, deal):
 
 
 def test_losing_says_why_and_to_whom(org, stages, deal):
-    assert problem(org.rep.post(f"/v1/opportunities/{deal['id']}/lose", json={}), 422)
+    refused = org.rep.post(f"/v1/opportunities/{deal['id']}/lose", json={"competitor": "Rival"})
+    assert [error["pointer"] for error in problem(refused, 422)["errors"]] == ["/reason"]
     lost = act(org.rep, deal, "lose", reason="Price", competitor="Rival")
     assert (lost["status"], lost["stage_id"], lost["lost_reason"], lost["lost_to"], lost["forecast_category"]) == (
         "lost",

@@ -37,5 +37,5 @@ async def make_default(ctx: Context, resource: Resource, row: Any, body: None) -
 
 
 MAKE_DEFAULT = Action(
-    "make_default", "Make it the pipeline of opportunities that name none", make_default, event="made_default"
+    "make_default", "Make it the pipeline of opportunities that name none", make_default, event="default_made"
 )

@@ -26,6 +26,8 @@ from crm_api.kernel.resource import Action, Resource
 from crm_api.kernel.schema import Code, Line, Name, Ref, Wire
 
 _MOST_STAGES = 1_000
+_SENT = {"lost_reason": "reason", "lost_to": "competitor"}
+"""Fields that the verb itself sends, by another name."""
 Confirmed = Annotated[
     list[Code], Field(max_length=20, description="Codes of the checks of the stage it leaves that are confirmed.")
 ]
@@ -46,9 +48,9 @@ class WinRequest(Wire):
 
 
 class LoseRequest(Wire):
-    """Why, and to whom; to which lost stage: the first one of the pipeline, unless told."""
+    """Why, and to whom, which a lost stage may ask for; to which one: the first of the pipeline, unless told."""
 
-    reason: Line
+    reason: Line | None = None
     stage_id: Ref | None = None
     competitor: Annotated[Name | None, Field(description="Who won it.")] = None
 
@@ -107,27 +109,33 @@ async def _target(ctx: Context, stages: list[Row], kind: str, wanted: str | None
     raise invalid("/stage_id", "reference_not_found", "There is no such stage in the pipeline.")
 
 
-def _refuse_unready(ctx: Context, resource: Resource, row: Any, stage: Row, confirmed: list[str]) -> None:
-    """422 for each field that the stage asks for and that has no value, and for each check that is not confirmed.
+def _refuse_unready(
+    ctx: Context, resource: Resource, row: Mapping[str, Any], required: list[Any], checks: list[str]
+) -> None:
+    """422 for each required field that has no value, and for each check, which is not confirmed.
 
     Raises:
         Problem: 403, too, for a field that is hidden from the caller, who must not learn whether it has one.
     """
-    required = items_of(dict(stage), "required_fields")
-    if hidden := sorted(ctx.access.hides(resource.plural).intersection(required)):
+    if hidden := sorted(ctx.access.hides(resource.plural).intersection(required) - _SENT.keys()):
         raise forbidden(f"field {resource.plural}.{hidden[0]}")
     faults = [
-        Fault("required", f"The stage asks for {name} before the opportunity moves on.", pointer=f"/{name}")
+        Fault("required", f"The stage asks for {name}.", pointer=f"/{_SENT.get(name, name)}")
         for name in required
         if row[name] is None or row[name] in ("[]", [])
     ]
-    faults += [
-        Fault("unconfirmed", f"Confirm {check['code']}: {check['text']}", pointer="/confirmed")
-        for check in items_of(dict(stage), "exit_checks")
-        if check["code"] not in confirmed
-    ]
+    faults += [Fault("unconfirmed", f"{check} is not confirmed.", pointer="/confirmed") for check in checks]
     if faults:
-        raise Problem(INVALID, "The opportunity is not ready to leave its stage.", faults)
+        raise Problem(INVALID, "The opportunity is not ready to go there.", faults)
+
+
+def _refuse_to_leave(ctx: Context, resource: Resource, row: Any, stage: Row, confirmed: list[str]) -> None:
+    checks = [check["code"] for check in items_of(dict(stage), "exit_checks") if check["code"] not in confirmed]
+    _refuse_unready(ctx, resource, row, items_of(dict(stage), "required_fields"), checks)
+
+
+def _refuse_to_close(ctx: Context, resource: Resource, row: Any, stage: Row, values: Mapping[str, Any]) -> None:
+    _refuse_unready(ctx, resource, {**row, **values}, items_of(dict(stage), "required_fields"), [])
 
 
 def _arrived(ctx: Context, row: Any, stage: Row, values: Mapping[str, Any]) -> dict[str, Any]:
@@ -148,7 +156,7 @@ async def move(ctx: Context, resource: Resource, row: Any, body: MoveRequest) ->
     if target["id"] == current["id"]:
         raise Problem(CONFLICT, "The opportunity stands in this stage already.")
     if (target["position"], target["id"]) > (current["position"], current["id"]):
-        _refuse_unready(ctx, resource, row, current, body.confirmed)
+        _refuse_to_leave(ctx, resource, row, current, body.confirmed)
     return _arrived(ctx, row, target, {})
 
 
@@ -156,16 +164,18 @@ async def win(ctx: Context, resource: Resource, row: Any, body: WinRequest) -> d
     """To a won stage, when the stage that it leaves has what it asks for; its date is today if it had none."""
     current, stages = await _around(ctx, row)
     target = await _target(ctx, stages, "won", body.stage_id)
-    _refuse_unready(ctx, resource, row, current, body.confirmed)
-    return _arrived(ctx, row, target, _closed(ctx, row))
+    values = _closed(ctx, row)
+    _refuse_to_leave(ctx, resource, row, current, body.confirmed)
+    _refuse_to_close(ctx, resource, row, target, values)
+    return _arrived(ctx, row, target, values)
 
 
 async def lose(ctx: Context, resource: Resource, row: Any, body: LoseRequest) -> dict[str, Any]:
     """To a lost stage, from any open one; its date is today if it had none."""
-    del resource
     _, stages = await _around(ctx, row)
     target = await _target(ctx, stages, "lost", body.stage_id)
     values = {**_closed(ctx, row), "lost_reason": body.reason, "lost_to": body.competitor}
+    _refuse_to_close(ctx, resource, row, target, values)
     return _arrived(ctx, row, target, values)
 
 

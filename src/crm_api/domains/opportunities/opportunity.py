@@ -82,6 +82,7 @@ class Opportunity(Owned, Entity):
         one_of("forecast_category", CATEGORIES),
         *sortable("opportunities", "name_key", "account_id", "stage_id", "status", "close_date", "amount"),
         *sortable("opportunities", "created_at", "updated_at", "stage_entered_at"),
+        *sortable("opportunities", "pipeline_id"),
         sparse("opportunities", "contact_id"),
     )
 

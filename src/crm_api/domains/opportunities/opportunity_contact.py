@@ -39,7 +39,7 @@ class OpportunityContactCreate(Input):
     id: Id | None = None
     opportunity_id: Ref
     contact_id: Ref
-    role: Role = "other"
+    role: Role
     influence: Annotated[Influence | None, Field(description="In percent.")] = None
 
 

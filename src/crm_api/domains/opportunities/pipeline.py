@@ -2,7 +2,6 @@
 
 from typing import Annotated, Any, Literal
 
-import sqlalchemy as sa
 from pydantic import Field
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -14,24 +13,19 @@ from crm_api.kernel.schema import Count, Id, Input, Name, Output
 
 
 class Pipeline(Entity):
-    """A way that opportunities go."""
+    """A way that opportunities go. `default_mark` is true for one of them, and null for the rest."""
 
     __tablename__ = "pipelines"
     __table_args__ = (
         unique("uq_pipelines_name_key", "name_key"),
-        sa.Index(
-            "uq_pipelines_is_default",
-            "tenant_id",
-            "is_default",
-            unique=True,
-            postgresql_where=sa.and_(sa.column("is_default"), sa.column("deleted_at").is_(None)),
-        ),
+        unique("uq_pipelines_default_mark", "default_mark"),
         *sortable("pipelines", "position", "created_at"),
     )
 
     name: Mapped[str]
     name_key: Mapped[str]
     is_default: Mapped[bool] = mapped_column(server_default="false")
+    default_mark: Mapped[bool | None]
     position: Mapped[int] = mapped_column(server_default="0")
     is_active: Mapped[bool] = mapped_column(server_default="true")
 
@@ -70,6 +64,7 @@ PIPELINES = Resource(
     output=PipelineView,
     create=PipelineCreate,
     keys={"name": Pipeline.name_key},
+    derive={"is_default": lambda value: {"default_mark": value or None}},
     default_access="read",
     deletable=_deletable,
     actions=(MAKE_DEFAULT,),

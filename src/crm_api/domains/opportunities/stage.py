@@ -36,9 +36,15 @@ RequiredFields = Annotated[
             "description",
             "score_card",
             "tags",
+            "lost_reason",
+            "lost_to",
         ]
     ],
-    Field(max_length=12, description="Fields of an opportunity that must have a value before it moves on."),
+    Field(
+        max_length=14,
+        description="Fields of an opportunity that must have a value before it moves on; before it comes to a stage "
+        "that is won or lost.",
+    ),
 ]
 UNSAID: Any = None
 """The default of a field that always has a value, which is worked out when none is sent; null is none."""

@@ -9,7 +9,7 @@ from pydantic import Field
 from sqlalchemy.orm import Mapped, mapped_column
 
 from crm_api.kernel.policy import Access, through
-from crm_api.kernel.record import Entity, MoneyAmount, reference, sortable
+from crm_api.kernel.record import Entity, MoneyAmount, reference, sortable, sparse
 from crm_api.kernel.resource import READS, Resource
 from crm_api.kernel.schema import Currency, Id, Instant, Money, Output, Wire
 
@@ -23,6 +23,7 @@ class StageChange(Entity):
         reference("from_stage_id", "stages"),
         reference("to_stage_id", "stages"),
         *sortable("stage_changes", "opportunity_id", "to_stage_id", "at"),
+        sparse("stage_changes", "from_stage_id"),
     )
 
     opportunity_id: Mapped[UUID]
