@@ -189,7 +189,6 @@ def upgrade():
         ["tenant_id", "team_id", "id"],
         postgresql_where=sa.text("team_id IS NOT NULL"),
     )
-    op.create_index("ix_opportunities_updated_at", "opportunities", ["tenant_id", "updated_at", "id"])
     protect("opportunities")
     op.create_table(
         "stage_changes",

@@ -81,7 +81,7 @@ class Opportunity(Owned, Entity):
         one_of("status", LIFECYCLE.states),
         one_of("forecast_category", CATEGORIES),
         *sortable("opportunities", "name_key", "account_id", "stage_id", "status", "close_date", "amount"),
-        *sortable("opportunities", "created_at", "updated_at", "stage_entered_at"),
+        *sortable("opportunities", "created_at", "stage_entered_at"),
         *sortable("opportunities", "pipeline_id"),
         sparse("opportunities", "contact_id"),
     )
@@ -227,6 +227,5 @@ OPPORTUNITIES = Resource(
         Opportunity.close_date,
         Opportunity.stage_entered_at,
         Opportunity.created_at,
-        Opportunity.updated_at,
     ),
 )
