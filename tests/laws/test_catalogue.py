@@ -11,7 +11,7 @@ from crm_api.kernel.record import Record, Reference
 
 OWN = {"alembic_version", *Reference.metadata.tables}
 PREDICATE = "(tenant_id = (NULLIF(current_setting('crm.tenant'::text, true), ''::text))::uuid)"
-APPEND_ONLY = ("audit_entries", "outbox")
+APPEND_ONLY = ("audit_entries", "outbox", "stage_changes")
 
 
 def as_app(database, work):

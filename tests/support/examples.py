@@ -87,6 +87,7 @@ MEANT: dict[tuple[str, str], Any] = {
     ("number_ranges", "document"): lambda *_: f"document_{next(_serial)}",
     ("number_ranges", "prefix"): lambda _, n: ("A-{year}-", "B{year}/")[n % 2],
     ("orders", "lines"): lambda _, n: [{"description": f"Item {n}", "unit_price": f"{n}.50", "tax_percent": "19"}],
+    ("pipelines", "is_active"): lambda *_: True,
     ("access_defaults", "resource"): _free_resource("access_defaults"),
     ("duplicate_checks", "resource"): _free_resource("duplicate_checks"),
     ("duplicate_checks", "on_create"): lambda *_: "allow",  # examples may be alike
@@ -108,6 +109,17 @@ MEANT: dict[tuple[str, str], Any] = {
 """Values whose meaning no schema tells: names of resources and fields."""
 
 
+def _sales(person: Any) -> None:
+    """A default pipeline."""
+    if not person.all("/v1/pipelines", is_default=True):
+        pipeline = Examples(person).make(CATALOG.resources["pipelines"])
+        assert person.post(f"/v1/pipelines/{pipeline['id']}/make_default").status_code == 200
+
+
+BEFORE: dict[str, Any] = {"opportunities": _sales}
+"""What a tenant has before the first of these can be made."""
+NEVER = frozenset({("opportunities", "pipeline_id"), ("opportunities", "stage_id")})
+"""Fields that no example has, since each must suit the other."""
 ALWAYS = frozenset({("products", "kind"), ("duplicate_checks", "on_create")})
 """Fields that the barest body has: of products only bundles may be referred to from everywhere."""
 NEEDS: dict[tuple[str, str], str] = dict.fromkeys((("products", "cost"), ("products", "list_price")), "currency")
@@ -120,7 +132,13 @@ def _tried(person: Any, endpoint: dict[str, Any]) -> None:
     person.server.run(send_due(person.server))
 
 
-AFTER: dict[str, Any] = {"webhook_endpoints": _tried}
+def _opened(person: Any, pipeline: dict[str, Any]) -> None:
+    """The stages that an opportunity goes through."""
+    for i, (code, kind) in enumerate((("new", "open"), ("offered", "open"), ("won", "won"), ("lost", "lost"))):
+        person.make("stages", pipeline_id=pipeline["id"], name=code.title(), code=code, kind=kind, position=i)
+
+
+AFTER: dict[str, Any] = {"webhook_endpoints": _tried, "pipelines": _opened}
 """What follows the making of a record, so that there are rows of what no client makes."""
 
 
@@ -265,6 +283,7 @@ class Examples:
     def __init__(self, person: Any) -> None:
         self.person = person
         self._known: dict[str, str] = {}
+        self._settled: set[str] = set()
 
     def creatable(self, target: Resource) -> Resource | None:
         """The resource by which rows of the target's table are made."""
@@ -294,13 +313,20 @@ class Examples:
     ) -> dict[str, Any]:
         """A create body; `bare` has only what is required, `fresh` refers to records of its own in every unique key."""
         assert resource.create is not None
+        if resource.plural in BEFORE and resource.plural not in self._settled:
+            BEFORE[resource.plural](self.person)
+            self._settled.add(resource.plural)
         whole = schema_of(resource.create)
         unique = unique_columns(resource, every=fresh)
         found: dict[str, Any] = {}
         for name, part in whole["properties"].items():
             required = name in whole.get("required", ())
             required |= (resource.plural, name) in ALWAYS
-            if name in ("id", *given) or (not required and (bare or name in without or name in OWNERSHIP)):
+            if (
+                name in ("id", *given)
+                or (resource.plural, name) in NEVER
+                or (not required and (bare or name in without or name in OWNERSHIP))
+            ):
                 continue
             target = CATALOG.target(resource, name)
             if (resource.plural, name) in MEANT:

@@ -128,7 +128,7 @@ def written_parts(resource: Resource, names: frozenset[str], written: Any, *, ne
         insert: Any = upsert(table).from_select(
             list(values), sa.select(*values.values()).select_from(sa.join(written, items, sa.true()))
         )
-        if not new:
+        if not new and not part.journal:
             kept = sa.select(items.c.id)
             gone = sa.delete(table).where(
                 table.c.tenant_id == TENANT,
@@ -154,6 +154,8 @@ def marked_parts(resource: Resource, written: Any, stamp: Any) -> list[Any]:
     """CTEs that delete or restore the items with the record."""
     found = []
     for name, part in sorted(resource.parts.items()):
+        if part.journal:
+            continue
         table = table_of(part.model)
         of = (table.c.tenant_id == TENANT, table.c[part.column].in_(sa.select(written.c.row_id)))
         found.append(sa.update(table).where(*of).values(deleted_at=stamp).returning(_ONE).cte(f"marked_{name}"))
