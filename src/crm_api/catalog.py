@@ -12,6 +12,7 @@ from crm_api.domains import (
     jobs,
     numbering,
     orders,
+    pricing,
     products,
     search,
 )
@@ -27,6 +28,7 @@ CATALOG = Catalog(
         contacts.DOMAIN,
         numbering.DOMAIN,
         products.DOMAIN,
+        pricing.DOMAIN,
         orders.DOMAIN,
         files.DOMAIN,
         exchange.DOMAIN,
