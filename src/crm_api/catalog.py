@@ -13,6 +13,7 @@ from crm_api.domains import (
     numbering,
     opportunities,
     orders,
+    pricing,
     products,
     search,
 )
@@ -29,6 +30,7 @@ CATALOG = Catalog(
         opportunities.DOMAIN,
         numbering.DOMAIN,
         products.DOMAIN,
+        pricing.DOMAIN,
         orders.DOMAIN,
         files.DOMAIN,
         exchange.DOMAIN,

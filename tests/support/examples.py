@@ -2,12 +2,14 @@
 
 import itertools
 from collections import deque
+from datetime import date
 from functools import cache
 from typing import Any
 
 from pydantic import BaseModel, TypeAdapter
 
 from crm_api.catalog import CATALOG
+from crm_api.domains.pricing.percent import Adjustment, Percent
 from crm_api.kernel import schema as wire
 from crm_api.kernel.resource import Resource
 from tests.support.imports import run
@@ -35,6 +37,8 @@ VALUES: dict[str, tuple[str, ...]] = {
     _pattern(wire.Language): ("en", "es", "de-AT"),
     _pattern(wire.Url): ("https://www.example.com/a", "https://example.org", "http://shop.example.net"),
     "^[0-9]{1,10}$": ("17", "4", "0"),
+    _pattern(Percent): ("19", "0", "8.875"),
+    _pattern(Adjustment): ("-12.5", "0", "7.5"),
     "date": ("2024-02-29", "1999-12-31", "2030-01-01"),
     "date-time": ("2026-01-02T03:04:05Z", "2025-06-07T08:09:10.123456Z"),
 }
@@ -104,6 +108,22 @@ MEANT: dict[tuple[str, str], Any] = {
     ("imports", "mode"): lambda *_: "create",
     ("webhook_endpoints", "filter"): lambda *_: None,
     ("webhook_endpoints", "url"): lambda _, n: f"http://127.0.0.1:65001/events/{n}",
+    ("currency_rates", "quote_currency"): lambda _, n: ("JPY", "CHF", "KWD")[n % 3],
+    ("currency_rates", "valid_from"): lambda *_: date.fromordinal(700_000 + next(_serial)).isoformat(),
+    ("price_books", "is_default"): lambda *_: False,
+    ("price_books", "code"): lambda *_: f"book_{next(_serial)}",
+    ("price_books", "currency"): lambda *_: "EUR",  # a parent has the same
+    ("price_books", "valid_until"): lambda _, n: ("2031-12-31", "2040-02-29")[n % 2],
+    ("price_entries", "category_id"): lambda *_: None,  # it is for a product, and says a price
+    ("price_entries", "adjustment_percent"): lambda *_: None,
+    ("price_entries", "price"): lambda _, n: ("10.00", "0.00", "99999999.9999")[n % 3],
+    ("price_entries", "rounding_step"): lambda _, n: ("0.05", "10.00")[n % 2],
+    ("price_entries", "valid_until"): lambda _, n: ("2031-12-31", "2040-02-29")[n % 2],
+    ("tax_profiles", "is_default"): lambda *_: False,  # at most one is
+    ("tax_profiles", "code"): lambda *_: f"profile_{next(_serial)}",
+    ("tax_rates", "name"): lambda *_: f"VAT {next(_serial)}",
+    ("tax_rates", "region"): lambda *_: None,
+    ("tax_rates", "valid_until"): lambda _, n: ("2031-12-31", "2040-02-29")[n % 2],
     ("roles", "field_rules"): lambda *_: [{"resource": "accounts", "field": "legal_name", "rule": "hidden"}],
 }
 """Values whose meaning no schema tells: names of resources and fields."""
@@ -120,8 +140,21 @@ BEFORE: dict[str, Any] = {"opportunities": _sales}
 """What a tenant has before the first of these can be made."""
 NEVER = frozenset({("opportunities", "pipeline_id"), ("opportunities", "stage_id")})
 """Fields that no example has, since each must suit the other."""
-ALWAYS = frozenset({("products", "kind"), ("duplicate_checks", "on_create")})
+ALWAYS = frozenset(
+    {
+        ("price_entries", "product_id"),
+        ("price_entries", "price"),
+        ("products", "kind"),
+        ("duplicate_checks", "on_create"),
+    }
+)
 """Fields that the barest body has: of products only bundles may be referred to from everywhere."""
+EITHER: dict[tuple[str, str], str] = {
+    ("price_entries", one): other
+    for pair in (("product_id", "category_id"), ("price", "adjustment_percent"))
+    for one, other in (pair, pair[::-1])
+}
+"""Fields of which a record has exactly one, each with the other."""
 NEEDS: dict[tuple[str, str], str] = dict.fromkeys((("products", "cost"), ("products", "list_price")), "currency")
 """Fields that are left out together with another."""
 
@@ -322,6 +355,8 @@ class Examples:
         for name, part in whole["properties"].items():
             required = name in whole.get("required", ())
             required |= (resource.plural, name) in ALWAYS
+            if EITHER.get((resource.plural, name)) in given:
+                continue
             if (
                 name in ("id", *given)
                 or (resource.plural, name) in NEVER

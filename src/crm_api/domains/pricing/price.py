@@ -1,0 +1,175 @@
+"""Prices a basket: for the price API, and for whatever keeps priced lines.
+
+`price(ctx, basket)` reads, it never writes. Prices come from the book, the ones above it, the default book of the
+currency, and the list price, in this order; taxes from the tax profile.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from decimal import Decimal
+from fractions import Fraction
+from uuid import UUID
+
+from crm_api.domains.pricing.amounts import PRICE_DECIMALS, in_currency, rounded
+from crm_api.domains.pricing.basket import Basket, Priced, PricedLine, Step
+from crm_api.domains.pricing.currency_rate import rates_on
+from crm_api.domains.pricing.document import Document, document_of
+from crm_api.domains.pricing.finding import Found, Terms, cost, find_price, list_price
+from crm_api.domains.pricing.items import LARGEST, Item, amounts_wrong, items_of, line_fault, refuse
+from crm_api.domains.pricing.price_book import PRICE_BOOKS
+from crm_api.domains.pricing.price_entry import PRICE_ENTRIES
+from crm_api.domains.pricing.price_lookup import Book, best_entries
+from crm_api.domains.pricing.tax import Line, TaxedLine, taxed, unit_prices
+from crm_api.domains.pricing.tax_profile import TAX_PROFILES
+from crm_api.domains.pricing.tax_rate import TAX_RATES
+from crm_api.domains.pricing.taxes import charged, rates_of
+from crm_api.domains.products.product import PRODUCTS
+from crm_api.kernel.context import Context
+from crm_api.kernel.problems import Fault, forbidden
+from crm_api.kernel.record import RATIO_SCALE
+
+MOST_LINES = 200
+_SHOWN = (
+    (PRODUCTS, frozenset({"list_price", "currency", "category_id"})),
+    (PRICE_BOOKS, PRICE_BOOKS.hideable),
+    (PRICE_ENTRIES, PRICE_ENTRIES.hideable),
+    (TAX_RATES, TAX_RATES.hideable),
+)
+"""Fields that a price tells of, so that who may not see one of them is told no price."""
+
+
+async def price(ctx: Context, basket: Basket) -> Priced:
+    """The prices, taxes and amounts of a basket, as far as the caller may know them.
+
+    Args:
+        ctx: who asks; takes `price_books:quote` and `read` of products, books, entries, tax profiles and tax rates.
+        basket: ids in it are ids, not external ids.
+
+    Raises:
+        Problem: 403 without a permission or where a field rule hides what a price tells of; 422 with a pointer into
+            `{"lines": [...], "account_id": ...}` for what cannot be priced.
+    """
+    ctx.require(PRICE_BOOKS, "quote")
+    for resource in (PRODUCTS, PRICE_BOOKS, PRICE_ENTRIES, TAX_PROFILES, TAX_RATES):
+        ctx.require(resource, "read")
+    for resource, fields in _SHOWN:
+        if hidden := sorted(fields & ctx.access.hides(resource.plural)):
+            raise forbidden(f"field {resource.plural}.{hidden[0]}")
+    document = await document_of(ctx, basket)
+    items = await items_of(ctx, basket.lines)
+    await _tax(ctx, document, items)
+    sought = [_sought(item) for item in items]
+    books, entries = await best_entries(ctx, basket.price_book_id, document.book_currency, basket.day, sought)
+    for item, entry in zip(items, entries, strict=True):
+        item.entry = entry
+    if document.inclusive is None:
+        document = replace(document, inclusive=books[0].inclusive if books else document.list_inclusive)
+    return _priced(ctx, basket, items, await _terms(ctx, document, books, items))
+
+
+def _sought(item: Item) -> tuple[UUID, int, UUID | None]:
+    category = item.product["category_id"]
+    quantity = int(item.base * RATIO_SCALE)
+    return UUID(item.product["id"]), quantity, None if category is None else UUID(category)
+
+
+async def _tax(ctx: Context, document: Document, items: list[Item]) -> None:
+    """Gives each line its taxes; 422 where the profile says nothing of a product's tax class."""
+    profile = document.profile
+    if profile is None or profile.exempt:
+        return
+    classes = sorted({item.product["tax_class"] for item in items})
+    dated = await rates_of(ctx, profile.id, classes, document.country, document.day)
+    by_class = {name: charged(dated, name, document.country, document.region, document.day) for name in classes}
+    faults = []
+    for i, item in enumerate(items):
+        item.rates = by_class[item.product["tax_class"]]
+        if not item.rates:
+            detail = f"The tax profile has no rate for the tax class {item.product['tax_class']} there and then."
+            faults.append(line_fault(i, "product_id", "no_tax_rate", detail))
+    refuse(faults)
+
+
+async def _terms(ctx: Context, document: Document, books: Sequence[Book], items: Sequence[Item]) -> Terms:
+    """The document with its books and the rates of the day for all currencies of the basket."""
+    currencies = {item.product["currency"] for item in items} - {None}
+    own = document.book_currency
+    in_document = await rates_on(ctx, currencies | {own}, document.currency, document.day)
+    if own == document.currency:
+        return Terms(document, books, in_document, in_document)
+    ruled = {item.product["currency"] for item in items if item.entry is not None and item.entry.price is None} - {None}
+    return Terms(document, books, in_document, await rates_on(ctx, ruled, own, document.day))
+
+
+def _priced(ctx: Context, basket: Basket, items: Sequence[Item], terms: Terms) -> Priced:
+    """The document, when all that has to be known is known."""
+    document, inclusive = terms.document, bool(terms.document.inclusive)
+    found = [find_price(i, item, terms) for i, item in enumerate(items)]
+    prices = _prices(items, found, document.currency)
+    lines = [
+        Line(item.line.quantity, charge, item.rates, item.line.discount_percent, item.line.discount_amount)
+        for item, charge in zip(items, prices, strict=True)
+    ]
+    totals = taxed(lines, document.currency, inclusive=inclusive, rounding=document.rounding)
+    if totals.gross >= LARGEST or any(line.gross >= LARGEST for line in totals.lines):
+        refuse([Fault("too_large", "The amounts are too large.", pointer="/lines")])
+    hidden = ("cost", "margin") if "cost" in ctx.access.hides(PRODUCTS.plural) else ()
+    done = [
+        _line(item, terms, one, charge, amounts, None if hidden else cost(item, terms))
+        for item, one, charge, amounts in zip(items, found, prices, totals.lines, strict=True)
+    ]
+    return Priced(
+        currency=document.currency,
+        day=basket.day,
+        prices="gross" if inclusive else "net",
+        rounding=document.rounding,
+        account_id=basket.account_id,
+        price_book_id=terms.books[0].id if terms.books else None,
+        tax_profile_id=None if document.profile is None else document.profile.id,
+        country=document.country,
+        region=document.region,
+        lines=tuple(done),
+        totals=totals,
+        hidden=hidden,
+    )
+
+
+def _prices(items: Sequence[Item], found: Sequence[Found | None], currency: str) -> list[Decimal]:
+    """What one unit of each line is charged at; 422 for each that has no price or an amount that cannot be."""
+    faults, prices = [], []
+    for i, (item, by_rule) in enumerate(zip(items, found, strict=True)):
+        if item.line.unit_price is not None:
+            prices.append(item.line.unit_price)
+        elif by_rule is not None:
+            prices.append(rounded(by_rule.amount, PRICE_DECIMALS))
+        else:
+            faults.append(line_fault(i, "product_id", "no_price", "No book has a price, and there is no list price."))
+            continue
+        faults += amounts_wrong(i, item, prices[-1], currency)
+    refuse(faults)
+    return prices
+
+
+def _line(
+    item: Item, terms: Terms, found: Found | None, charge: Decimal, amounts: TaxedLine, costs: Decimal | None
+) -> PricedLine:
+    steps = [] if found is None else list(found.steps)
+    if item.line.unit_price is not None:
+        steps.append(Step("override", charge))
+    net, gross = unit_prices(charge, item.rates, inclusive=bool(terms.document.inclusive))
+    return PricedLine(
+        line=item.line,
+        unit_id=item.unit_id,
+        base_quantity=rounded(item.base, 6),
+        price_book_id=None if item.entry is None else item.entry.book_id,
+        price_entry_id=None if item.entry is None else item.entry.id,
+        list_price=list_price(item, terms),
+        found_price=None if found is None else rounded(found.amount, PRICE_DECIMALS),
+        unit_price=charge,
+        unit_price_net=net,
+        unit_price_gross=gross,
+        amounts=amounts,
+        cost=costs,
+        margin=None if costs is None else in_currency(Fraction(amounts.net) - Fraction(costs), terms.document.currency),
+        steps=tuple(steps),
+    )
