@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from crm_api.catalog import CATALOG
+from crm_api.kernel.query import COUNT_LIMITS
 from crm_api.kernel.schema import fold
 from tests.support.asking import RESOURCES, code, each
 from tests.support.examples import MADE, Examples
@@ -108,7 +109,9 @@ def check_everywhere(person, oracle: Oracle, resource, grants, *, ids=None) -> s
         assert {row["id"] for row in person.all(path, limit=200)} == expected, "list"
         page = person.get(path, params={"limit": 200, "count": "exact"}).json()
         assert page["count"] == {"value": len(expected), "relation": "eq"}, "count"
-        assert person.get(path, params={"limit": 1, "count": "estimate"}).json()["count"]["value"] == len(expected)
+        assert person.get(path, params={"limit": 1, "count": "estimate"}).json()["count"]["value"] == min(
+            len(expected), COUNT_LIMITS["estimate"]
+        )
         picked = person.get(path, params={"id": every[:100], "limit": 200}).json()["data"]
         assert {row["id"] for row in picked} == expected & set(every[:100]), "filter"
     for id_ in every[:40]:
@@ -117,7 +120,8 @@ def check_everywhere(person, oracle: Oracle, resource, grants, *, ids=None) -> s
     if "search" in resource.operations:
         tree = {"or": [{"field": "id", "op": "in", "value": every}, {"field": "id", "op": "eq", "value": every[0]}]}
         found = person.post(f"{path}/search", json={"filter": tree, "limit": 200, "count": "exact"}).json()
-        assert {row["id"] for row in found["data"]} == expected, "search"
+        assert {row["id"] for row in found["data"]} <= expected, "search"
+        assert len(found["data"]) == min(len(expected), 200)
         assert found["count"]["value"] == len(expected)
         if resource.search:
             check_text(person, oracle, resource, expected)
