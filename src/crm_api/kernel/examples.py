@@ -1,5 +1,7 @@
 """Example bodies, derived from the wire schemas: what the contract shows and what the laws send."""
 
+from dataclasses import dataclass
+from datetime import date, timedelta
 from typing import Any
 
 from pydantic import BaseModel
@@ -10,7 +12,8 @@ from crm_api.kernel.schema import nullable
 
 SAMPLE_ID = "019aa1c2-7d3e-7c41-b1f2-3f6d1b0a9e55"
 _REF = "#/$defs/"
-_FORMATS = {"email": "sample{}@example.com", "date": "2026-01-31", "date-time": "2026-01-31T12:00:00Z"}
+_FIRST = date(2026, 1, 30)
+_FORMATS = {"email": "sample{}@example.com", "date-time": "2026-01-31T12:00:00Z"}
 _PATTERNS = {
     "^[A-Z]{2}$": "DE",
     "^[A-Z]{3}$": "EUR",
@@ -18,6 +21,15 @@ _PATTERNS = {
     r"^https?://[^\s<>\"]+$": "https://www.example.com",
     "^[a-z][a-z0-9_]{0,62}$": "sample_{}",
 }
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """Marks an optional field that a body does not do without, since it needs one of several."""
+
+
+def _shown(model: type[BaseModel]) -> list[str]:
+    return [name for name, info in model.model_fields.items() if any(isinstance(one, Shown) for one in info.metadata)]
 
 
 def example(resource: Resource, number: int = 1) -> dict[str, Any]:
@@ -46,9 +58,12 @@ def record(resource: Resource, number: int = 1) -> dict[str, Any]:
 
 
 def references(resource: Resource) -> tuple[str, ...]:
-    """The required fields of a create body that take another record's id."""
+    """The fields that a create body needs and that take another record's id."""
     fields = resource.create.model_fields if resource.create else {}
-    return tuple(name for name in resource.references if name in fields and fields[name].is_required())
+    shown = _shown(resource.create) if resource.create else ()
+    return tuple(
+        name for name in resource.references if name in fields and (fields[name].is_required() or name in shown)
+    )
 
 
 def sample(model: type[BaseModel], number: int = 1) -> dict[str, Any]:
@@ -57,6 +72,10 @@ def sample(model: type[BaseModel], number: int = 1) -> dict[str, Any]:
     definitions = schema["$defs"]
     made = _value("", {"$ref": f"{_REF}{model.__name__}"}, definitions, number)
     assert isinstance(made, dict)  # noqa: S101 - a model is an object
+    properties = definitions[model.__name__]["properties"]
+    for name in _shown(model):
+        options = properties[name]["anyOf"]
+        made[name] = _value(name, options[0], definitions, number)
     return made
 
 
@@ -80,6 +99,8 @@ def _value(name: str, schema: dict[str, Any], definitions: dict[str, Any], numbe
 
 
 def _text(name: str, schema: dict[str, Any], number: int) -> str:
+    if schema.get("format") == "date":
+        return str(_FIRST + timedelta(days=number))
     if schema.get("format") in _FORMATS:
         return _FORMATS[schema["format"]].format(number)
     if "pattern" in schema:

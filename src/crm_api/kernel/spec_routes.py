@@ -32,7 +32,10 @@ def _bodies(routes: dict[str, dict[str, Any]], schemas: dict[str, JsonSchema], r
     for route in router.routes:
         if isinstance(route, APIRoute) and route.endpoint in _BODIES:
             model, example = _BODIES[route.endpoint]
-            schemas[model.__name__] = normal(model.model_json_schema(ref_template=REF + "{model}"))
+            whole = model.model_json_schema(ref_template=REF + "{model}")
+            for name, inner in whole.pop("$defs", {}).items():
+                schemas.setdefault(name, normal(inner))
+            schemas[model.__name__] = normal(whole)
             content = {"schema": {"$ref": REF + model.__name__}, "examples": {"example": {"value": example}}}
             for method in route.methods or ():
                 body = {"required": True, "content": {"application/json": content}}

@@ -46,7 +46,7 @@ class CurrencyRateCreate(Input):
 
     id: Id | None = None
     base_currency: Currency
-    quote_currency: Currency
+    quote_currency: Annotated[Currency, Field(examples=["CHF"])]
     rate: Annotated[PositiveQuantity, Field(description=_RATE)]
     valid_from: Annotated[date, Field(description=_FROM)]
 

@@ -13,6 +13,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 from crm_api.domains.pricing.percent import Adjustment
 from crm_api.domains.pricing.validity import VALIDITY, ends_later
 from crm_api.kernel.context import Context
+from crm_api.kernel.examples import Shown
 from crm_api.kernel.policy import through
 from crm_api.kernel.problems import invalid
 from crm_api.kernel.record import Entity, MoneyAmount, Ratio, reference, sortable, sparse
@@ -68,10 +69,10 @@ class PriceEntryCreate(Input):
 
     id: Id | None = None
     price_book_id: Ref
-    product_id: Annotated[Ref | None, Field(description=_PRODUCT)] = None
+    product_id: Annotated[Ref | None, Field(description=_PRODUCT), Shown()] = None
     category_id: Annotated[Ref | None, Field(description=_CATEGORY)] = None
     minimum_quantity: _MINIMUM = Decimal(0)
-    price: _PRICE = None
+    price: Annotated[_PRICE, Shown()] = None
     adjustment_percent: _ADJUSTMENT = None
     rounding_step: _STEP = None
     valid_from: date | None = None
