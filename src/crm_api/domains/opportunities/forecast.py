@@ -19,7 +19,7 @@ from crm_api.kernel.external import is_external, own_id
 from crm_api.kernel.problems import QUERY_TOO_BROAD, Problem, forbidden, invalid_parameter
 from crm_api.kernel.query import framed
 from crm_api.kernel.repository import find
-from crm_api.kernel.schema import Currency, Id, Ref, money_text
+from crm_api.kernel.schema import Count, Currency, Id, Ref, money_text
 
 router = APIRouter()
 MOST_LINES = 1_000
@@ -33,7 +33,7 @@ Total = Annotated[str, Field(max_length=40, pattern=r"^-?[0-9]+\.[0-9]{2,4}$", e
 class Figures(BaseModel):
     """Of opportunities that are won or open; what is omitted from forecasts is in none of them."""
 
-    count: Annotated[int, Field(ge=0)]
+    count: Count
     closed: Annotated[Total, Field(description="Won, or in this category.")]
     commit: Total
     best_case: Total
