@@ -1,4 +1,4 @@
-"""Opportunities, their pipelines and stages, the history of stages, and the contacts of an opportunity."""
+"""Opportunities, their pipelines, stages, history and contacts; quotas."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -279,6 +279,42 @@ def upgrade():
         postgresql_where=sa.text("deleted_at IS NULL"),
     )
     protect("opportunity_contacts")
+    op.create_table(
+        "forecast_quotas",
+        sa.Column("tenant_id", sa.Uuid(), nullable=False),
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column("principal_id", sa.Uuid(), nullable=False),
+        sa.Column("period", sa.Text(), nullable=False),
+        sa.Column("period_start", sa.Date(), nullable=False),
+        sa.Column("amount", sa.BigInteger(), nullable=False),
+        sa.Column("currency", sa.Text(), nullable=False),
+        sa.Column("version", sa.BigInteger(), server_default="1", nullable=False),
+        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("created_by", sa.Uuid(), nullable=True),
+        sa.Column("created_via", sa.Text(), server_default="api", nullable=False),
+        sa.Column("updated_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("updated_by", sa.Uuid(), nullable=True),
+        sa.Column("deleted_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("custom", JSONB, server_default="{}", nullable=False),
+        sa.Column("external_ids", JSONB, server_default="{}", nullable=False),
+        sa.CheckConstraint("period IN ('month', 'quarter')", name=op.f("ck_forecast_quotas_period")),
+        sa.ForeignKeyConstraint(
+            ["tenant_id", "principal_id"],
+            ["principals.tenant_id", "principals.id"],
+            name=op.f("fk_forecast_quotas_principal_id"),
+        ),
+        sa.PrimaryKeyConstraint("tenant_id", "id", name=op.f("pk_forecast_quotas")),
+    )
+    op.create_index("ix_forecast_quotas_created_at", "forecast_quotas", ["tenant_id", "created_at", "id"])
+    op.create_index("ix_forecast_quotas_period_start", "forecast_quotas", ["tenant_id", "period_start", "id"])
+    op.create_index(
+        "uq_forecast_quotas_principal_id",
+        "forecast_quotas",
+        ["tenant_id", "principal_id", "period", "period_start", "currency"],
+        unique=True,
+        postgresql_where=sa.text("deleted_at IS NULL"),
+    )
+    protect("forecast_quotas")
     searchable("opportunities")
     findable("opportunities")
 
@@ -286,5 +322,5 @@ def upgrade():
 def downgrade():
     unfindable("opportunities")
     unsearchable("opportunities")
-    for table in ("opportunity_contacts", "stage_changes", "opportunities", "stages", "pipelines"):
+    for table in ("forecast_quotas", "opportunity_contacts", "stage_changes", "opportunities", "stages", "pipelines"):
         op.drop_table(table)

@@ -90,6 +90,8 @@ def body_of(org, resource):
             body[column] = make(org, CATALOG.resources["users"])["id"]
         else:
             body[column] = make(org, target)["id"]
+    if resource.plural == "forecast_quotas":
+        body["period_start"] = "2026-01-01"
     if resource.plural == "product_components":
         body["product_id"] = make(org, CATALOG.resources["products"], kind="bundle")["id"]
     if resource.plural in SETTINGS:  # unique by resource: each example takes another one

@@ -92,6 +92,7 @@ MEANT: dict[tuple[str, str], Any] = {
     ("number_ranges", "prefix"): lambda _, n: ("A-{year}-", "B{year}/")[n % 2],
     ("orders", "lines"): lambda _, n: [{"description": f"Item {n}", "unit_price": f"{n}.50", "tax_percent": "19"}],
     ("pipelines", "is_active"): lambda *_: True,
+    ("forecast_quotas", "period_start"): lambda _, n: ("2026-01-01", "2026-04-01", "2025-10-01")[n % 3],
     ("access_defaults", "resource"): _free_resource("access_defaults"),
     ("duplicate_checks", "resource"): _free_resource("duplicate_checks"),
     ("duplicate_checks", "on_create"): lambda *_: "allow",  # examples may be alike

@@ -129,7 +129,7 @@ def after(
             options.append(sa.and_(*equal, behind))
         equal.append(columns[i].is_(None) if nulls[i] else columns[i] == values[i])
     condition = sa.or_(sa.false(), *options)
-    if not nulls[first]:
+    if not nulls[first] and not (first and columns[first].nullable):  # those without a value come after it
         bound = columns[first] <= values[first] if keys[first].descending else columns[first] >= values[first]
         condition = sa.and_(bound, condition)
     return condition

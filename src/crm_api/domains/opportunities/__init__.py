@@ -1,6 +1,8 @@
 """Opportunities: pipelines and their stages, what accounts may buy, and how it got where it is."""
 
 from crm_api.domains.identity.default_roles import MANAGER, READER, REPRESENTATIVE, sales_roles
+from crm_api.domains.opportunities import forecast
+from crm_api.domains.opportunities.forecast_quota import FORECAST_QUOTAS
 from crm_api.domains.opportunities.opportunity import OPPORTUNITIES
 from crm_api.domains.opportunities.opportunity_contact import OPPORTUNITY_CONTACTS
 from crm_api.domains.opportunities.pipeline import PIPELINES
@@ -13,15 +15,22 @@ _EVERYBODY = (("pipelines:read", "all"), ("stages:read", "all"))
 
 DOMAIN = Domain(
     "opportunities",
-    resources=(PIPELINES, STAGES, OPPORTUNITIES, OPPORTUNITY_CONTACTS, STAGE_CHANGES),
+    resources=(PIPELINES, STAGES, OPPORTUNITIES, OPPORTUNITY_CONTACTS, STAGE_CHANGES, FORECAST_QUOTAS),
+    routers=(forecast.router,),
     roles={
-        MANAGER: (*_SALES[MANAGER], *_EVERYBODY, ("stage_changes:read", "subordinates")),
+        MANAGER: (
+            *_SALES[MANAGER],
+            *_EVERYBODY,
+            ("stage_changes:read", "subordinates"),
+            ("forecast_quotas:*", "subordinates"),
+        ),
         REPRESENTATIVE: (
             *_SALES[REPRESENTATIVE],
             *((f"opportunities:{verb}", "own") for verb in ("move", "win", "lose", "reopen")),
             *_EVERYBODY,
             ("stage_changes:read", "own"),
+            ("forecast_quotas:read", "own"),
         ),
-        READER: (*_SALES[READER], *_EVERYBODY, ("stage_changes:read", "all")),
+        READER: (*_SALES[READER], *_EVERYBODY, ("stage_changes:read", "all"), ("forecast_quotas:read", "all")),
     },
 )
