@@ -162,6 +162,7 @@ def test_a_deleted_order_takes_its_lines_along(org, account):
         ({"description": "x", "unit_price": "1", "quantity": "-1"}, "/lines/0/quantity"),
         ({"description": "x", "unit_price": "1", "discount_percent": "100.5"}, "/lines/0/discount_percent"),
         ({"description": "x"}, "/lines/0/unit_price"),
+        ({"description": "x", "unit_price": "-1", "discount_percent": "5"}, "/lines/0/discount_percent"),
         ({"unit_price": "1"}, "/lines/0/description"),
         ({"product_id": "019aa1c2-7d3e-7c41-b1f2-3f6d1b0a9e55"}, "/lines/0/product_id"),
         ({"description": "x", "unit_price": "99999999999999", "quantity": "999999999999"}, "/lines/0/quantity"),

@@ -36,8 +36,9 @@ def lines() -> list[dict]:
     heads = {row["orderID"]: row for row in read("orders")}
     found = []
     for row in read("order-details"):
-        whole = Decimal(row["unitPrice"]) * Decimal(row["quantity"]) * (1 - Decimal(row["discount"]))
-        found.append({**heads[row["orderID"]], **row, "net": whole.quantize(CENT, ROUND_HALF_UP)})
+        whole = (Decimal(row["unitPrice"]) * Decimal(row["quantity"])).quantize(CENT, ROUND_HALF_UP)
+        off = (whole * Decimal(row["discount"])).quantize(CENT, ROUND_HALF_UP)
+        found.append({**heads[row["orderID"]], **row, "net": whole - off})
     return found
 
 

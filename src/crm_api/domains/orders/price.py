@@ -7,7 +7,8 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import ARRAY
 
-from crm_api.domains.orders.totals import Amounts, Priced, of_line, summed
+from crm_api.domains.pricing.tax import Line as TaxableLine
+from crm_api.domains.pricing.tax import Rate, taxed
 from crm_api.domains.products.product import PRODUCTS
 from crm_api.kernel.context import Context, settled
 from crm_api.kernel.database import Statement
@@ -34,45 +35,37 @@ async def price(
     """
     del resource
     whole = {**(before or {}), **values}
-    currency, gross = str(whole["currency"]), whole["prices"] == "gross"
+    currency = str(whole["currency"])
     items = identified(values["lines"], before, "lines", _same)
     products = await products_of(ctx, {str(item["product_id"]) for item in items if item["product_id"]})
     stored = {item["id"]: item for item in items_of(before, "lines")}
     faults: list[Fault] = []
-    lines, amounts = [], []
+    lines: list[dict[str, Any]] = []
     for i, item in enumerate(items):
         line, fault = _line(item, products, currency, stored)
         if fault is not None:
             faults.append(Fault(fault[1], fault[2], pointer=f"/lines/{i}/{fault[0]}"))
-            continue
-        worth = of_line(
-            Priced(line["quantity"], line["unit_price"], line["discount_percent"], line["tax_percent"]),
-            currency,
-            gross=gross,
-        )
+        lines.append(line)
+    _refuse(faults)
+    amounts = taxed([_taxable(line) for line in lines], currency, inclusive=whole["prices"] == "gross", rounding="line")
+    for i, (line, worth) in enumerate(zip(lines, amounts.lines, strict=True)):
         if max(abs(worth.net), abs(worth.gross)) >= _GREATEST:
             faults.append(Fault("too_large", "The line is worth too much.", pointer=f"/lines/{i}/quantity"))
-            continue
-        amounts.append(worth)
-        lines.append(
-            {
-                **line,
-                "net_amount": worth.net,
-                "tax_amount": worth.tax,
-                "gross_amount": worth.gross,
-                "currency": currency,
-            }
-        )
-    total = summed(amounts)
-    if abs(total.gross) >= _GREATEST or abs(total.net) >= _GREATEST:
+        line |= {"net_amount": worth.net, "tax_amount": worth.tax, "gross_amount": worth.gross, "currency": currency}
+    if max(abs(amounts.net), abs(amounts.gross)) >= _GREATEST and not faults:
         faults.append(Fault("too_large", "The order is worth too much.", pointer="/lines"))
+    _refuse(faults)
+    return {"lines": lines, "net_total": amounts.net, "tax_total": amounts.tax, "gross_total": amounts.gross}
+
+
+def _refuse(faults: list[Fault]) -> None:
     if faults:
         raise Problem(INVALID, faults[0].detail, faults)
-    return {"lines": lines, **_totals(total)}
 
 
-def _totals(total: Amounts) -> dict[str, Decimal]:
-    return {"net_total": total.net, "tax_total": total.tax, "gross_total": total.gross}
+def _taxable(line: Mapping[str, Any]) -> TaxableLine:
+    rates = (Rate("tax", line["tax_percent"]),) if line["tax_percent"] else ()
+    return TaxableLine(line["quantity"], line["unit_price"], rates, line["discount_percent"])
 
 
 def _same(item: Mapping[str, Any], old: Mapping[str, Any]) -> bool:
@@ -108,6 +101,8 @@ def _line(
         line["unit_price"] = line["list_price"]
     if line["unit_price"] is None:
         return line, ("unit_price", "no_price", f"There is no list price in {currency}; give the price.")
+    if line["unit_price"] < 0 and line["discount_percent"]:
+        return line, ("discount_percent", "not_discountable", "A credit has no discount.")
     return line, None
 
 
