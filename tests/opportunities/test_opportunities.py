@@ -1,8 +1,11 @@
 """Opportunities over HTTP: where they begin, how they move, what blocks them, and the history of it."""
 
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from tests.support.org import Org
 from tests.support.problems import problem
@@ -282,3 +285,72 @@ def test_a_dry_run_leaves_no_history(org, stages, deal):
     )
     assert answer.json()["stage_id"] == stages["third"]
     assert len(history(org.rep, deal)) == 1
+
+
+STEP = st.tuples(
+    st.sampled_from(("move", "win", "lose", "reopen")),
+    st.sampled_from((None, *(code for code, *_ in STEPS))),
+    st.booleans(),
+)
+
+
+def told(stages, verb, code, *, ready) -> dict:
+    body = {} if code is None else {"stage_id": stages[code]}
+    if ready:
+        body |= {"move": {"confirmed": ["budget"]}, "win": {"confirmed": ["budget"]}, "lose": {"reason": "x"}}.get(
+            verb, {}
+        )
+    return body
+
+
+def check_chain(org, stages, made):
+    """Its history is a chain that ends where it stands, and its state is that of the stage."""
+    now, rows = org.rep.get(f"/v1/opportunities/{made['id']}").json(), history(org.rep, made)
+    assert rows[0]["from_stage_id"] is None
+    assert [row["from_stage_id"] for row in rows[1:]] == [row["to_stage_id"] for row in rows[:-1]]
+    assert rows[-1]["to_stage_id"] == now["stage_id"]
+    assert now["status"] == next(kind for code, kind, _ in STEPS if stages[code] == now["stage_id"])
+    assert (now["closed_at"] is None) == (now["status"] == "open")
+    return rows
+
+
+@settings(
+    max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
+@given(st.lists(STEP, min_size=3, max_size=7))
+def test_a_random_walk_keeps_state_stage_and_history_together(org, stages, account, steps):
+    made = org.rep.make("opportunities", name="Walk", account_id=account["id"], amount="1", close_date="2026-12-31")
+    moved = 1
+    for verb, code, ready in steps:
+        path = f"/v1/opportunities/{made['id']}/{verb}"
+        answer = org.rep.post(path, json=told(stages, verb, code, ready=ready))
+        if answer.status_code == 200:
+            moved += 1
+        else:
+            problem(answer, 409, 422)
+    assert len(check_chain(org, stages, made)) == moved
+
+
+def test_moves_at_once_leave_one_chain(org, stages, deal):
+    targets = ["second", "third"] * 3
+    with ThreadPoolExecutor(len(targets)) as pool:
+        answers = list(
+            pool.map(
+                lambda code: org.rep.post(
+                    f"/v1/opportunities/{deal['id']}/move", json={"stage_id": stages[code], "confirmed": ["budget"]}
+                ),
+                targets,
+            )
+        )
+    moved = sum(answer.status_code == 200 for answer in answers)
+    assert moved >= 1
+    assert {answer.status_code for answer in answers} <= {200, 409, 422}
+    assert len(check_chain(org, stages, deal)) == moved + 1
+
+
+def test_accounts_that_are_merged_keep_their_opportunities(org, stages, account, deal):
+    other = org.admin.make("accounts", name="Kaufmann & Co")
+    merged = org.admin.post(f"/v1/accounts/{other['id']}/merge", json={"other_id": account["id"]})
+    assert merged.status_code == 200, merged.text
+    assert org.admin.get(f"/v1/opportunities/{deal['id']}").json()["account_id"] == other["id"]
+    assert len(history(org.admin, deal)) == 1
