@@ -173,6 +173,13 @@ def test_bad_lines_are_refused_with_their_place(org, account, line, place):
     assert problem(answer, 422)["errors"][0]["pointer"] == place
 
 
+def test_pieces_are_not_ordered_in_parts(org, account, chai):
+    line = {"product_id": chai["id"], "quantity": "2.5"}
+    answer = org.rep.post("/v1/orders", json={"account_id": account["id"], "currency": "EUR", "lines": [line]})
+    assert problem(answer, 422)["errors"][0]["code"] == "too_fine"
+    assert order(org, account, {**line, "quantity": "2.000"})["lines"][0]["quantity"] == "2"
+
+
 def test_an_order_has_at_most_a_thousand_lines(org, account):
     body = {"account_id": account["id"], "currency": "EUR"}
     line = {"description": "x", "unit_price": "1"}

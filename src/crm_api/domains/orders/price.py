@@ -10,8 +10,9 @@ from sqlalchemy.dialects.postgresql import ARRAY
 from crm_api.domains.pricing.tax import Line as TaxableLine
 from crm_api.domains.pricing.tax import Rate, taxed
 from crm_api.domains.products.product import PRODUCTS
+from crm_api.domains.products.unit import UNITS
 from crm_api.kernel.context import Context, settled
-from crm_api.kernel.database import Statement
+from crm_api.kernel.database import TENANT, Statement
 from crm_api.kernel.parts import identified, items_of
 from crm_api.kernel.problems import INVALID, Fault, Problem
 from crm_api.kernel.query import framed
@@ -90,6 +91,8 @@ def _line(
     kept = stored.get(line["id"], {}).get("product_id")
     if product is not None and product["status"] != "active" and product["id"] != kept:
         return line, ("product_id", "retired", "The product is no longer sold.")
+    if product is not None and item["quantity"] % Decimal(1).scaleb(-product["decimals"]):
+        return line, ("quantity", "too_fine", f"The unit of the product has {product['decimals']} decimals.")
     line["product_id"] = product["id"] if product else None
     line["sku"] = product["sku"] if product else None
     line["description"] = item["description"] or (product["name"] if product else None)
@@ -118,6 +121,9 @@ async def products_of(ctx: Context, ids: set[str]) -> dict[str, Mapping[str, Any
         price_: Any = table.c.list_price if priced else sa.cast(sa.null(), sa.BigInteger())
         columns = [sa.cast(table.c.id, sa.Text()).label("id"), *(table.c[name] for name in names)]
         gate = ctx.kernel.policy.gate(ctx.access, PRODUCTS, "read", table)
+        unit = UNITS.table
+        decimals = sa.select(unit.c.decimals).where(unit.c.tenant_id == TENANT, unit.c.id == table.c.unit_id)
+        columns.append(decimals.scalar_subquery().label("decimals"))
         rows = sa.select(*columns, sa.type_coerce(price_, sa.BigInteger()).label("list_price"))
         return framed(rows.where(among(table.c.id, _IDS), *gate).lateral("page"))
 
