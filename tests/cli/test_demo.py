@@ -47,6 +47,8 @@ def test_it_is_loaded_once_and_keeps_its_keys(server, database, monkeypatch):
         assert len(admin.all("/v1/contacts")) == 60
         assert len(admin.all("/v1/users")) == len(demo_data.PEOPLE) + 1
         assert 0 < len(lena.all("/v1/accounts")) < 100
+        assert {order["state"] for order in admin.all("/v1/orders")} == {"draft", "confirmed"}
+        assert {item["status"] for item in admin.all("/v1/opportunities")} == {"open", "won", "lost"}
     kept.unlink()
     fresh = demo.ensure(place)
     assert fresh != keys

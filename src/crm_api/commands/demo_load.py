@@ -13,6 +13,7 @@ from rich.progress import Progress
 from crm_api.commands.database import Place
 from crm_api.commands.demo import ADMIN_EMAIL, NAME, REPRESENTATIVE_EMAIL, TENANT, DemoKeys
 from crm_api.commands.demo_data import ACCOUNTS, CONTACTS, PEOPLE, TEAMS, Company, Step
+from crm_api.commands.demo_sales import Sales
 from crm_api.commands.tenants import replace_key
 from crm_api.domains.accounts.account import ACCOUNTS as ACCOUNT
 from crm_api.domains.accounts.account import LIFECYCLE
@@ -50,6 +51,7 @@ async def load(place: Place) -> None:
             await loader.each(company.roots(), loader.account)
             await loader.each(company.branches(), loader.account)
             await loader.each(company.contacts(), loader.contact)
+        await Sales(ctx, [(account, ids[seller]) for account, seller, *_ in company.accounts]).load()
         await owner.execute("ANALYZE")
         await owner.execute("UPDATE tenants SET is_active = true WHERE tenant_id = $1", TENANT)
 
