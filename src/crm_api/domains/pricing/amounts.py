@@ -23,14 +23,14 @@ def decimals(currency: str) -> int:
 
 def whole(value: Amount) -> int:
     """The nearest integer, half away from zero."""
-    exact = Fraction(value)
-    nearest = (2 * abs(exact.numerator) + exact.denominator) // (2 * exact.denominator)
-    return nearest if exact >= 0 else -nearest
+    return units(value, 0)
 
 
 def units(amount: Amount, places: int) -> int:
     """An amount as a number of units of so many decimals, rounded half away from zero."""
-    return whole(Fraction(amount) * 10**places)
+    over, under = amount.as_integer_ratio()
+    nearest: int = (2 * abs(over) * 10**places + under) // (2 * under)
+    return nearest if over >= 0 else -nearest
 
 
 def of_units(count: int, places: int) -> Decimal:
