@@ -10,6 +10,7 @@ from crm_api.domains import (
     identity,
     integrations,
     jobs,
+    leads,
     search,
 )
 from crm_api.kernel.resource import Catalog
@@ -22,6 +23,7 @@ CATALOG = Catalog(
         duplicates.DOMAIN,
         accounts.DOMAIN,
         contacts.DOMAIN,
+        leads.DOMAIN,
         files.DOMAIN,
         exchange.DOMAIN,
         integrations.DOMAIN,

@@ -83,6 +83,8 @@ MEANT: dict[tuple[str, str], Any] = {
     ("roles", "field_rules"): lambda *_: [{"resource": "accounts", "field": "legal_name", "rule": "hidden"}],
 }
 """Values whose meaning no schema tells: names of resources and fields."""
+NEEDED = frozenset({("leads", "company")})
+"""Inputs that a check needs, though no schema says so."""
 
 
 def _tried(person: Any, endpoint: dict[str, Any]) -> None:
@@ -249,7 +251,7 @@ class Examples:
         unique = unique_columns(resource, every=fresh)
         found: dict[str, Any] = {}
         for name, part in whole["properties"].items():
-            required = name in whole.get("required", ())
+            required = name in whole.get("required", ()) or (resource.plural, name) in NEEDED
             if name in ("id", *given) or (not required and (bare or name in without or name in OWNERSHIP)):
                 continue
             target = CATALOG.target(resource, name)
