@@ -8,7 +8,7 @@ from crm_api.kernel.migration import protect, searchable, unsearchable
 from crm_api.kernel.migration_search import findable, unfindable
 
 revision = "20261128d"
-down_revision = "20261127r"
+down_revision = "20261128c"
 branch_labels = None
 depends_on = None
 
@@ -19,6 +19,7 @@ LINKS = {
     "team_id": "teams",
     "converted_account_id": "accounts",
     "converted_contact_id": "contacts",
+    "converted_opportunity_id": "opportunities",
 }
 
 
@@ -52,6 +53,7 @@ def upgrade():
         sa.Column("converted_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("converted_account_id", sa.Uuid(), nullable=True),
         sa.Column("converted_contact_id", sa.Uuid(), nullable=True),
+        sa.Column("converted_opportunity_id", sa.Uuid(), nullable=True),
         sa.Column("search_text", sa.Text(), nullable=False),
         sa.Column("owner_id", sa.Uuid(), nullable=True),
         sa.Column("team_id", sa.Uuid(), nullable=True),
@@ -77,7 +79,7 @@ def upgrade():
     for column in ("name_key", "company_key", "score", "created_at"):
         op.create_index(f"ix_leads_{column}", "leads", ["tenant_id", column, "id"])
     op.create_index("ix_leads_owner_id", "leads", ["tenant_id", "owner_id", "created_at", "id"])
-    for column in ("team_id", "converted_account_id", "converted_contact_id"):
+    for column in ("team_id", "converted_account_id", "converted_contact_id", "converted_opportunity_id"):
         given = sa.text(f"{column} IS NOT NULL")
         op.create_index(f"ix_leads_{column}", "leads", ["tenant_id", column, "id"], postgresql_where=given)
     protect("leads")

@@ -11,6 +11,10 @@ from crm_api.domains import (
     integrations,
     jobs,
     leads,
+    numbering,
+    opportunities,
+    orders,
+    products,
     search,
 )
 from crm_api.kernel.resource import Catalog
@@ -23,7 +27,11 @@ CATALOG = Catalog(
         duplicates.DOMAIN,
         accounts.DOMAIN,
         contacts.DOMAIN,
+        opportunities.DOMAIN,
         leads.DOMAIN,
+        numbering.DOMAIN,
+        products.DOMAIN,
+        orders.DOMAIN,
         files.DOMAIN,
         exchange.DOMAIN,
         integrations.DOMAIN,

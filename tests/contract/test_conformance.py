@@ -90,6 +90,8 @@ def body_of(org, resource):
             body[column] = make(org, CATALOG.resources["users"])["id"]
         else:
             body[column] = make(org, target)["id"]
+    if resource.plural == "product_components":
+        body["product_id"] = make(org, CATALOG.resources["products"], kind="bundle")["id"]
     if resource.plural in SETTINGS:  # unique by resource: each example takes another one
         body["resource"] = list(CATALOG.resources)[next(_numbers) % len(CATALOG.resources)]
     if resource.plural == "duplicate_checks":
@@ -129,6 +131,10 @@ FULL = {
         "first_name": "Ada", "language": "de", "birthday": "1990-02-28", "emails": [{"address": "a@example.com"}],
         "phones": [{"number": "+4930123456"}], "addresses": [{"line1": "x"}],
         "consents": [{"purpose": "news", "basis": "consent", "status": "granted", "at": "2026-01-01T00:00:00+01:00"}],
+    },
+    "products": {
+        "cost": "0.5", "list_price": "12.5", "currency": "EUR", "weight": "0.25", "specification": "x", "tags": ["a"],
+        "attributes": {"colour": "red"}, "barcode": "4006381333931",
     },
     "users": {"language": "de", "time_zone": "Europe/Berlin", "title": "Sales"},
     "roles": {

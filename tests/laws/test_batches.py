@@ -52,7 +52,12 @@ def step(write, id_, body, expected=None) -> dict:
 
 
 def without(item, names=FRESH):
-    return {name: value for name, value in item.items() if name not in names and not name.endswith("_at")}
+    """An answer without what is new each time; items of its lists have ids of their own."""
+    return {
+        name: [without(part, ("id",)) for part in value] if name == "lines" else value
+        for name, value in item.items()
+        if name not in names and not name.endswith("_at")
+    }
 
 
 def told(problem: dict, place: str | None = None) -> tuple:
@@ -279,7 +284,7 @@ def test_where_nothing_can_be_batched_there_is_no_batch(lab, resource):
     assert not [item for item in operations(resource) if item.kind == "batch"]
 
 
-@each("create", where=lambda item: not item.checks)
+@each("create", where=lambda item: not item.checks and not item.parts)
 def test_an_atomic_batch_is_a_statement_for_each_item(lab, resource, statements):
     """And BEGIN and COMMIT; a lock of all rows when there are several."""
     if resource.plural in SETTINGS:
@@ -291,7 +296,7 @@ def test_an_atomic_batch_is_a_statement_for_each_item(lab, resource, statements)
     assert answer.status_code == 200, answer.text
     assert [text for text, _ in statements if " " not in text] == ["BEGIN", "COMMIT"]
     assert len(statements) == 7
-    if "delete" in resource.operations:
+    if "delete" in resource.operations and not resource.guarded:
         deletes = [{"op": "delete", "id": item["id"]} for item in answer.json()["results"]]
         statements.clear()
         assert lab.admin.post(path, json={"items": deletes}).status_code == 200

@@ -131,14 +131,14 @@ def code_lines(path: Path) -> int:
 
 APART = (
     *("spec", "examples", "feed", "pulse", "sight", "batch", "external", "upsert", "customs", "jobs", "running"),
-    *("sealing", "signing", "collective", "migration_search", "merged", "duplicates", "parts"),
+    *("sealing", "signing", "collective", "migration_search", "merged", "duplicates", "parts", "joints"),
 )
 """Kernel files with a budget of their own: the OpenAPI document, and features that stand beside the data path."""
 
 
 def test_the_kernel_keeps_to_its_budget():
     counted = [path for path in FILES if path.parent.name == "kernel" and not path.stem.startswith(APART)]
-    assert sum(map(code_lines, counted)) <= 4_200
+    assert sum(map(code_lines, counted)) <= 4_300
 
 
 WORD = r"[a-z][a-z0-9]*(_[a-z0-9]+)*"
@@ -155,7 +155,7 @@ def test_names_follow_from_noun_and_verb(resource):
     for event in resource.events:
         noun, _, past = event.partition(".")
         assert noun == resource.singular
-        assert re.search(r"(ed|en|sent|won|lost|paid|made|out|in|at_risk)$", past), f"{event}: the past tense"
+        assert re.search(r"(ed|en|sent|won|lost|paid|made|out|in|held|at_risk)$", past), f"{event}: the past tense"
     for operation in operations(resource):
         assert re.fullmatch(f"{WORD}_({resource.singular}|{resource.plural})(_{WORD})?", operation.operation_id)
         noun, _, action = operation.permission.partition(":")

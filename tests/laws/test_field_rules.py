@@ -214,7 +214,7 @@ def test_a_replay_does_not_show_what_is_hidden_by_now(firm, resource):
     text = next(
         name
         for name, value in body.items()
-        if isinstance(value, str) and name in resource.create.model_fields and name != field
+        if isinstance(value, str) and name in resource.update.model_fields and name != field
     )
     changed = {text: body[text]}
     assert firm.rep.patch(path, json=changed, headers=patch).json()[field] is not None

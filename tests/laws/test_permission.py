@@ -198,7 +198,7 @@ def test_another_tenants_row_as_a_reference_is_as_absent_as_a_random_id(lab, str
                 answer = lab.admin.post(f"/v1/{resource.plural}", json={**body, column: value})
                 assert answer.status_code == 422, (column, answer.text)
                 answers.append(answer.json()["errors"])
-                if resource.update:
+                if resource.update and column in resource.update.model_fields:
                     changed = lab.admin.patch(f"/v1/{resource.plural}/{made['id']}", json={column: value})
                     assert changed.status_code == 422, (column, changed.text)
                     answers.append(changed.json()["errors"])

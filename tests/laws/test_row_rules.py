@@ -40,7 +40,7 @@ def firm(server) -> Org:
             for rule in resource.rows:  # each parent once, so that children differ in theirs
                 for column in resource.references:
                     target = CATALOG.target(resource, column)
-                    if target and rule.name == f"through:{target.plural}":
+                    if target and rule.column == column and rule.name == f"through:{target.plural}":
                         rows = org.admin.all(f"/v1/{target.plural}", sort="id")[:5]
                         given[column] = rows[n % len(rows)]["id"]
             org.examples.make(resource, n, bare=True, fresh=True, given=given)
@@ -315,10 +315,12 @@ def test_reach_of_one_action_is_not_the_reach_of_another(firm, oracle, resource)
             assert firm.admin.get(path).status_code == 200
     answer = person.post(f"/v1/{resource.plural}", json=firm.examples.body(resource, 0))
     assert code(answer) == (403, "forbidden")
+    targets = {CATALOG.target(resource, column) for column in resource.references} - {None, resource}
     person = assume(
         firm,
         "manager",
-        {f"{resource.plural}:create": "own", f"{resource.plural}:read": "own", "principals:read": "all"},
+        {f"{resource.plural}:create": "own", f"{resource.plural}:read": "own", "principals:read": "all"}
+        | {f"{target.plural}:read": "all" for target in targets},
     )
     body = firm.examples.body(resource, 0, bare=True)
     assert person.post(f"/v1/{resource.plural}", json=body).status_code == 201

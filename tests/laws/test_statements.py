@@ -16,7 +16,7 @@ from tests.support.asking import each
 
 def plain(resource, values) -> bool:
     """Whether a write of these fields asks no check, so that it is one statement."""
-    return not resource.touched(values)
+    return not (resource.touched(values) or resource.reads_first(values))
 
 
 @each("get")
@@ -81,7 +81,7 @@ def test_a_plain_write_is_one_statement(lab, resource, statements):
         assert lab.admin.patch(f"/v1/{resource.plural}/{row['id']}", json=patch).status_code == 200
         if plain(resource, patch):
             assert len(statements) == 1, [text for text, _ in statements]
-    if "delete" in resource.operations and resource.deletable is None:
+    if "delete" in resource.operations and not resource.guarded:
         lab.admin.get("/v1/me")
         statements.clear()
         assert lab.admin.delete(f"/v1/{resource.plural}/{row['id']}").status_code == 204
@@ -133,7 +133,7 @@ def test_a_cursor_is_an_index_condition_under_the_servers_role(world, rows, expl
     assert second.status_code == 200
     ((text, arguments),) = statements
     plan = explain(world.tenant_id, text, arguments)
-    conditions = [line for line in plan if "Index Cond" in line]
+    conditions = [line.replace('"', "") for line in plan if "Index Cond" in line]
     bound = [
         line
         for line in conditions

@@ -160,6 +160,9 @@ def _ready(lab, operation):
         body["delivery_id"] = lab.admin.get("/v1/webhook_deliveries", params={"endpoint_id": row["id"]}).json()["data"][
             0
         ]["id"]
+    if body and "stage_id" in body:  # another one than it stands in
+        stages = lab.admin.all("/v1/stages", pipeline_id=row["pipeline_id"], kind="open")
+        body["stage_id"] = next(stage["id"] for stage in stages if stage["id"] != row["stage_id"])
     return row["id"], operation.path.replace("{id}", row["id"]), body
 
 

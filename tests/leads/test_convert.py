@@ -157,7 +157,9 @@ def test_what_is_refused_leaves_nothing(firm):
         ({"account": {"id": blocked["id"]}}, 409, "/account/id", "account_blocked"),
         ({"owner_id": nobody}, 422, "/owner_id", "reference_not_found"),
         ({"account": {"id": "x"}}, 422, "/account/id", "invalid"),
-        ({"opportunity": {}}, 422, "/opportunity", "unknown_field"),
+        ({"opportunity": {}}, 422, "/opportunity/pipeline_id", "no_stage"),
+        ({"opportunity": {"pipeline_id": nobody}}, 422, "/opportunity/pipeline_id", "reference_not_found"),
+        ({"opportunity": {"stage_id": nobody}}, 422, "/opportunity/stage_id", "invalid"),
     ):
         answer = convert(rep, made, **body)
         assert answer.status_code == status, (body, answer.text)
@@ -168,6 +170,32 @@ def test_what_is_refused_leaves_nothing(firm):
     assert rep.get(f"/v1/leads/{made['id']}").json() == made
     dry = rep.post(f"/v1/leads/{made['id']}/convert", json={}, params={"dry_run": "true"})
     assert (dry.status_code, numbers(firm)) == (200, expected)
+
+
+def test_an_opportunity_is_made_with_the_estimate_unless_told(server):
+    firm = Org.create(server)
+    pipeline = firm.admin.make("pipelines", name="Sales")
+    stage = firm.admin.make("stages", pipeline_id=pipeline["id"], name="First", code="first", position=1)
+    made = qualified(firm.rep, estimate="1234.50", currency="EUR", tags=["a"])
+    now = convert(firm.rep, made, opportunity={}).json()
+    found = firm.rep.get(f"/v1/opportunities/{now['converted_opportunity_id']}").json()
+    assert (found["name"], found["amount"], found["currency"]) == (made["company"], "1234.50", "EUR")
+    assert (found["stage_id"], found["owner_id"]) == (stage["id"], firm.rep.id)
+    assert found["account_id"] == now["converted_account_id"]
+    assert found["contact_id"] == now["converted_contact_id"]
+    told = {"name": "Fleet", "amount": "9.99", "currency": "USD", "close_date": "2027-03-31"}
+    account = {"id": now["converted_account_id"]}
+    now = convert(firm.rep, qualified(firm.rep, estimate="1.00"), account=account, opportunity=told).json()
+    found = firm.rep.get(f"/v1/opportunities/{now['converted_opportunity_id']}").json()
+    assert {name: found[name] for name in told} == told
+    assert found["account_id"] == account["id"]
+    grants = [(f"{name}:*", "all") for name in ("leads", "accounts", "contacts")]
+    other = firm.person("other", firm.role("No opportunities", *grants))
+    before, open_ = numbers(firm), qualified(firm.rep)
+    refused = convert(other, open_, opportunity={})
+    assert (refused.status_code, refused.json()["permission"]) == (403, "opportunities:create")
+    assert numbers(firm) == before
+    assert convert(other, open_).json()["converted_opportunity_id"] is None
 
 
 def test_a_contact_that_is_refused_leaves_no_account(server):

@@ -63,7 +63,26 @@ def _free_resource(settings: str) -> Any:
     return free
 
 
+def _new_product(person: Any, n: int) -> str | None:
+    return Examples(person).reference(CATALOG.resources["products"], fresh=True)
+
+
+def _dozen(person: Any, n: int) -> list[dict[str, str]]:
+    if n % 2:
+        return []
+    unit = Examples(person).make(CATALOG.resources["units"], n)
+    return [{"unit_id": unit["id"], "factor": "12"}]
+
+
 MEANT: dict[tuple[str, str], Any] = {
+    ("products", "conversions"): _dozen,
+    ("products", "kind"): lambda *_: "bundle",
+    ("products", "variant_of_id"): lambda person, n: _new_product(person, n) if n % 3 == 2 else None,
+    ("product_components", "component_id"): _new_product,
+    ("number_ranges", "document"): lambda *_: f"document_{next(_serial)}",
+    ("number_ranges", "prefix"): lambda _, n: ("A-{year}-", "B{year}/")[n % 2],
+    ("orders", "lines"): lambda _, n: [{"description": f"Item {n}", "unit_price": f"{n}.50", "tax_percent": "19"}],
+    ("pipelines", "is_active"): lambda *_: True,
     ("access_defaults", "resource"): _free_resource("access_defaults"),
     ("duplicate_checks", "resource"): _free_resource("duplicate_checks"),
     ("duplicate_checks", "on_create"): lambda *_: "allow",  # examples may be alike
@@ -83,8 +102,23 @@ MEANT: dict[tuple[str, str], Any] = {
     ("roles", "field_rules"): lambda *_: [{"resource": "accounts", "field": "legal_name", "rule": "hidden"}],
 }
 """Values whose meaning no schema tells: names of resources and fields."""
-NEEDED = frozenset({("leads", "company")})
-"""Inputs that a check needs, though no schema says so."""
+
+
+def _sales(person: Any) -> None:
+    """A default pipeline."""
+    if not person.all("/v1/pipelines", is_default=True):
+        pipeline = Examples(person).make(CATALOG.resources["pipelines"])
+        assert person.post(f"/v1/pipelines/{pipeline['id']}/make_default").status_code == 200
+
+
+BEFORE: dict[str, Any] = {"opportunities": _sales}
+"""What a tenant has before the first of these can be made."""
+NEVER = frozenset({("opportunities", "pipeline_id"), ("opportunities", "stage_id")})
+"""Fields that no example has, since each must suit the other."""
+ALWAYS = frozenset({("products", "kind"), ("duplicate_checks", "on_create"), ("leads", "company")})
+"""Fields that the barest body has: of products only bundles may be referred to from everywhere, a lead is somebody."""
+NEEDS: dict[tuple[str, str], str] = dict.fromkeys((("products", "cost"), ("products", "list_price")), "currency")
+"""Fields that are left out together with another."""
 
 
 def _tried(person: Any, endpoint: dict[str, Any]) -> None:
@@ -93,7 +127,13 @@ def _tried(person: Any, endpoint: dict[str, Any]) -> None:
     person.server.run(send_due(person.server))
 
 
-AFTER: dict[str, Any] = {"webhook_endpoints": _tried}
+def _opened(person: Any, pipeline: dict[str, Any]) -> None:
+    """The stages that an opportunity goes through."""
+    for i, (code, kind) in enumerate((("new", "open"), ("offered", "open"), ("won", "won"), ("lost", "lost"))):
+        person.make("stages", pipeline_id=pipeline["id"], name=code.title(), code=code, kind=kind, position=i)
+
+
+AFTER: dict[str, Any] = {"webhook_endpoints": _tried, "pipelines": _opened}
 """What follows the making of a record, so that there are rows of what no client makes."""
 
 
@@ -131,13 +171,32 @@ def _sent(person: Any, made: dict[str, Any], *verbs: str) -> dict[str, Any]:
     return made
 
 
+def _with_line(person: Any, made: dict[str, Any], *verbs: str) -> dict[str, Any]:
+    """An order that can be confirmed, after these verbs."""
+    body = {"lines": [{"description": "Tea", "unit_price": "5"}]}
+    assert person.patch(f"/v1/orders/{made['id']}", json=body).status_code == 200
+    for verb in verbs:
+        sent = {"reason": "Because."} if verb == "hold" else None
+        assert person.post(f"/v1/orders/{made['id']}/{verb}", json=sent).status_code == 200
+    return made
+
+
+def _order_line(person: Any, n: int) -> dict[str, Any]:
+    order = Examples(person).make(CATALOG.resources["orders"], n)
+    return person.get(f"/v1/order_lines/{order['lines'][0]['id']}").json()
+
+
 READY: dict[tuple[str, str], Any] = {
+    ("orders", "confirm"): _with_line,
+    ("orders", "hold"): lambda person, made: _with_line(person, made, "confirm"),
+    ("orders", "close"): lambda person, made: _with_line(person, made, "confirm"),
+    ("orders", "release"): lambda person, made: _with_line(person, made, "confirm", "hold"),
     ("imports", "validate"): _sent,
     ("imports", "apply"): lambda person, made: _sent(person, made, "validate"),
     ("imports", "revert"): lambda person, made: _sent(person, made, "validate", "apply"),
 }
 """What brings a record where a verb can be asked of it."""
-MADE: dict[str, Any] = {"jobs": _job, "files": _file, "exports": _export}
+MADE: dict[str, Any] = {"order_lines": _order_line, "jobs": _job, "files": _file, "exports": _export}
 """How rows come about that no create makes."""
 
 
@@ -188,7 +247,8 @@ def sample(part: dict[str, Any], defs: dict[str, Any], name: str, n: int, *, uni
         case "boolean":
             return n % 2 == 0
         case "integer":
-            return part.get("minimum", 0) + n
+            low = part.get("minimum", 0)
+            return low + n % (part["maximum"] - low + 1) if "maximum" in part else low + n
         case "array":
             return [
                 sample(part["items"], defs, f"{name}{i}", n + i) for i in range(max(n % 3, part.get("minItems", 0)))
@@ -218,6 +278,7 @@ class Examples:
     def __init__(self, person: Any) -> None:
         self.person = person
         self._known: dict[str, str] = {}
+        self._settled: set[str] = set()
 
     def creatable(self, target: Resource) -> Resource | None:
         """The resource by which rows of the target's table are made."""
@@ -247,12 +308,20 @@ class Examples:
     ) -> dict[str, Any]:
         """A create body; `bare` has only what is required, `fresh` refers to records of its own in every unique key."""
         assert resource.create is not None
+        if resource.plural in BEFORE and resource.plural not in self._settled:
+            BEFORE[resource.plural](self.person)
+            self._settled.add(resource.plural)
         whole = schema_of(resource.create)
         unique = unique_columns(resource, every=fresh)
         found: dict[str, Any] = {}
         for name, part in whole["properties"].items():
-            required = name in whole.get("required", ()) or (resource.plural, name) in NEEDED
-            if name in ("id", *given) or (not required and (bare or name in without or name in OWNERSHIP)):
+            required = name in whole.get("required", ())
+            required |= (resource.plural, name) in ALWAYS
+            if (
+                name in ("id", *given)
+                or (resource.plural, name) in NEVER
+                or (not required and (bare or name in without or name in OWNERSHIP))
+            ):
                 continue
             target = CATALOG.target(resource, name)
             if (resource.plural, name) in MEANT:
@@ -261,7 +330,8 @@ class Examples:
                 found[name] = self.reference(target, fresh=name in unique)
             else:
                 found[name] = sample(part, whole.get("$defs", {}), name, n, unique=name in unique)
-        return found
+        lacking = [name for name in found if NEEDS.get((resource.plural, name), name) not in (*found, *given)]
+        return {name: value for name, value in found.items() if name not in lacking}
 
     def make(self, resource: Resource, n: int = 1, **options: Any) -> dict[str, Any]:
         if resource.plural in MADE:

@@ -42,10 +42,12 @@ class Parts:
     """A list of a record whose items are rows of a resource of their own as well, so that others can refer to them.
 
     A build gives the items with all columns of that resource; the list keeps the fields of `item`. They are written
-    with the record and by nobody else. `column` is their reference to the record.
+    with the record and by nobody else. `column` is their reference to the record. A `journal` is only added to: its
+    rows stay as they are, whatever becomes of the list, which has the newest.
     """
 
     plural: str
     model: type[Record]
     column: str
     item: type[Wire]
+    journal: bool = False

@@ -14,7 +14,7 @@ Move = Callable[[Any, Any, Any, Any], Awaitable[Mapping[str, Any]]]
 class Edge:
     """A verb that moves a record from any of `sources` to `target`; `event` is its past tense.
 
-    `run` is what the move takes and brings beside the state, with the `body` that was sent.
+    `run` is what the move takes and brings beside the state, with the `body` that was sent; nothing of it is required.
     """
 
     verb: str

@@ -1,6 +1,7 @@
 """Lists of a record whose items are rows of a resource, too: written by the statement that writes the record."""
 
-from collections.abc import Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from typing import Any
 from uuid import UUID
@@ -32,27 +33,42 @@ def items_of(row: Mapping[str, Any] | None, name: str) -> list[dict[str, Any]]:
     return orjson.loads(kept) if isinstance(kept, str) else list(kept or ())
 
 
-def identified(items: Sequence[Mapping[str, Any]], before: Mapping[str, Any] | None, name: str) -> list[dict[str, Any]]:
+def identified(
+    items: Sequence[Mapping[str, Any]],
+    before: Mapping[str, Any] | None,
+    name: str,
+    same: Callable[[Mapping[str, Any], Mapping[str, Any]], bool],
+) -> list[dict[str, Any]]:
     """Items with their ids and positions: those that have an id are items of the record already.
+
+    Who sends a whole document again without ids, as an ERP does, means the items that are there: so each takes the id
+    of the next one that is the same.
 
     Args:
         items: as they were sent; `id` may be absent or None.
         before: the record as it is, or None.
         name: of the list.
+        same: (item that was sent, item that is kept) -> whether they mean the same.
 
     Raises:
         Problem: 422 for an id that no item of the record has, or that two have.
     """
-    known = {item["id"] for item in items_of(before, name)}
-    seen: set[str] = set()
+    kept = items_of(before, name)
+    known = {item["id"] for item in kept}
+    named = [None if item.get("id") is None else str(UUID(item["id"])) for item in items]
+    free = deque(old for old in kept if old["id"] not in named)
     faults, found = [], []
-    for i, item in enumerate(items):
-        given = item.get("id")
-        id_ = str(new_id()) if given is None else str(UUID(given))
-        if given is not None and (id_ not in known or id_ in seen):
-            detail = "No item of this record has this id." if id_ not in known else "Two items have this id."
-            faults.append(Fault("unknown_item", detail, pointer=f"/{name}/{i}/id"))
-        seen.add(id_)
+    for i, (item, given) in enumerate(zip(items, named, strict=True)):
+        id_ = given
+        if id_ is None:
+            old = next((old for old in free if same(item, old)), None)
+            if old is not None:
+                free.remove(old)
+            id_ = str(new_id()) if old is None else old["id"]
+        elif id_ not in known:
+            faults.append(Fault("unknown_item", "No item of this record has this id.", pointer=f"/{name}/{i}/id"))
+        elif id_ in named[:i]:
+            faults.append(Fault("unknown_item", "Two items have this id.", pointer=f"/{name}/{i}/id"))
         found.append({**item, "id": id_, "position": i + 1})
     if faults:
         raise Problem(INVALID, faults[0].detail, faults)
@@ -107,7 +123,7 @@ def written_parts(resource: Resource, names: frozenset[str], written: Any, *, ne
         insert: Any = upsert(table).from_select(
             list(values), sa.select(*values.values()).select_from(sa.join(written, items, sa.true()))
         )
-        if not new:
+        if not new and not part.journal:
             kept = sa.select(items.c.id)
             gone = sa.delete(table).where(
                 table.c.tenant_id == TENANT,
@@ -133,6 +149,8 @@ def marked_parts(resource: Resource, written: Any, stamp: Any) -> list[Any]:
     """CTEs that delete or restore the items with the record."""
     found = []
     for name, part in sorted(resource.parts.items()):
+        if part.journal:
+            continue
         table = table_of(part.model)
         of = (table.c.tenant_id == TENANT, table.c[part.column].in_(sa.select(written.c.row_id)))
         found.append(sa.update(table).where(*of).values(deleted_at=stamp).returning(_ONE).cte(f"marked_{name}"))

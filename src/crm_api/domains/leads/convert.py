@@ -1,24 +1,36 @@
-"""Verb: a qualified lead becomes an account and a contact, new ones or such as are there; all of it or nothing."""
+"""Verb: a qualified lead becomes account, contact and, when asked for, opportunity; all of it or nothing."""
 
 from collections.abc import Mapping
+from datetime import date
 from typing import Annotated, Any
 
 from pydantic import Field
 
 from crm_api.domains.accounts.account import ACCOUNTS
 from crm_api.domains.contacts.contact import CONTACTS
-from crm_api.domains.leads.drafts import account_of, contact_of, seen_of, whole
+from crm_api.domains.leads.drafts import account_of, contact_of, opportunity_of, seen_of, whole
+from crm_api.domains.opportunities.opportunity import OPPORTUNITIES
 from crm_api.kernel.context import Context
 from crm_api.kernel.problems import CONFLICT, Fault, Problem, invalid
 from crm_api.kernel.repository import create, find, load
 from crm_api.kernel.resource import Resource
-from crm_api.kernel.schema import Ref, Wire
+from crm_api.kernel.schema import Currency, Money, Name, Ref, Wire
 
 
 class Existing(Wire):
     """A record that is there already."""
 
     id: Ref
+
+
+class NewOpportunity(Wire):
+    """What the lead may buy; what is left out is taken from the lead, the pipeline is the default one."""
+
+    name: Annotated[Name | None, Field(description="The company or person, unless told.")] = None
+    amount: Annotated[Money | None, Field(description="The lead's estimate, unless told.")] = None
+    currency: Currency | None = None
+    close_date: date | None = None
+    pipeline_id: Ref | None = None
 
 
 class ConvertRequest(Wire):
@@ -32,6 +44,7 @@ class ConvertRequest(Wire):
         Existing | None,
         Field(description="It stays as it is. Null makes one in the account, when the lead names a person."),
     ] = None
+    opportunity: Annotated[NewOpportunity | None, Field(description="Null makes none.")] = None
     owner_id: Annotated[Ref | None, Field(description="Of the new records; the lead's owner, unless told.")] = None
     allow_duplicate: Annotated[
         bool, Field(description="Makes new records even if some that are there may mean the same.")
@@ -46,9 +59,11 @@ async def convert(ctx: Context, resource: Resource, row: Any, body: ConvertReque
     try:
         account = await _account(ctx, lead, body.account)
         contact = await _contact(ctx, lead, body.contact, account)
+        opportunity = await _opportunity(ctx, lead, body.opportunity, account, contact)
     finally:
         ctx.allow_duplicate = allowed
-    return {"converted_at": ctx.now, "converted_account_id": account, "converted_contact_id": contact}
+    made = {"account": account, "contact": contact, "opportunity": opportunity}
+    return {"converted_at": ctx.now, **{f"converted_{name}_id": id_ for name, id_ in made.items()}}
 
 
 async def _account(ctx: Context, lead: Mapping[str, Any], existing: Existing | None) -> str:
@@ -68,6 +83,23 @@ async def _contact(ctx: Context, lead: Mapping[str, Any], existing: Existing | N
         return await _seen(ctx, CONTACTS, existing.id, "/contact/id")
     given = contact_of(lead)
     return None if given is None else await _made(ctx, CONTACTS, {**given, "account_id": account})
+
+
+async def _opportunity(
+    ctx: Context, lead: Mapping[str, Any], asked: NewOpportunity | None, account: str, contact: str | None
+) -> str | None:
+    if asked is None:
+        return None
+    given = opportunity_of(lead, asked.model_dump(exclude_none=True))
+    if "name" not in given:
+        raise invalid("/opportunity/name", "required", "The lead names no company or person; give a name.")
+    try:
+        return await _made(ctx, OPPORTUNITIES, {**given, "account_id": account, "contact_id": contact})
+    except Problem as problem:
+        for fault in problem.errors:  # they are of the part of the body
+            if fault.pointer and fault.pointer[1:] in NewOpportunity.model_fields:
+                fault.pointer = f"/opportunity{fault.pointer}"
+        raise
 
 
 async def _made(ctx: Context, resource: Resource, given: Mapping[str, Any]) -> str:

@@ -1,12 +1,14 @@
-"""What a lead says of the account and the contact that may become of it, as far as the caller sees it."""
+"""What a lead says of the records that may become of it, as far as the caller sees it."""
 
 from collections.abc import Mapping
+from decimal import Decimal
 from typing import Any
 
 import orjson
 
 from crm_api.domains.accounts.contact_points import Address
 from crm_api.kernel.context import Context
+from crm_api.kernel.record import MONEY_SCALE
 from crm_api.kernel.resource import Resource
 from crm_api.kernel.schema import Input
 
@@ -26,10 +28,9 @@ def seen_of(ctx: Context, resource: Resource, row: Mapping[str, Any]) -> dict[st
 
 def account_of(lead: Mapping[str, Any]) -> dict[str, Any] | None:
     """The fields of an account that the lead gives; one without a company is a person that one does business with."""
-    name = lead["company"] or _person(lead)
-    if not name:
+    if (name := _name(lead)) is None:
         return None
-    found = {"name": name[:_LONGEST_NAME].strip(), "website": lead["website"], **_common(lead)}
+    found = {"name": name, "website": lead["website"], **_common(lead)}
     if lead["country"]:
         address = Address(kind="other", country=lead["country"], is_primary=True)
         found["addresses"] = [address.model_dump()]
@@ -46,13 +47,21 @@ def contact_of(lead: Mapping[str, Any]) -> dict[str, Any] | None:
     return _given({**{name: lead[name] for name in names}, **_common(lead)})
 
 
+def opportunity_of(lead: Mapping[str, Any], asked: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of an opportunity: those asked for, the others as the lead gives them."""
+    estimate = None if lead["estimate"] is None else Decimal(lead["estimate"]) / MONEY_SCALE
+    found = {"name": _name(lead), "amount": estimate, "currency": lead["currency"], **_common(lead)}
+    return _given(found) | dict(asked)
+
+
 def whole(model: type[Input], given: Mapping[str, Any]) -> dict[str, Any]:
     """Every field of a create body of which some are given."""
     return {name: info.get_default() for name, info in model.model_fields.items()} | dict(given)
 
 
-def _person(lead: Mapping[str, Any]) -> str:
-    return " ".join(filter(None, (lead["first_name"], lead["last_name"])))
+def _name(lead: Mapping[str, Any]) -> str | None:
+    name: str = lead["company"] or " ".join(filter(None, (lead["first_name"], lead["last_name"])))
+    return name[:_LONGEST_NAME].strip() or None
 
 
 def _common(lead: Mapping[str, Any]) -> dict[str, Any]:

@@ -85,10 +85,12 @@ class Lead(Owned, Entity):
         *ownership("leads"),
         reference("converted_account_id", "accounts"),
         reference("converted_contact_id", "contacts"),
+        reference("converted_opportunity_id", "opportunities"),
         one_of("status", LIFECYCLE.states),
         *sortable("leads", "name_key", "company_key", "score", "created_at"),
         sparse("leads", "converted_account_id"),
         sparse("leads", "converted_contact_id"),
+        sparse("leads", "converted_opportunity_id"),
     )
 
     first_name: Mapped[str | None]
@@ -116,6 +118,7 @@ class Lead(Owned, Entity):
     converted_at: Mapped[datetime | None]
     converted_account_id: Mapped[UUID | None]
     converted_contact_id: Mapped[UUID | None]
+    converted_opportunity_id: Mapped[UUID | None]
     search_text: Mapped[str]
 
 
@@ -171,6 +174,7 @@ class LeadView(OwnedOutput):
     converted_at: Instant | None
     converted_account_id: Id | None
     converted_contact_id: Id | None
+    converted_opportunity_id: Id | None
 
 
 async def _named(ctx: Context, resource: Resource, values: Mapping[str, Any], before: Mapping[str, Any] | None) -> None:
@@ -223,6 +227,7 @@ LEADS = Resource(
         Lead.converted_at,
         Lead.converted_account_id,
         Lead.converted_contact_id,
+        Lead.converted_opportunity_id,
         Lead.created_at,
         Lead.updated_at,
     ),

@@ -1,0 +1,27 @@
+"""Opportunities: pipelines and their stages, what accounts may buy, and how it got where it is."""
+
+from crm_api.domains.identity.default_roles import MANAGER, READER, REPRESENTATIVE, sales_roles
+from crm_api.domains.opportunities.opportunity import OPPORTUNITIES
+from crm_api.domains.opportunities.opportunity_contact import OPPORTUNITY_CONTACTS
+from crm_api.domains.opportunities.pipeline import PIPELINES
+from crm_api.domains.opportunities.stage import STAGES
+from crm_api.domains.opportunities.stage_change import STAGE_CHANGES
+from crm_api.kernel.resource import Domain
+
+_SALES = sales_roles("opportunities", "opportunity_contacts")
+_EVERYBODY = (("pipelines:read", "all"), ("stages:read", "all"))
+
+DOMAIN = Domain(
+    "opportunities",
+    resources=(PIPELINES, STAGES, OPPORTUNITIES, OPPORTUNITY_CONTACTS, STAGE_CHANGES),
+    roles={
+        MANAGER: (*_SALES[MANAGER], *_EVERYBODY, ("stage_changes:read", "subordinates")),
+        REPRESENTATIVE: (
+            *_SALES[REPRESENTATIVE],
+            *((f"opportunities:{verb}", "own") for verb in ("move", "win", "lose", "reopen")),
+            *_EVERYBODY,
+            ("stage_changes:read", "own"),
+        ),
+        READER: (*_SALES[READER], *_EVERYBODY, ("stage_changes:read", "all")),
+    },
+)

@@ -1,0 +1,15 @@
+"""Orders."""
+
+from crm_api.domains.identity.default_roles import REPRESENTATIVE, sales_roles
+from crm_api.domains.orders.order import ORDERS
+from crm_api.domains.orders.order_line import ORDER_LINES
+from crm_api.kernel.resource import Domain
+
+_SALES = sales_roles("orders", "order_lines")
+_VERBS = tuple((f"orders:{verb}", "own") for verb in ("confirm", "hold", "release", "close", "cancel"))
+
+DOMAIN = Domain(
+    "orders",
+    resources=(ORDERS, ORDER_LINES),
+    roles={**_SALES, REPRESENTATIVE: (*_SALES[REPRESENTATIVE], *_VERBS)},
+)

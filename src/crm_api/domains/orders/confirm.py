@@ -1,0 +1,91 @@
+"""Verb: confirm an order. It becomes binding: it gets its number, and no body changes it any more."""
+
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import ARRAY
+
+from crm_api.domains.accounts.account import ACCOUNTS
+from crm_api.domains.numbering.numbers import next_number
+from crm_api.domains.orders.price import products_of
+from crm_api.kernel.context import Context
+from crm_api.kernel.database import TENANT, Statement
+from crm_api.kernel.parts import items_of
+from crm_api.kernel.problems import CONFLICT, INVALID, Fault, Problem, invalid
+from crm_api.kernel.record import among
+from crm_api.kernel.resource import Resource
+
+PREFIX = "SO-"
+_OPEN = sa.literal(["confirmed", "on_hold"], ARRAY(sa.Text()))
+_ACCOUNT = sa.bindparam("account_id", type_=sa.Uuid())
+
+
+async def confirm(ctx: Context, resource: Resource, row: Any, body: None) -> dict[str, Any]:
+    """Checks the account, its credit and the lines, and draws the number.
+
+    Raises:
+        Problem: 422 for an order without lines or with a product that is no longer sold; 409 for a blocked account, or
+            one whose open orders would come to more than its credit limit.
+    """
+    del body
+    lines = items_of(row, "lines")
+    if not lines:
+        raise invalid("/lines", "required", "An order without lines cannot be confirmed.")
+    await _sold(ctx, lines)
+    account = await _account(ctx, str(row["account_id"]))
+    if account["is_blocked"]:
+        raise Problem(CONFLICT, "The account is blocked.", [Fault("account_blocked", "It is blocked from business.")])
+    await _credit(ctx, resource, row, account)
+    number = row["number"] or await next_number(ctx, resource, row["ordered_on"], prefix=PREFIX)
+    return {"number": number, "confirmed_at": ctx.now}
+
+
+async def _account(ctx: Context, id_: str) -> Any:
+    """The account as it is, whoever may see which of its fields; two orders of one account wait for each other."""
+    table = ACCOUNTS.table
+
+    def build() -> Statement:
+        columns = (table.c.is_blocked, table.c.credit_limit, table.c.currency)
+        rows = sa.select(*columns).where(table.c.tenant_id == TENANT, table.c.id == _ACCOUNT)
+        return Statement(rows.with_for_update(key_share=True))
+
+    statement = ctx.kernel.statement(("account of an order",), build)
+    return (await ctx.fetch(statement, {"account_id": id_}))[0]
+
+
+async def _credit(ctx: Context, resource: Resource, row: Any, account: Any) -> None:
+    """409 when the open orders in the currency of the credit limit, and this one, come to more than the limit."""
+    if account["credit_limit"] is None or account["currency"] != row["currency"]:
+        return
+    table = resource.table
+
+    def build() -> Statement:
+        total = sa.func.coalesce(
+            sa.func.sum(sa.type_coerce(table.c.gross_total, sa.BigInteger())), sa.literal_column("0")
+        )
+        return Statement(
+            sa.select(sa.cast(total, sa.BigInteger()).label("total")).where(
+                table.c.tenant_id == TENANT,
+                table.c.account_id == _ACCOUNT,
+                table.c.currency == sa.bindparam("currency", type_=sa.Text()),
+                among(table.c.state, _OPEN),
+                table.c.deleted_at.is_(None),
+            )
+        )
+
+    statement = ctx.kernel.statement(("open orders of an account",), build)
+    rows = await ctx.fetch(statement, {"account_id": row["account_id"], "currency": row["currency"]})
+    if rows[0]["total"] + row["gross_total"] > account["credit_limit"]:
+        detail = "The open orders of the account would come to more than its credit limit."
+        raise Problem(CONFLICT, detail, [Fault("credit_exceeded", detail)])
+
+
+async def _sold(ctx: Context, lines: list[dict[str, Any]]) -> None:
+    products = await products_of(ctx, {line["product_id"] for line in lines if line["product_id"]})
+    faults = [
+        Fault("retired", "The product is no longer sold.", pointer=f"/lines/{i}/product_id")
+        for i, line in enumerate(lines)
+        if line["product_id"] and products.get(line["product_id"], {}).get("status") != "active"
+    ]
+    if faults:
+        raise Problem(INVALID, "The order has products that are no longer sold.", faults)
