@@ -18,7 +18,8 @@ from crm_api.kernel.batch_requests import batched
 from crm_api.kernel.context import new_id
 from crm_api.kernel.writes import writes, writes_by_name
 from tests.laws.test_batches import step
-from tests.laws.test_verbs import ACTIONS, EDGES, _ready, asked_with, in_state, path_to
+from tests.laws.test_permission import asked_with
+from tests.laws.test_verbs import ACTIONS, EDGES, _ready, in_state, path_to
 from tests.laws.test_writes import change
 from tests.support.asking import RESOURCES, each
 from tests.support.examples import SETTINGS

@@ -14,9 +14,9 @@ from crm_api.kernel.external import inner_references
 from crm_api.kernel.record import Record
 from crm_api.kernel.router import operations
 from crm_api.kernel.schema import REF_PATTERN
-from tests.laws.test_permission import example_body
+from tests.laws.test_permission import asked_with, example_body
 from tests.laws.test_statements import plain
-from tests.laws.test_verbs import asked_with, move, path_to
+from tests.laws.test_verbs import move, path_to
 from tests.laws.test_writes import change
 from tests.support.asking import RESOURCES, code, each, fault, having
 from tests.support.examples import Examples

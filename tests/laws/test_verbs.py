@@ -9,7 +9,7 @@ import asyncpg
 import pytest
 
 from crm_api.kernel.router import operations
-from tests.laws.test_permission import example_body
+from tests.laws.test_permission import asked_with, example_body
 from tests.support.asking import RESOURCES, code, each
 from tests.support.examples import MADE, READY
 from tests.support.jobs import ended
@@ -37,11 +37,6 @@ def path_to(lifecycle, state: str) -> list[str]:
             for source in edge.sources & set(ways):
                 ways.setdefault(edge.target, [*ways[source], edge.verb])
     return ways[state]
-
-
-def asked_with(lab, edge) -> dict | None:
-    """What a move is asked with."""
-    return None if edge.body is None else example_body(lab, edge.body)
 
 
 def move(lab, resource, id_: str, verb: str, **options):

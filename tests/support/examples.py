@@ -115,8 +115,10 @@ BEFORE: dict[str, Any] = {"opportunities": _sales}
 """What a tenant has before the first of these can be made."""
 NEVER = frozenset({("opportunities", "pipeline_id"), ("opportunities", "stage_id")})
 """Fields that no example has, since each must suit the other."""
-ALWAYS = frozenset({("products", "kind"), ("duplicate_checks", "on_create"), ("leads", "company")})
-"""Fields that the barest body has: of products only bundles may be referred to from everywhere, a lead is somebody."""
+ALWAYS = frozenset({("products", "kind"), ("duplicate_checks", "on_create")})
+"""Fields that the barest body has: of products only bundles may be referred to from everywhere."""
+EITHER: dict[str, tuple[str, ...]] = {"leads": ("last_name", "company")}
+"""Fields of which a body has one at least: the first, when it would have none."""
 NEEDS: dict[tuple[str, str], str] = dict.fromkeys((("products", "cost"), ("products", "list_price")), "currency")
 """Fields that are left out together with another."""
 
@@ -317,6 +319,7 @@ class Examples:
         for name, part in whole["properties"].items():
             required = name in whole.get("required", ())
             required |= (resource.plural, name) in ALWAYS
+            required |= bare and name == next(iter(EITHER.get(resource.plural, ())), None) and name not in given
             if (
                 name in ("id", *given)
                 or (resource.plural, name) in NEVER
