@@ -18,7 +18,7 @@ from crm_api.kernel.resource import JobKind
 from crm_api.kernel.spec import document
 from crm_api.kernel.spec_asyncapi import asyncapi
 from tests.integrations.test_webhooks import endpoint, hurry
-from tests.laws.test_verbs import ACTIONS, EDGES, _ready, in_state
+from tests.laws.test_verbs import ACTIONS, EDGES, _ready, in_state, move
 from tests.support.asking import RESOURCES
 from tests.support.examples import MADE, Examples, attach
 from tests.support.imports import begin, run
@@ -131,7 +131,7 @@ def told(server, database) -> list[dict]:
             assert lab.admin.post(f"{path}/restore").status_code == 200
     for resource, edge in (parameter.values for parameter in EDGES):
         row = in_state(lab, resource, min(edge.sources))
-        assert lab.admin.post(f"/v1/{resource.plural}/{row['id']}/{edge.verb}").status_code == 200
+        assert move(lab, resource, row["id"], edge.verb).status_code == 200
     for (operation,) in (parameter.values for parameter in ACTIONS):
         _, path, body = _ready(lab, operation)
         assert lab.admin.post(path, json=body).status_code == operation.action.status

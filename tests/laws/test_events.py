@@ -18,6 +18,7 @@ from crm_api.kernel.batch_requests import batched
 from crm_api.kernel.context import new_id
 from crm_api.kernel.writes import writes, writes_by_name
 from tests.laws.test_batches import step
+from tests.laws.test_permission import asked_with
 from tests.laws.test_verbs import ACTIONS, EDGES, _ready, in_state, path_to
 from tests.laws.test_writes import change
 from tests.support.asking import RESOURCES, each
@@ -309,7 +310,7 @@ def test_however_often_a_transaction_writes_an_object_it_is_told_once(watch, res
 def test_a_move_of_state_is_told_once(watch, resource, edge):
     for frame in ("alone", "batch"):
         row = in_state(watch.lab, resource, min(edge.sources))
-        watch.write(frame, [(WRITES[f"{edge.verb}_{resource.singular}"], row["id"], None)])
+        watch.write(frame, [(WRITES[f"{edge.verb}_{resource.singular}"], row["id"], asked_with(watch.lab, edge))])
 
 
 OPERATIONS = [operation for parameter in ACTIONS for operation in parameter.values]

@@ -14,9 +14,9 @@ from crm_api.kernel.external import inner_references
 from crm_api.kernel.record import Record
 from crm_api.kernel.router import operations
 from crm_api.kernel.schema import REF_PATTERN
-from tests.laws.test_permission import example_body
+from tests.laws.test_permission import asked_with, example_body
 from tests.laws.test_statements import plain
-from tests.laws.test_verbs import path_to
+from tests.laws.test_verbs import move, path_to
 from tests.laws.test_writes import change
 from tests.support.asking import RESOURCES, code, each, fault, having
 from tests.support.examples import MADE, Examples
@@ -90,6 +90,8 @@ def test_what_is_no_external_id_of_a_record_answers_like_a_random_id(lab, resour
             body = None if operation.method == "GET" else {}
             if operation.kind == "action" and operation.action.body:
                 body = example_body(lab, operation.action.body)
+            elif operation.kind == "edge":
+                body = asked_with(lab, resource.lifecycle.edge(verb.removeprefix("/"))) or {}
             random = told(lab.admin.request(operation.method, f"/v1/{resource.plural}/{new_id()}{verb}", json=body))
             assert random[0] == 404
             for text in odd:
@@ -119,9 +121,9 @@ def test_every_operation_does_by_external_id_what_it_does_by_id(lab, resource, o
         assert [lab.admin.delete(path).status_code for path in paths] == [204, 204]
     elif operation.kind == "edge":
         edge = resource.lifecycle.edge(verb.removeprefix("/"))
-        for path, step in itertools.product(paths, path_to(resource.lifecycle, min(edge.sources))):
-            assert lab.admin.post(f"{path}/{step}").status_code == 200
-    bodies = [None, None]
+        for row, step in itertools.product(rows, path_to(resource.lifecycle, min(edge.sources))):
+            assert move(lab, resource, row["id"], step).status_code == 200
+    bodies = [None, None] if operation.kind != "edge" else [asked_with(lab, edge)] * 2
     if operation.action and operation.action.body:
         bodies = [example_body(lab, operation.action.body) for _ in paths]
         if operation.action.verb == "link":
@@ -345,6 +347,8 @@ def test_a_hidden_record_answers_by_its_external_id_like_one_that_is_not_there(b
             body = None if operation.method == "GET" else {}
             if operation.action and operation.action.body:
                 body = example_body(lab, operation.action.body)
+            elif operation.kind == "edge":
+                body = asked_with(lab, resource.lifecycle.edge(verb.removeprefix("/"))) or {}
             answers = [
                 told(lab.rep.request(operation.method, path, json=body))
                 for path in (at(resource, name, verb), f"/v1/{resource.plural}/{new_id()}{verb}")

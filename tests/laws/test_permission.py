@@ -56,6 +56,8 @@ def _each_call(lab, resource, id_):
                 body = {name: whole[name]} if name else {}
         elif operation.kind == "action" and operation.action.body:
             body = example_body(lab, operation.action.body)
+        elif operation.kind == "edge":
+            body = asked_with(lab, resource.lifecycle.edge(operation.path.rpartition("/")[2])) or {}
         elif operation.method != "GET":
             body = {}
         yield operation, operation.path.replace("{id}", known), body
@@ -69,6 +71,11 @@ def example_body(lab, model):
         if name.endswith("_id"):
             found[name] = str(lab.reader.id) if name == "grantee_id" else str(new_id())
     return found
+
+
+def asked_with(lab, edge) -> dict | None:
+    """What a move of a graph is asked with."""
+    return None if edge.body is None else example_body(lab, edge.body)
 
 
 def _send(person, operation, path, body):

@@ -5,7 +5,7 @@ import pytest
 
 from crm_api.kernel.schema import nullable
 from tests.support.asking import code, each, fault
-from tests.support.examples import EITHER
+from tests.support.examples import AT_LEAST, EITHER
 
 JSON = {"content-type": "application/json"}
 
@@ -68,6 +68,9 @@ def test_each_field_can_be_changed_alone_and_null_clears_it(lab, resource):
             version += 1
             assert lab.admin.patch(path, json={name: None}).json()[name] is None
             assert lab.admin.get(path).json()["version"] == version
+            if name in AT_LEAST.get(resource.plural, ()):  # the other may be cleared, too
+                version += 1
+                assert lab.admin.patch(path, json={name: value}).json()["version"] == version
 
 
 @each("create")

@@ -156,6 +156,8 @@ EITHER: dict[tuple[str, str], str] = {
     for one, other in (pair, pair[::-1])
 }
 """Fields of which a record has exactly one, each with the other."""
+AT_LEAST: dict[str, tuple[str, ...]] = {"leads": ("last_name", "company")}
+"""Fields of which a body has one at least: the first, when it would have none."""
 NEEDS: dict[tuple[str, str], str] = dict.fromkeys((("products", "cost"), ("products", "list_price")), "currency")
 """Fields that are left out together with another."""
 
@@ -358,6 +360,7 @@ class Examples:
             required |= (resource.plural, name) in ALWAYS
             if EITHER.get((resource.plural, name)) in given:
                 continue
+            required |= bare and name == next(iter(AT_LEAST.get(resource.plural, ())), None) and name not in given
             if (
                 name in ("id", *given)
                 or (resource.plural, name) in NEVER

@@ -7,7 +7,7 @@ from crm_api.domains.search.matches import Match
 from crm_api.domains.search.words import Query, segments, texts
 from crm_api.kernel.schema import fold
 
-NAMES = {"contacts": ("first_name", "last_name")}
+NAMES = {"contacts": ("first_name", "last_name"), "leads": ("first_name", "last_name", "company")}
 """Resources whose records are called by more than one field."""
 MOST_HIGHLIGHTS = 10
 LONGEST_TITLE = 500
