@@ -172,7 +172,6 @@ class LineOut(BaseModel):
     sku: str | None
     description: str
     quantity: int
-    list_price: int | None
     unit_price: int
     discount_percent: int
     tax_percent: int

@@ -54,7 +54,7 @@ def test_lines_are_priced_and_summed(org, account, chai):
         {"description": "Delivery", "unit_price": "4.99"},
     )
     first, second = made["lines"]
-    assert (first["sku"], first["description"], first["list_price"]) == ("CHAI", "Chai", "18.00")
+    assert (first["sku"], first["description"]) == ("CHAI", "Chai")
     assert (first["unit_price"], first["quantity"], first["position"]) == ("18.00", "3", 1)
     assert amounts(first) == ("48.60", "9.23", "57.83")
     assert amounts(second) == ("4.99", "0.00", "4.99")
@@ -178,6 +178,26 @@ def test_pieces_are_not_ordered_in_parts(org, account, chai):
     answer = org.rep.post("/v1/orders", json={"account_id": account["id"], "currency": "EUR", "lines": [line]})
     assert problem(answer, 422)["errors"][0]["code"] == "too_fine"
     assert order(org, account, {**line, "quantity": "2.000"})["lines"][0]["quantity"] == "2"
+
+
+def test_a_hidden_list_price_is_neither_taken_nor_told(org, account, chai):
+    rules = [{"resource": "products", "field": "list_price", "rule": "hidden"}]
+    grants = [(f"{name}:read", "all") for name in ("products", "accounts", "orders", "order_lines")]
+    role = org.role("Blind", *grants, ("orders:create", "own"), field_rules=rules)
+    blind = org.people.get("blind") or org.person("blind", role)
+    line = {"product_id": chai["id"]}
+    answer = blind.post("/v1/orders", json={"account_id": account["id"], "currency": "EUR", "lines": [line]})
+    assert problem(answer, 422)["errors"][0]["code"] == "no_price"
+    theirs = blind.make("orders", account_id=account["id"], currency="EUR", lines=[{**line, "unit_price": "1"}])
+    assert "list_price" not in theirs["lines"][0]
+    row = blind.get(f"/v1/order_lines/{theirs['lines'][0]['id']}").json()
+    assert "list_price" not in row
+    hidden = {
+        "name": "R",
+        "permissions": [],
+        "field_rules": [{"resource": "order_lines", "field": "sku", "rule": "hidden"}],
+    }
+    assert problem(org.admin.post("/v1/roles", json=hidden), 422)
 
 
 def test_an_order_has_at_most_a_thousand_lines(org, account):

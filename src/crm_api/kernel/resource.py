@@ -149,6 +149,7 @@ class Resource:
         notices: past tenses of events of no operation and no verb, such as what a worker finds out.
         rights: whether an event on such a row may change what a principal sees of other rows, from the past tense, the
             fields that changed, the row and the principal's id.
+        in_whole: its fields stand in a list of another record, too, so no rule hides one of them alone.
         duplicates: how records that may mean the same are found and merged.
         domain: set by the catalog.
     """
@@ -186,6 +187,7 @@ class Resource:
     further: tuple[str, ...] = ()
     notices: tuple[str, ...] = ()
     rights: Callable[[str, frozenset[str], Mapping[str, Any], str], bool] | None = None
+    in_whole: bool = False
     duplicates: Duplicates | None = None
     domain: str = ""
 
@@ -213,9 +215,8 @@ class Resource:
     def hideable(self) -> frozenset[str]:
         """Fields that a role may hide: those that are nullable in the output schema, and not what policies stand on."""
         kept = {"created_by", "updated_by", "owner_id", "team_id", "territory_id"}
-        return frozenset(
-            name for name, info in self.output.model_fields.items() if nullable(info.annotation) and name not in kept
-        )
+        names = {name for name, info in self.output.model_fields.items() if nullable(info.annotation)}
+        return frozenset() if self.in_whole else frozenset(names - kept)
 
     def with_derived(self, fields: frozenset[str]) -> frozenset[str]:
         """Fields and the columns that tell their values: hiding a website hides the domain taken from it."""

@@ -66,7 +66,6 @@ class OrderLineItem(Wire):
     sku: Annotated[str, Field(max_length=64)] | None
     description: Line
     quantity: Quantity
-    list_price: Money | None
     unit_price: Money
     discount_percent: Quantity
     tax_percent: Quantity
@@ -85,7 +84,6 @@ class OrderLineView(Output):
     sku: Annotated[str, Field(max_length=64)] | None
     description: Line
     quantity: Quantity
-    list_price: Money | None
     unit_price: Money
     discount_percent: Quantity
     tax_percent: Quantity
@@ -102,6 +100,7 @@ ORDER_LINES = Resource(
     output=OrderLineView,
     title="description",
     rows=(through("order_id", "orders"),),
+    in_whole=True,
     operations=READS,
     within={"order_id": "lines"},
     filters=(
