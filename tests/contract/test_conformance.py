@@ -304,7 +304,8 @@ def test_problems(shared_org, server, resource):
         assert refused.status_code == 422, refused.text
         if "{id}" in operation.path and operation.kind not in ("create", "update", "upsert"):
             gone = operation.path.replace("{id}", absent)
-            body = {"json": _sample(operation)} if operation.action and operation.action.body else {}
+            taken = _taken(operation)
+            body = {"json": _sample(taken)} if taken else {}
             assert conforms(org.admin.request(method, gone, **body)).status_code == 404
             assert conforms(org.admin.request(method, operation.path.replace("{id}", "x"), **body)).status_code == 404
         url = url.replace(record["id"], "ext:erp:1") if operation.kind == "upsert" else url
@@ -332,15 +333,22 @@ def test_problems(shared_org, server, resource):
     assert conforms(org.admin.get(path, params={"filter": "x" * 9000})).status_code == 414
 
 
-def _sample(operation):
+def _taken(operation):
+    """The schema of what a verb takes, if anything."""
+    if operation.kind == "edge":
+        return operation.resource.lifecycle.edge(operation.path.rpartition("/")[2]).body
+    return operation.action.body if operation.action else None
+
+
+def _sample(model):
     from crm_api.kernel.examples import sample
 
-    return sample(operation.action.body)
+    return sample(model)
 
 
 def _body(operation):
-    if operation.kind == "action" and operation.action.body:
-        return _sample(operation)
+    if taken := _taken(operation):
+        return _sample(taken)
     return {} if operation.kind in ("update", "upsert", "action", "edge") else None
 
 

@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -124,6 +124,8 @@ class Lead(Owned, Entity):
 
 class LeadCreate(Input):
     """Somebody that may become a customer: a person, a company or both."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"last_name": "Zuse"}]})
 
     id: Id | None = None
     first_name: PersonName | None = None
