@@ -126,7 +126,7 @@ def statements(monkeypatch) -> list[tuple[str, list[Any]]]:
     fetch, execute = Link.fetch, Link.execute
 
     async def counted(self, statement, values):
-        if not any(name in statement.sql for name in RIGHTS):
+        if "AS open" in statement.sql or not any(name in statement.sql for name in RIGHTS):  # a narrow list has it all
             seen.append((statement.sql, statement.arguments(values)))
         return await fetch(self, statement, values)
 
