@@ -2,9 +2,18 @@
 
 import pytest
 
+from crm_api.catalog import CATALOG
+from crm_api.domains.identity.default_roles import MANAGER
+
 PEOPLE = [("users:*", "all"), ("service_accounts:*", "all")]
 TREE = [("accounts:*", "subordinates"), ("account_team_members:*", "subordinates")]
-MORE = [("contacts:*", "subordinates"), ("account_contacts:*", "subordinates")]
+MORE = [
+    (permission, reach)
+    for domain in CATALOG.domains
+    for permission, reach in domain.roles.get(MANAGER, ())
+    if reach == "subordinates" and (permission, reach) not in TREE
+]
+"""What else a sales manager has of his tree, so that it is passed on when people are put below one."""
 
 
 def refused(answer, permission):
@@ -51,7 +60,7 @@ def test_nor_below_somebody_else(org):
 
 
 def test_a_missing_permission_is_named(org):
-    boss = org.person("boss", org.role("Boss", *PEOPLE, *TREE, ("contacts:*", "all"), ("account_contacts:*", "all")))
+    boss = org.person("boss", org.role("Boss", *PEOPLE, *TREE, *((permission, "all") for permission, _ in MORE)))
     refused(boss.patch(f"/v1/users/{org.rep.id}", json={"manager_id": org.other_manager.id}), "accounts:read")
     wider = [{"permission": "accounts:read", "reach": "all"}, {"permission": "account_team_members:*", "reach": "all"}]
     (held,) = org.admin.all("/v1/role_assignments", principal_id=boss.id)
