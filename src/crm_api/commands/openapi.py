@@ -14,6 +14,8 @@ from crm_api.kernel.spec import document
 from crm_api.kernel.spec_asyncapi import asyncapi
 
 _SHOWN = 40
+_COMPARED = 400
+"""Lines from the first that differs: to compare all of a long document takes longer than to write it."""
 
 
 def files(path: Path) -> dict[Path, Callable[[Catalog], dict[str, Any]]]:
@@ -43,5 +45,8 @@ def _difference(file: Path, wanted: bytes) -> list[str]:
     if present == wanted:
         return []
     old, new = present.decode(errors="replace").splitlines(), wanted.decode().splitlines()
-    lines = difflib.unified_diff(old, new, str(file), "catalog", n=1, lineterm="")
+    pairs = enumerate(zip(old, new, strict=False))
+    first = next((i for i, (one, other) in pairs if one != other), min(len(old), len(new)))
+    part = slice(max(first - 1, 0), first + _COMPARED)
+    lines = difflib.unified_diff(old[part], new[part], f"{file}:{first + 1}", "catalog", n=1, lineterm="")
     return list(islice(lines, _SHOWN)) or [f"{file}: the bytes differ, in line ends or the last newline"]
