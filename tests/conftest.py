@@ -48,6 +48,30 @@ def pytest_xdist_auto_num_workers(config) -> int:
     return min((processors or 1) * 3 // 2, max(processors or 1, 12))
 
 
+SLOW = (
+    *("faults/test_jobs", "contract/test_schemathesis", "faults/test_processes", "scenarios/test_add_resource"),
+    *("cli/test_commands", "cli/test_serve", "faults/test_database", "cli/test_default_roles", "faults/test_imports"),
+    *("faults/test_sync", "faults/test_batches", "scenarios/test_erp_receiver"),
+)
+"""Modules of long tests, the longest first."""
+
+
+def pytest_collection_modifyitems(config, items):
+    """Gives each worker some of the slow modules to begin with, so that none is left alone with one in the end."""
+    workers = getattr(config, "workerinput", {}).get("workercount", 1)
+    slow, rest = {name: [] for name in SLOW}, []
+    for item in items:
+        name = item.path.relative_to(Path(__file__).parent).with_suffix("").as_posix()
+        slow.get(name, rest).append(item)
+    piles = [[item for name in SLOW[first::workers] for item in slow[name]] for first in range(workers)]
+    size, ordered = len(items) // workers, []
+    for pile in piles:
+        free = max(size - len(pile), 0)
+        ordered += pile + rest[:free]
+        rest = rest[free:]
+    items[:] = ordered + rest
+
+
 def pytest_configure(config):
     """Prepares the database while tests are being collected."""
     if hasattr(config, "workerinput") or config.option.collectonly:
