@@ -23,7 +23,13 @@ from crm_api.catalog import CATALOG
 from tests.support.org import Org
 
 SEED = 20261123
-TAGS = ("identity", "accounts contacts", "integrations batch")
+TAGS = (
+    *("identity", "accounts contacts", "integrations batch"),
+    *(
+        pytest.param(tags, marks=pytest.mark.full)
+        for tags in ("products pricing", "opportunities leads", "orders numbering")
+    ),
+)
 """The tags of each run: to start one costs as much as a hundred requests."""
 SELF_ENDING = (
     "revoke_api_key",
@@ -216,6 +222,7 @@ class LeakServer(ThreadingHTTPServer):
         self.onward, self.key = httpx2.Client(base_url=target), key
 
 
+@pytest.mark.full
 def test_the_check_finds_a_server_that_leaks(server, tmp_path):
     """The control: without it the test above could pass because the check never asks."""
     org, other = Org.create(server), Org.create(server)

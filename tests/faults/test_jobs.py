@@ -117,6 +117,7 @@ def _kill_again_and_again(cluster, office, hire, number: int, rounds: int) -> No
         _whole(cluster, _wait(office, job, _ended, 60))
 
 
+@pytest.mark.full
 def test_workers_killed_again_and_again(cluster, office, hire):
     _kill_again_and_again(cluster, office, hire, 4, 2)
 
