@@ -4,10 +4,9 @@ from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any
 
-import orjson
-
 from crm_api.domains.accounts.contact_points import Address
 from crm_api.kernel.context import Context
+from crm_api.kernel.parts import items_of
 from crm_api.kernel.record import MONEY_SCALE
 from crm_api.kernel.resource import Resource
 from crm_api.kernel.schema import Input
@@ -20,10 +19,7 @@ _COMMON = ("owner_id", "source", "tags")
 def seen_of(ctx: Context, resource: Resource, row: Mapping[str, Any]) -> dict[str, Any]:
     """A loaded lead without what is hidden from the caller: on an account or contact they would see it."""
     seen = {name: None if name in ctx.access.hides(resource.plural) else value for name, value in row.items()}
-    for name in _LISTS:
-        kept = seen[name]
-        seen[name] = orjson.loads(kept) if isinstance(kept, str) else kept or []
-    return seen
+    return seen | {name: items_of(seen, name) for name in _LISTS}
 
 
 def account_of(lead: Mapping[str, Any]) -> dict[str, Any] | None:

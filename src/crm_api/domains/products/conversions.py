@@ -5,7 +5,6 @@ from decimal import Decimal
 from typing import Annotated, Any
 from uuid import UUID
 
-import orjson
 import sqlalchemy as sa
 from pydantic import AfterValidator, Field
 from pydantic_core import PydanticCustomError
@@ -14,6 +13,7 @@ from sqlalchemy.dialects.postgresql import ARRAY
 from crm_api.kernel.context import Context, settled
 from crm_api.kernel.database import Statement, bound
 from crm_api.kernel.external import To
+from crm_api.kernel.parts import items_of
 from crm_api.kernel.problems import INVALID, Fault, Problem
 from crm_api.kernel.projection import ratio_text
 from crm_api.kernel.query import framed
@@ -72,8 +72,7 @@ async def convertible(
     """422 unless each unit is there, another than the base unit, and told once."""
     del resource
     whole = values if before is None else {**before, **values}
-    raw = whole["conversions"]
-    ids = units_of(orjson.loads(raw) if isinstance(raw, str) else raw)
+    ids = units_of(items_of(whole, "conversions"))
     base, given = str(whole["unit_id"]).lower(), "conversions" in values
     found = await _live(ctx, ids) if given and ids else frozenset(ids)
     faults = []
