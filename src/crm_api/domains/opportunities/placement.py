@@ -1,6 +1,7 @@
 """Where a new opportunity stands: its pipeline and stage, and what follows from them."""
 
 from collections.abc import Mapping
+from datetime import timedelta
 from typing import Any
 
 import sqlalchemy as sa
@@ -16,7 +17,7 @@ from crm_api.kernel.repository import check_references
 from crm_api.kernel.resource import Resource
 
 _VERBS = {"won": "win", "lost": "lose"}
-_DAY = 86_400
+_NEXT = timedelta(microseconds=1)
 
 
 def change(ctx: Context, row: Mapping[str, Any], to_stage_id: Any, before: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -28,16 +29,18 @@ def change(ctx: Context, row: Mapping[str, Any], to_stage_id: Any, before: Mappi
         to_stage_id: the stage.
         before: the row as it stood in the stage it leaves; None when it begins.
     """
-    days = None if before is None else max(0, int((ctx.now - before["stage_entered_at"]).total_seconds()) // _DAY)
+    # Who waited for the row began before the one who had it, and came to its stage after.
+    at = ctx.now if before is None else max(ctx.now, before["stage_entered_at"] + _NEXT)
+    days = None if before is None else (at - before["stage_entered_at"]).days
     entry = {
         "id": str(new_id()),
         "from_stage_id": None if before is None else before["stage_id"],
         "to_stage_id": to_stage_id,
-        "at": ctx.now,
+        "at": at,
         **{name: row.get(name) for name in ("amount", "currency", "close_date")},
         "days_in_stage": days,
     }
-    return {"stage_id": to_stage_id, "stage_entered_at": ctx.now, "latest_change": [entry]}
+    return {"stage_id": to_stage_id, "stage_entered_at": at, "latest_change": [entry]}
 
 
 def _blocked(ctx: Context) -> Any:
