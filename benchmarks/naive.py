@@ -92,7 +92,8 @@ class AccountOut(Record):
     currency: str | None
     credit_limit: int | None
     payment_terms: str | None
-    tax_profile: str | None
+    price_book_id: UUID | None
+    tax_profile_id: UUID | None
     tier: str | None
     risk: str | None
     parent_id: UUID | None
@@ -322,6 +323,9 @@ async def create_order(body: OrderIn, session: Session, tenant: TenantId) -> Ord
         prices="net",
         tags=[],
         lines=[],
+        taxes=[],
+        discount_total=0,
+        deepest_discount=0,
         net_total=0,
         tax_total=0,
         gross_total=0,
@@ -346,8 +350,11 @@ async def create_order(body: OrderIn, session: Session, tenant: TenantId) -> Ord
                 sku=product.sku,
                 description=product.name,
                 quantity=int(line.quantity * 1_000_000),
-                list_price=product.list_price,
+                found_price=product.list_price,
                 unit_price=product.list_price,
+                price_source="list",
+                taxes=[],
+                discount=int(line.quantity * product.list_price) - net,
                 discount_percent=int(line.discount_percent * 1_000_000),
                 tax_percent=int(line.tax_percent * 1_000_000),
                 net_amount=net,

@@ -97,15 +97,15 @@ _ORDER = f"""WITH picked AS (SELECT * FROM bench.picks WHERE n = :n), priced AS 
   SELECT p.id, p.sku, p.name, p.list_price, ord, round(p.list_price * ord * 0.9 / 100) * 100 AS net
   FROM picked, unnest(picked.products) WITH ORDINALITY AS wanted (id, ord) JOIN products p ON p.tenant_id = {_TENANT} AND p.id = wanted.id
 ), ordered AS (
-  INSERT INTO orders (tenant_id, id, account_id, state, client_reference, ordered_on, currency, prices, tags, lines, net_total,
-    tax_total, gross_total, search_text, owner_id, created_at, updated_at)
-  SELECT {_TENANT}, uuidv7(), account_id, 'draft', 'PO ' || :u, current_date, 'EUR', 'net', '[]', '[]',
+  INSERT INTO orders (tenant_id, id, account_id, state, client_reference, ordered_on, currency, prices, tags, lines, taxes, discount_total,
+    deepest_discount, net_total, tax_total, gross_total, search_text, owner_id, created_at, updated_at)
+  SELECT {_TENANT}, uuidv7(), account_id, 'draft', 'PO ' || :u, current_date, 'EUR', 'net', '[]', '[]', '[]', 0, 0,
     (SELECT sum(net) FROM priced), (SELECT sum(net) * 19 / 100 FROM priced), (SELECT sum(net) * 119 / 100 FROM priced), 'po ' || :u, owner_id, now(), now()
   FROM picked RETURNING *
 ), written AS (
-  INSERT INTO order_lines (tenant_id, id, order_id, position, product_id, sku, description, quantity, list_price, unit_price, discount_percent,
-    tax_percent, net_amount, tax_amount, gross_amount, currency, created_at, updated_at)
-  SELECT {_TENANT}, uuidv7(), ordered.id, ord, priced.id, sku, name, ord * 1000000, list_price, list_price, 10000000, 19000000,
+  INSERT INTO order_lines (tenant_id, id, order_id, position, product_id, sku, description, quantity, found_price, unit_price, price_source, discount, taxes,
+    discount_percent, tax_percent, net_amount, tax_amount, gross_amount, currency, created_at, updated_at)
+  SELECT {_TENANT}, uuidv7(), ordered.id, ord, priced.id, sku, name, ord * 1000000, list_price, list_price, 'list', list_price * ord - net, '[]', 10000000, 19000000,
     net, net * 19 / 100, net * 119 / 100, 'EUR', now(), now() FROM ordered, priced RETURNING 1
 ) SELECT ordered.* FROM ordered, (SELECT count(*) FROM written) w;"""
 

@@ -8,7 +8,7 @@ from crm_api.kernel.migration import protect, searchable, unsearchable
 from crm_api.kernel.migration_search import findable, unfindable
 
 revision = "20261128c"
-down_revision = "20261128o"
+down_revision = "20261128a"
 branch_labels = None
 depends_on = None
 

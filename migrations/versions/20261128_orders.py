@@ -8,7 +8,7 @@ from crm_api.kernel.migration import protect, searchable, unsearchable
 from crm_api.kernel.migration_search import findable, unfindable
 
 revision = "20261128o"
-down_revision = "20261128a"
+down_revision = "20261128d"
 branch_labels = None
 depends_on = None
 
@@ -53,30 +53,37 @@ def upgrade():
         "orders",
         sa.Column("tenant_id", sa.Uuid(), nullable=False),
         sa.Column("id", sa.Uuid(), nullable=False),
-        sa.Column("number", sa.Text(), nullable=True),
-        sa.Column("account_id", sa.Uuid(), nullable=False),
-        sa.Column("contact_id", sa.Uuid(), nullable=True),
         sa.Column("state", sa.Text(), nullable=False),
         sa.Column("fulfilment", sa.Text(), server_default="none", nullable=False),
         sa.Column("billing", sa.Text(), server_default="none", nullable=False),
-        sa.Column("client_reference", sa.Text(), nullable=True),
         sa.Column("channel", sa.Text(), nullable=True),
         sa.Column("ordered_on", sa.Date(), nullable=False),
         sa.Column("requested_on", sa.Date(), nullable=True),
         sa.Column("promised_on", sa.Date(), nullable=True),
+        sa.Column("reason", sa.Text(), nullable=True),
+        sa.Column("confirmed_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("number", sa.Text(), nullable=True),
+        sa.Column("account_id", sa.Uuid(), nullable=False),
+        sa.Column("contact_id", sa.Uuid(), nullable=True),
+        sa.Column("opportunity_id", sa.Uuid(), nullable=True),
+        sa.Column("client_reference", sa.Text(), nullable=True),
         sa.Column("currency", sa.Text(), nullable=False),
         sa.Column("prices", sa.Text(), nullable=False),
+        sa.Column("price_book_id", sa.Uuid(), nullable=True),
+        sa.Column("tax_profile_id", sa.Uuid(), nullable=True),
         sa.Column("payment_terms", sa.Text(), nullable=True),
         sa.Column("billing_address", postgresql.JSONB(astext_type=sa.Text()), nullable=True),
         sa.Column("shipping_address", postgresql.JSONB(astext_type=sa.Text()), nullable=True),
         sa.Column("note", sa.Text(), nullable=True),
         sa.Column("tags", postgresql.JSONB(astext_type=sa.Text()), nullable=False),
         sa.Column("lines", postgresql.JSONB(astext_type=sa.Text()), nullable=False),
+        sa.Column("taxes", postgresql.JSONB(astext_type=sa.Text()), nullable=False),
+        sa.Column("discount_total", sa.BigInteger(), nullable=False),
         sa.Column("net_total", sa.BigInteger(), nullable=False),
         sa.Column("tax_total", sa.BigInteger(), nullable=False),
         sa.Column("gross_total", sa.BigInteger(), nullable=False),
-        sa.Column("reason", sa.Text(), nullable=True),
-        sa.Column("confirmed_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("deepest_discount", sa.BigInteger(), nullable=False),
+        sa.Column("margin", sa.BigInteger(), nullable=True),
         sa.Column("search_text", sa.Text(), nullable=False),
         sa.Column("owner_id", sa.Uuid(), nullable=True),
         sa.Column("team_id", sa.Uuid(), nullable=True),
@@ -103,7 +110,22 @@ def upgrade():
             ["tenant_id", "contact_id"], ["contacts.tenant_id", "contacts.id"], name=op.f("fk_orders_contact_id")
         ),
         sa.ForeignKeyConstraint(
+            ["tenant_id", "opportunity_id"],
+            ["opportunities.tenant_id", "opportunities.id"],
+            name=op.f("fk_orders_opportunity_id"),
+        ),
+        sa.ForeignKeyConstraint(
             ["tenant_id", "owner_id"], ["principals.tenant_id", "principals.id"], name=op.f("fk_orders_owner_id")
+        ),
+        sa.ForeignKeyConstraint(
+            ["tenant_id", "price_book_id"],
+            ["price_books.tenant_id", "price_books.id"],
+            name=op.f("fk_orders_price_book_id"),
+        ),
+        sa.ForeignKeyConstraint(
+            ["tenant_id", "tax_profile_id"],
+            ["tax_profiles.tenant_id", "tax_profiles.id"],
+            name=op.f("fk_orders_tax_profile_id"),
         ),
         sa.ForeignKeyConstraint(
             ["tenant_id", "team_id"], ["teams.tenant_id", "teams.id"], name=op.f("fk_orders_team_id")
@@ -120,8 +142,29 @@ def upgrade():
     )
     op.create_index("ix_orders_created_at", "orders", ["tenant_id", "created_at", "id"], unique=False)
     op.create_index("ix_orders_gross_total", "orders", ["tenant_id", "gross_total", "id"], unique=False)
+    op.create_index(
+        "ix_orders_opportunity_id",
+        "orders",
+        ["tenant_id", "opportunity_id", "id"],
+        unique=False,
+        postgresql_where=sa.text("opportunity_id IS NOT NULL"),
+    )
     op.create_index("ix_orders_ordered_on", "orders", ["tenant_id", "ordered_on", "id"], unique=False)
     op.create_index("ix_orders_owner_id", "orders", ["tenant_id", "owner_id", "created_at", "id"], unique=False)
+    op.create_index(
+        "ix_orders_price_book_id",
+        "orders",
+        ["tenant_id", "price_book_id", "id"],
+        unique=False,
+        postgresql_where=sa.text("price_book_id IS NOT NULL"),
+    )
+    op.create_index(
+        "ix_orders_tax_profile_id",
+        "orders",
+        ["tenant_id", "tax_profile_id", "id"],
+        unique=False,
+        postgresql_where=sa.text("tax_profile_id IS NOT NULL"),
+    )
     op.create_index(
         "ix_orders_team_id",
         "orders",
@@ -146,14 +189,24 @@ def upgrade():
         sa.Column("sku", sa.Text(), nullable=True),
         sa.Column("description", sa.Text(), nullable=False),
         sa.Column("quantity", sa.BigInteger(), nullable=False),
-        sa.Column("list_price", sa.BigInteger(), nullable=True),
+        sa.Column("unit_id", sa.Uuid(), nullable=True),
         sa.Column("unit_price", sa.BigInteger(), nullable=False),
-        sa.Column("discount_percent", sa.BigInteger(), nullable=False),
-        sa.Column("tax_percent", sa.BigInteger(), nullable=False),
+        sa.Column("price_source", sa.Text(), nullable=False),
+        sa.Column("price_book_id", sa.Uuid(), nullable=True),
+        sa.Column("price_entry_id", sa.Uuid(), nullable=True),
+        sa.Column("found_price", sa.BigInteger(), nullable=True),
+        sa.Column("discount_percent", sa.BigInteger(), nullable=True),
+        sa.Column("discount_amount", sa.BigInteger(), nullable=True),
+        sa.Column("discount", sa.BigInteger(), nullable=False),
+        sa.Column("tax_class", sa.Text(), nullable=True),
+        sa.Column("tax_percent", sa.BigInteger(), nullable=True),
+        sa.Column("taxes", postgresql.JSONB(astext_type=sa.Text()), nullable=False),
         sa.Column("net_amount", sa.BigInteger(), nullable=False),
         sa.Column("tax_amount", sa.BigInteger(), nullable=False),
         sa.Column("gross_amount", sa.BigInteger(), nullable=False),
+        sa.Column("cost", sa.BigInteger(), nullable=True),
         sa.Column("currency", sa.Text(), nullable=False),
+        sa.Column("origin_line_id", sa.Uuid(), nullable=True),
         sa.Column("version", sa.BigInteger(), server_default="1", nullable=False),
         sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("created_by", sa.Uuid(), nullable=True),
@@ -163,11 +216,15 @@ def upgrade():
         sa.Column("deleted_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("custom", postgresql.JSONB(astext_type=sa.Text()), server_default="{}", nullable=False),
         sa.Column("external_ids", postgresql.JSONB(astext_type=sa.Text()), server_default="{}", nullable=False),
+        sa.CheckConstraint("price_source IN ('book', 'list', 'given')", name=op.f("ck_order_lines_price_source")),
         sa.ForeignKeyConstraint(
             ["tenant_id", "order_id"], ["orders.tenant_id", "orders.id"], name=op.f("fk_order_lines_order_id")
         ),
         sa.ForeignKeyConstraint(
             ["tenant_id", "product_id"], ["products.tenant_id", "products.id"], name=op.f("fk_order_lines_product_id")
+        ),
+        sa.ForeignKeyConstraint(
+            ["tenant_id", "unit_id"], ["units.tenant_id", "units.id"], name=op.f("fk_order_lines_unit_id")
         ),
         sa.PrimaryKeyConstraint("tenant_id", "id", name=op.f("pk_order_lines")),
     )
@@ -178,6 +235,13 @@ def upgrade():
         ["tenant_id", "product_id", "id"],
         unique=False,
         postgresql_where=sa.text("product_id IS NOT NULL"),
+    )
+    op.create_index(
+        "ix_order_lines_unit_id",
+        "order_lines",
+        ["tenant_id", "unit_id", "id"],
+        unique=False,
+        postgresql_where=sa.text("unit_id IS NOT NULL"),
     )
     protect("number_ranges")
     protect("number_counters")

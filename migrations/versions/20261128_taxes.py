@@ -19,6 +19,9 @@ TABLES = (
     "price_entries",
 )
 
+ACCOUNTS = {"price_book_id": "price_books", "tax_profile_id": "tax_profiles"}
+"""What accounts refer to."""
+
 
 def upgrade():
     op.create_table(
@@ -245,8 +248,21 @@ def upgrade():
     )
     for table in TABLES:
         protect(table)
+    op.drop_column("accounts", "tax_profile")
+    for column, table in ACCOUNTS.items():
+        op.add_column("accounts", sa.Column(column, sa.Uuid()))
+        op.create_foreign_key(f"fk_accounts_{column}", "accounts", table, ["tenant_id", column], ["tenant_id", "id"])
+        op.create_index(
+            f"ix_accounts_{column}",
+            "accounts",
+            ["tenant_id", column, "id"],
+            postgresql_where=sa.text(f"{column} IS NOT NULL"),
+        )
 
 
 def downgrade():
+    for column in ACCOUNTS:
+        op.drop_column("accounts", column)
+    op.add_column("accounts", sa.Column("tax_profile", sa.Text()))
     for table in reversed(TABLES):
         op.drop_table(table)

@@ -17,6 +17,7 @@ from crm_api.domains import (
     pricing,
     products,
     search,
+    selling,
 )
 from crm_api.kernel.resource import Catalog
 
@@ -28,11 +29,12 @@ CATALOG = Catalog(
         duplicates.DOMAIN,
         accounts.DOMAIN,
         contacts.DOMAIN,
-        opportunities.DOMAIN,
-        leads.DOMAIN,
         numbering.DOMAIN,
         products.DOMAIN,
         pricing.DOMAIN,
+        selling.DOMAIN,
+        opportunities.DOMAIN,
+        leads.DOMAIN,
         orders.DOMAIN,
         files.DOMAIN,
         exchange.DOMAIN,

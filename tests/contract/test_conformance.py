@@ -90,6 +90,8 @@ def body_of(org, resource):
             body[column] = make(org, CATALOG.resources["users"])["id"]
         else:
             body[column] = make(org, target)["id"]
+    if "currency" in resource.create.model_fields and "account_id" in body:
+        body.setdefault("currency", "EUR")  # its account has none
     if resource.plural == "forecast_quotas":
         body["period_start"] = "2026-01-01"
     if resource.plural == "product_components":

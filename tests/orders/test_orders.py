@@ -177,7 +177,7 @@ def test_bad_lines_are_refused_with_their_place(org, account, line, place):
 def test_pieces_are_not_ordered_in_parts(org, account, chai):
     line = {"product_id": chai["id"], "quantity": "2.5"}
     answer = org.rep.post("/v1/orders", json={"account_id": account["id"], "currency": "EUR", "lines": [line]})
-    assert problem(answer, 422)["errors"][0]["code"] == "too_fine"
+    assert problem(answer, 422)["errors"][0]["code"] == "too_many_decimals"
     assert order(org, account, {**line, "quantity": "2.000"})["lines"][0]["quantity"] == "2"
 
 
@@ -216,8 +216,8 @@ def test_a_retired_product_is_not_ordered(org, account):
     answer = org.rep.post(
         "/v1/orders", json={"account_id": account["id"], "currency": "EUR", "lines": [{"product_id": old["id"]}]}
     )
-    assert problem(answer, 422)["errors"][0]["code"] == "retired"
-    assert act(org.rep, draft, "confirm", 422)["errors"][0]["code"] == "retired"
+    assert problem(answer, 422)["errors"][0]["code"] == "product_retired"
+    assert act(org.rep, draft, "confirm", 422)["errors"][0]["code"] == "product_retired"
 
 
 def test_confirmed_orders_have_numbers_in_a_row_and_are_locked(org, account):

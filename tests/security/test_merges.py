@@ -40,7 +40,7 @@ def pair(org: Org) -> tuple[dict, dict]:
     """Two accounts of `rep`; the second has what the first lacks."""
     return (
         org.rep.make("accounts", name="Kaufmann AG"),
-        org.rep.make("accounts", name="Kaufmann", industry="Trade", credit_limit="900.00", tax_profile="exempt"),
+        org.rep.make("accounts", name="Kaufmann", industry="Trade", credit_limit="900.00", payment_terms="30 days"),
     )
 
 

@@ -114,6 +114,7 @@ MEANT: dict[tuple[str, str], Any] = {
     ("price_books", "is_default"): lambda *_: False,
     ("price_books", "code"): lambda *_: f"book_{next(_serial)}",
     ("price_books", "currency"): lambda *_: "EUR",  # a parent has the same
+    ("price_books", "valid_from"): lambda _, n: ("1990-01-01", "1999-12-31")[n % 2],
     ("price_books", "valid_until"): lambda _, n: ("2031-12-31", "2040-02-29")[n % 2],
     ("price_entries", "category_id"): lambda *_: None,  # it is for a product, and says a price
     ("price_entries", "adjustment_percent"): lambda *_: None,
@@ -139,10 +140,17 @@ def _sales(person: Any) -> None:
 
 BEFORE: dict[str, Any] = {"opportunities": _sales}
 """What a tenant has before the first of these can be made."""
-NEVER = frozenset({("opportunities", "pipeline_id"), ("opportunities", "stage_id")})
-"""Fields that no example has, since each must suit the other."""
+NEVER = frozenset(
+    {
+        *(("opportunities", name) for name in ("pipeline_id", "stage_id")),
+        *(("orders", name) for name in ("opportunity_id", "price_book_id", "tax_profile_id")),
+        *(("accounts", name) for name in ("price_book_id", "tax_profile_id")),
+    }
+)
+"""Fields that no example has: each must suit the other, or refers to what not everyone may make."""
 ALWAYS = frozenset(
     {
+        ("orders", "currency"),
         ("price_entries", "product_id"),
         ("price_entries", "price"),
         ("products", "kind"),

@@ -62,10 +62,14 @@ class Account(Owned, Entity):
     __table_args__ = (
         *ownership("accounts"),
         reference("parent_id", "accounts"),
+        reference("price_book_id", "price_books"),
+        reference("tax_profile_id", "tax_profiles"),
         one_of("status", LIFECYCLE.states),
         unique("uq_accounts_tax_id", "tax_id"),
         *sortable("accounts", "name_key", "created_at", "annual_revenue"),
         sparse("accounts", "parent_id"),
+        sparse("accounts", "price_book_id"),
+        sparse("accounts", "tax_profile_id"),
     )
 
     name: Mapped[str]
@@ -84,7 +88,8 @@ class Account(Owned, Entity):
     currency: Mapped[str | None]
     credit_limit: Mapped[int | None] = mapped_column(MoneyAmount)
     payment_terms: Mapped[str | None]
-    tax_profile: Mapped[str | None]
+    price_book_id: Mapped[UUID | None]
+    tax_profile_id: Mapped[UUID | None]
     source: Mapped[str | None]
     tier: Mapped[str | None]
     risk: Mapped[str | None]
@@ -117,7 +122,10 @@ class AccountCreate(Input):
     currency: Currency | None = None
     credit_limit: Money | None = None
     payment_terms: Name | None = None
-    tax_profile: Name | None = None
+    price_book_id: Annotated[Ref | None, Field(description="Where its prices are looked for first.")] = None
+    tax_profile_id: Annotated[Ref | None, Field(description="How it is taxed; the default profile, unless told.")] = (
+        None
+    )
     source: Name | None = None
     tier: Annotated[str, Field(min_length=1, max_length=40)] | None = None
     risk: Level | None = None
@@ -151,7 +159,8 @@ class AccountView(OwnedOutput):
     currency: Currency | None
     credit_limit: Money | None
     payment_terms: Name | None
-    tax_profile: Name | None
+    price_book_id: Id | None
+    tax_profile_id: Id | None
     source: Name | None
     tier: Annotated[str, Field(min_length=1, max_length=40)] | None
     risk: Level | None
@@ -211,6 +220,8 @@ ACCOUNTS = Resource(
         Account.tier,
         Account.risk,
         Account.source,
+        Account.price_book_id,
+        Account.tax_profile_id,
         Account.currency,
         Account.annual_revenue,
         Account.credit_limit,

@@ -1,13 +1,14 @@
 """Verb: confirm an order. It becomes binding: it gets its number, and no body changes it any more."""
 
 from typing import Any
+from uuid import UUID
 
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import ARRAY
 
 from crm_api.domains.accounts.account import ACCOUNTS
 from crm_api.domains.numbering.numbers import next_number
-from crm_api.domains.orders.price import products_of
+from crm_api.domains.pricing.price_lookup import products_of
 from crm_api.kernel.context import Context
 from crm_api.kernel.database import TENANT, Statement
 from crm_api.kernel.parts import items_of
@@ -81,11 +82,13 @@ async def _credit(ctx: Context, resource: Resource, row: Any, account: Any) -> N
 
 
 async def _sold(ctx: Context, lines: list[dict[str, Any]]) -> None:
-    products = await products_of(ctx, {line["product_id"] for line in lines if line["product_id"]})
+    ids = {UUID(line["product_id"]) for line in lines if line["product_id"]}
+    products = await products_of(ctx, list(ids)) if ids else {}
     faults = [
-        Fault("retired", "The product is no longer sold.", pointer=f"/lines/{i}/product_id")
+        Fault("product_retired", "The product is no longer sold.", pointer=f"/lines/{i}/product_id")
         for i, line in enumerate(lines)
-        if line["product_id"] and products.get(line["product_id"], {}).get("status") != "active"
+        if line["product_id"]
+        and (line["product_id"] not in products or products[line["product_id"]]["status"] != "active")
     ]
     if faults:
         raise Problem(INVALID, "The order has products that are no longer sold.", faults)

@@ -1,10 +1,10 @@
 """What is to be priced and what comes of it; `price.py` gets from one to the other."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
-from typing import Literal
+from typing import Any, Literal
 
 from crm_api.domains.pricing.tax import Rounding, Taxed, TaxedLine
 
@@ -24,23 +24,30 @@ Mode = Literal["net", "gross"]
 
 @dataclass(frozen=True, slots=True)
 class BasketLine:
-    """A product and how much of it.
+    """A product, or something that has its own price, and how much of it.
 
     Attributes:
-        product_id: id of the product.
+        product_id: id of the product; None for what the line alone knows, which has a `unit_price` then.
         quantity: above zero, in the unit.
         unit_id: the product's base unit unless told, else one that it is converted from.
         discount_percent: 0 to 100, off the amount of the line.
         discount_amount: the same as a sum, in the terms of the basket's prices; one of both.
-        unit_price: of one unit, in the terms of the basket's prices; in place of the price that is found.
+        unit_price: of one unit, in the terms of the basket's prices; in place of the price that is found. Below zero
+            only without a product.
+        tax_percent: in place of the taxes of the profile.
+        tax_class: which taxes of the profile, without a product.
+        retired: whether the product may be one that is not sold any more, as in a line that was there before.
     """
 
-    product_id: str
+    product_id: str | None
     quantity: Decimal
     unit_id: str | None = None
     discount_percent: Decimal | None = None
     discount_amount: Decimal | None = None
     unit_price: Decimal | None = None
+    tax_percent: Decimal | None = None
+    tax_class: str = "standard"
+    retired: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,12 +55,12 @@ class Basket:
     """What is to be priced, for whom and when.
 
     Attributes:
-        lines: at most 200.
+        lines: at most 1,000.
         day: of which prices, taxes and rates are taken.
         account_id: whose currency and country are taken, unless told; not a blocked one.
-        price_book_id: the default book of the currency, unless told.
+        price_book_id: the account's, unless told; else the default book of the currency.
         currency: of the document; the book's, else the account's, unless told.
-        tax_profile_id: the default profile, unless told.
+        tax_profile_id: the account's, unless told; else the default profile.
         country: where it is taxed; the account's, unless told.
         region: part of the country.
         prices: whether prices are net or gross; as in the book, unless told.
@@ -87,7 +94,8 @@ class PricedLine:
 
     Attributes:
         line: as it was asked for, with the unit that was taken.
-        unit_id: the unit of the quantity and the prices.
+        unit_id: the unit of the quantity and the prices; None without a product.
+        product: what is known of the product: `sku`, `name`; None without one.
         base_quantity: the quantity in the product's base unit.
         price_book_id: the book that the price is from; None for the list price.
         price_entry_id: the entry of the book.
@@ -103,7 +111,8 @@ class PricedLine:
     """
 
     line: BasketLine
-    unit_id: str
+    unit_id: str | None
+    product: Mapping[str, Any] | None
     base_quantity: Decimal
     price_book_id: str | None
     price_entry_id: str | None
@@ -131,6 +140,7 @@ class Priced:
     tax_profile_id: str | None
     country: str | None
     region: str | None
+    payment_terms: str | None
     lines: tuple[PricedLine, ...]
     totals: Taxed
     hidden: tuple[str, ...]

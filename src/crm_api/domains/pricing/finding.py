@@ -78,6 +78,8 @@ def find_price(i: int, item: Item, terms: Terms) -> Found | None:
     for book in reversed(terms.books):
         if book.adjustment and (entry is None or book.depth < entry.depth):
             found.add("book_adjustment", book.adjustment, price_book_id=book.id)
+    if currency not in terms.in_document and item.line.unit_price is not None:
+        return None
     place = "/currency" if currency == document.book_currency else f"/lines/{i}/product_id"
     _in_terms(found, item, document, terms.rate(currency, place))
     return found

@@ -1,9 +1,10 @@
 """The lines of a basket with their products and units, and what is wrong with them by themselves."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from fractions import Fraction
+from typing import Any
 from uuid import UUID
 
 import orjson
@@ -13,13 +14,14 @@ from crm_api.domains.pricing.basket import BasketLine
 from crm_api.domains.pricing.price_lookup import Entry, decimals_of, products_of
 from crm_api.domains.pricing.tax import Rate
 from crm_api.kernel.context import Context
-from crm_api.kernel.database import Row
 from crm_api.kernel.problems import INVALID, Fault, Problem
 
 LARGEST = 10**14
 """Amounts are below this; what is kept has fourteen digits before the point."""
 _MOST = 10**12
 """Quantities are below this, in base units."""
+_UNKNOWN: Mapping[str, Any] = dict.fromkeys(("list_price", "cost", "currency"))
+_NO_PRODUCT: Mapping[str, Any] = {**_UNKNOWN, "id": None, "unit_id": None, "category_id": None, "tax_class": None}
 
 
 @dataclass(slots=True)
@@ -27,16 +29,16 @@ class Item:
     """A line on its way; prices are of one base unit until `unit` is done."""
 
     line: BasketLine
-    product: Row
+    product: Mapping[str, Any]
     factor: Fraction
     decimals: int
     rates: tuple[Rate, ...] = ()
     entry: Entry | None = None
 
     @property
-    def unit_id(self) -> str:
-        """The unit of quantity and prices."""
-        return self.line.unit_id or str(self.product["unit_id"])
+    def unit_id(self) -> str | None:
+        """The unit of quantity and prices; None without a product."""
+        return self.line.unit_id or self.product["unit_id"]
 
     @property
     def base(self) -> Fraction:
@@ -44,21 +46,32 @@ class Item:
         return Fraction(self.line.quantity) * self.factor
 
 
-async def items_of(ctx: Context, lines: Sequence[BasketLine]) -> list[Item]:
-    """The lines with their products and units; 422 for each that cannot be sold as it is asked for."""
-    found = await products_of(ctx, list(dict.fromkeys(UUID(line.product_id) for line in lines)))
+async def items_of(ctx: Context, lines: Sequence[BasketLine], *, told: bool) -> list[Item]:
+    """The lines with their products and units; 422 for each that cannot be sold as it is asked for.
+
+    Args:
+        ctx: the request.
+        lines: what is asked for.
+        told: whether the caller may know what products cost; else they have no price here.
+    """
+    ids = list(dict.fromkeys(UUID(line.product_id) for line in lines if line.product_id is not None))
+    found = await products_of(ctx, ids) if ids else {}
     given = list(dict.fromkeys(UUID(line.unit_id) for line in lines if line.unit_id is not None))
     decimals = await decimals_of(ctx, given) if given else {}
     items, faults = [], []
     for i, line in enumerate(lines):
+        if line.product_id is None:
+            items.append(Item(line, {**_NO_PRODUCT, "tax_class": line.tax_class}, Fraction(1), 6))
+            faults += _wrong(i, items[-1])
+            continue
         product = found.get(line.product_id.lower())
         if product is None:
             faults.append(line_fault(i, "product_id", "reference_not_found", "There is no such product."))
             continue
-        if product["status"] == "retired":
+        if product["status"] == "retired" and not line.retired:
             faults.append(line_fault(i, "product_id", "product_retired", "The product is not sold any more."))
             continue
-        item = _item(line, product, decimals)
+        item = _item(line, product if told else {**product, **_UNKNOWN}, decimals)
         if item is None:
             faults.append(line_fault(i, "unit_id", "reference_not_found", "The product does not come in such a unit."))
             continue
@@ -68,7 +81,7 @@ async def items_of(ctx: Context, lines: Sequence[BasketLine]) -> list[Item]:
     return items
 
 
-def _item(line: BasketLine, product: Row, decimals: dict[str, int]) -> Item | None:
+def _item(line: BasketLine, product: Mapping[str, Any], decimals: dict[str, int]) -> Item | None:
     """The line in its unit; None for a unit that the product does not come in."""
     unit = None if line.unit_id is None else line.unit_id.lower()
     if unit is None or unit == product["unit_id"]:
@@ -93,14 +106,19 @@ def _wrong(i: int, item: Item) -> list[Fault]:
         faults.append(line_fault(i, "discount_amount", "exactly_one", "A discount is a percentage or an amount."))
     if line.discount_percent is not None and not 0 <= line.discount_percent <= 100:
         faults.append(line_fault(i, "discount_percent", "invalid_percent", "A discount is 0 to 100 percent."))
-    if line.unit_price is not None and line.unit_price < 0:
-        faults.append(line_fault(i, "unit_price", "negative", "A price is not below zero."))
+    discounted = line.discount_percent or line.discount_amount
+    if line.unit_price is None and line.product_id is None:
+        faults.append(line_fault(i, "unit_price", "required", "What is no product has a price of its own."))
+    elif line.unit_price is not None and line.unit_price < 0 and line.product_id is not None:
+        faults.append(line_fault(i, "unit_price", "negative", "The price of a product is not below zero."))
+    elif line.unit_price is not None and line.unit_price < 0 and discounted:
+        faults.append(line_fault(i, "discount_percent", "not_discountable", "A credit has no discount."))
     return faults
 
 
 def amounts_wrong(i: int, item: Item, charge: Decimal, currency: str) -> list[Fault]:
     """Refuses a discount above the amount of the line, and amounts that are too large."""
-    if Fraction(item.line.quantity) * Fraction(charge) >= LARGEST or charge >= LARGEST:
+    if max(Fraction(item.line.quantity), Fraction(1)) * abs(Fraction(charge)) >= LARGEST:
         return [line_fault(i, "quantity", "too_large", "The amount of the line is too large.")]
     if item.line.discount_amount is None:
         return []

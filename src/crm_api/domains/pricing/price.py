@@ -19,16 +19,17 @@ from crm_api.domains.pricing.items import LARGEST, Item, amounts_wrong, items_of
 from crm_api.domains.pricing.price_book import PRICE_BOOKS
 from crm_api.domains.pricing.price_entry import PRICE_ENTRIES
 from crm_api.domains.pricing.price_lookup import Book, best_entries
-from crm_api.domains.pricing.tax import Line, TaxedLine, taxed, unit_prices
+from crm_api.domains.pricing.tax import Line, Rate, TaxedLine, taxed, unit_prices
 from crm_api.domains.pricing.tax_profile import TAX_PROFILES
 from crm_api.domains.pricing.tax_rate import TAX_RATES
 from crm_api.domains.pricing.taxes import charged, rates_of
 from crm_api.domains.products.product import PRODUCTS
 from crm_api.kernel.context import Context
-from crm_api.kernel.problems import Fault, forbidden
+from crm_api.kernel.problems import Fault, Problem, forbidden
 from crm_api.kernel.record import RATIO_SCALE
 
 MOST_LINES = 200
+"""Of a basket of the price API."""
 _SHOWN = (
     (PRODUCTS, frozenset({"list_price", "currency", "category_id"})),
     (PRICE_BOOKS, PRICE_BOOKS.hideable),
@@ -38,55 +39,78 @@ _SHOWN = (
 """Fields that a price tells of, so that who may not see one of them is told no price."""
 
 
-async def price(ctx: Context, basket: Basket) -> Priced:
+def _untold(ctx: Context) -> Problem | None:
+    """Why the caller is told no price, if so."""
+    for resource in (PRODUCTS, PRICE_BOOKS, PRICE_ENTRIES, TAX_PROFILES, TAX_RATES):
+        if not ctx.access.may(resource.plural, "read"):
+            return forbidden(f"{resource.plural}:read")
+    for resource, fields in _SHOWN:
+        if hidden := sorted(fields & ctx.access.hides(resource.plural)):
+            return forbidden(f"field {resource.plural}.{hidden[0]}")
+    return None
+
+
+async def price(ctx: Context, basket: Basket, *, kept: bool = False) -> Priced:
     """The prices, taxes and amounts of a basket, as far as the caller may know them.
 
     Args:
         ctx: who asks; takes `price_books:quote` and `read` of products, books, entries, tax profiles and tax rates.
         basket: ids in it are ids, not external ids.
+        kept: it is for a record that the caller may write, and which tells no cost. So whoever may know no prices
+            gives their own, and costs are worked out whoever may see them.
 
     Raises:
         Problem: 403 without a permission or where a field rule hides what a price tells of; 422 with a pointer into
             `{"lines": [...], "account_id": ...}` for what cannot be priced.
     """
-    ctx.require(PRICE_BOOKS, "quote")
-    for resource in (PRODUCTS, PRICE_BOOKS, PRICE_ENTRIES, TAX_PROFILES, TAX_RATES):
-        ctx.require(resource, "read")
-    for resource, fields in _SHOWN:
-        if hidden := sorted(fields & ctx.access.hides(resource.plural)):
-            raise forbidden(f"field {resource.plural}.{hidden[0]}")
+    untold = _untold(ctx)
+    if not kept:
+        ctx.require(PRICE_BOOKS, "quote")
+        if untold is not None:
+            raise untold
     document = await document_of(ctx, basket)
-    items = await items_of(ctx, basket.lines)
+    items = await items_of(ctx, basket.lines, told=untold is None)
     await _tax(ctx, document, items)
-    sought = [_sought(item) for item in items]
-    books, entries = await best_entries(ctx, basket.price_book_id, document.book_currency, basket.day, sought)
-    for item, entry in zip(items, entries, strict=True):
-        item.entry = entry
+    books: list[Book] = []
+    if untold is None:
+        sought = [_sought(item) for item in items]
+        books, entries = await best_entries(ctx, document.book_id, document.book_currency, basket.day, sought)
+        for item, entry in zip(items, entries, strict=True):
+            item.entry = entry
     if document.inclusive is None:
         document = replace(document, inclusive=books[0].inclusive if books else document.list_inclusive)
-    return _priced(ctx, basket, items, await _terms(ctx, document, books, items))
+    hidden = ("cost", "margin") if not kept and "cost" in ctx.access.hides(PRODUCTS.plural) else ()
+    return _priced(basket, items, await _terms(ctx, document, books, items), hidden)
 
 
-def _sought(item: Item) -> tuple[UUID, int, UUID | None]:
-    category = item.product["category_id"]
-    quantity = int(item.base * RATIO_SCALE)
-    return UUID(item.product["id"]), quantity, None if category is None else UUID(category)
+def _sought(item: Item) -> tuple[UUID | None, int, UUID | None]:
+    product, category = (
+        None if item.product[name] is None else UUID(item.product[name]) for name in ("id", "category_id")
+    )
+    return product, int(item.base * RATIO_SCALE), category
 
 
 async def _tax(ctx: Context, document: Document, items: list[Item]) -> None:
     """Gives each line its taxes; 422 where the profile says nothing of a product's tax class."""
+    for item in items:
+        if item.line.tax_percent:
+            item.rates = (Rate("tax", item.line.tax_percent),)
     profile = document.profile
-    if profile is None or profile.exempt:
+    open_ = [item for item in items if item.line.tax_percent is None]
+    if profile is None or profile.exempt or not open_:
         return
-    classes = sorted({item.product["tax_class"] for item in items})
+    classes = sorted({item.product["tax_class"] for item in open_})
     dated = await rates_of(ctx, profile.id, classes, document.country, document.day)
     by_class = {name: charged(dated, name, document.country, document.region, document.day) for name in classes}
     faults = []
     for i, item in enumerate(items):
+        if item.line.tax_percent is not None:
+            continue
         item.rates = by_class[item.product["tax_class"]]
         if not item.rates:
             detail = f"The tax profile has no rate for the tax class {item.product['tax_class']} there and then."
-            faults.append(line_fault(i, "product_id", "no_tax_rate", detail))
+            place = "tax_class" if item.line.product_id is None else "product_id"
+            faults.append(line_fault(i, place, "no_tax_rate", detail))
     refuse(faults)
 
 
@@ -101,7 +125,7 @@ async def _terms(ctx: Context, document: Document, books: Sequence[Book], items:
     return Terms(document, books, in_document, await rates_on(ctx, ruled, own, document.day))
 
 
-def _priced(ctx: Context, basket: Basket, items: Sequence[Item], terms: Terms) -> Priced:
+def _priced(basket: Basket, items: Sequence[Item], terms: Terms, hidden: tuple[str, ...]) -> Priced:
     """The document, when all that has to be known is known."""
     document, inclusive = terms.document, bool(terms.document.inclusive)
     found = [find_price(i, item, terms) for i, item in enumerate(items)]
@@ -111,9 +135,8 @@ def _priced(ctx: Context, basket: Basket, items: Sequence[Item], terms: Terms) -
         for item, charge in zip(items, prices, strict=True)
     ]
     totals = taxed(lines, document.currency, inclusive=inclusive, rounding=document.rounding)
-    if totals.gross >= LARGEST or any(line.gross >= LARGEST for line in totals.lines):
+    if any(abs(amount) >= LARGEST for amount in (totals.gross, *(line.gross for line in totals.lines))):
         refuse([Fault("too_large", "The amounts are too large.", pointer="/lines")])
-    hidden = ("cost", "margin") if "cost" in ctx.access.hides(PRODUCTS.plural) else ()
     done = [
         _line(item, terms, one, charge, amounts, None if hidden else cost(item, terms))
         for item, one, charge, amounts in zip(items, found, prices, totals.lines, strict=True)
@@ -124,10 +147,11 @@ def _priced(ctx: Context, basket: Basket, items: Sequence[Item], terms: Terms) -
         prices="gross" if inclusive else "net",
         rounding=document.rounding,
         account_id=basket.account_id,
-        price_book_id=terms.books[0].id if terms.books else None,
+        price_book_id=document.book_id or (terms.books[0].id if terms.books else None),
         tax_profile_id=None if document.profile is None else document.profile.id,
         country=document.country,
         region=document.region,
+        payment_terms=document.payment_terms,
         lines=tuple(done),
         totals=totals,
         hidden=hidden,
@@ -160,6 +184,7 @@ def _line(
     return PricedLine(
         line=item.line,
         unit_id=item.unit_id,
+        product=None if item.product["id"] is None else item.product,
         base_quantity=rounded(item.base, 6),
         price_book_id=None if item.entry is None else item.entry.book_id,
         price_entry_id=None if item.entry is None else item.entry.id,

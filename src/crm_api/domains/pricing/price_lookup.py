@@ -51,15 +51,15 @@ class Entry:
     step: Fraction | None
 
 
-async def products_of(ctx: Context, ids: Sequence[UUID]) -> dict[str, Row]:
+async def products_of(ctx: Context, ids: Sequence[UUID]) -> dict[str, dict[str, Any]]:
     """Products that the caller may read, by id, as they are stored, with the decimals of their base unit."""
     _, rows = await settled(ctx, ("pricing", "products"), lambda: _products(ctx), {"ids": bound(ids)})
-    return {row["id"]: row for row in rows if row["id"] is not None}
+    return {row["id"]: dict(row) for row in rows if row["id"] is not None}
 
 
 def _products(ctx: Context) -> Statement:
     table, units = PRODUCTS.table, UNITS.table
-    names = ("status", "list_price", "cost", "currency", "tax_class", "conversions")
+    names = ("sku", "name", "status", "list_price", "cost", "currency", "tax_class", "conversions")
     ids = [sa.cast(table.c[name], sa.Text()).label(name) for name in ("id", "unit_id", "category_id")]
     rows = (
         sa.select(*ids, *(table.c[name] for name in names), units.c.decimals)
@@ -89,7 +89,7 @@ async def best_entries(
     book_id: str | None,
     currency: str,
     day: date,
-    lines: Sequence[tuple[UUID, int, UUID | None]],
+    lines: Sequence[tuple[UUID | None, int, UUID | None]],
 ) -> tuple[list[Book], list[Entry | None]]:
     """The books that are looked into, nearest first, and the best entry for each line.
 
@@ -101,13 +101,13 @@ async def best_entries(
         book_id: where to begin, if not at the default book.
         currency: whose default book.
         day: on which books and entries hold.
-        lines: product, quantity in millionths of its base unit, category.
+        lines: product, if any, quantity in millionths of its base unit, category.
     """
     sent = {
         "book": book_id,
         "currency": currency,
         "day": day,
-        "ids": bound([line[0] for line in lines]),
+        "ids": [line[0] for line in lines],
         "quantities": [line[1] for line in lines],
         "categories": [line[2] for line in lines],
     }

@@ -161,10 +161,11 @@ def _line(line: PricedLine, priced: Priced) -> dict[str, Any]:
 
 def _sums(amounts: Any) -> dict[str, Any]:
     sums = {name: _money(getattr(amounts, name)) for name in ("net", "tax", "gross")}
-    return {**sums, "taxes": [_tax(tax) for tax in amounts.taxes]}
+    return {**sums, "taxes": [tax_amount(tax) for tax in amounts.taxes]}
 
 
-def _tax(tax: RateAmount) -> dict[str, Any]:
+def tax_amount(tax: RateAmount) -> dict[str, Any]:
+    """A tax as it is sent; see `TaxAmount`."""
     rate = tax.rate
     told = {"name": rate.name, "percent": _percent(rate.percent), "is_compound": rate.compound}
     return {**told, "net": _money(tax.net), "amount": _money(tax.amount)}

@@ -1,0 +1,174 @@
+"""Works out lines and totals of a sales document from what was sent of it."""
+
+from collections.abc import Mapping, Sequence
+from decimal import Decimal
+from typing import Any
+
+import orjson
+
+from crm_api.domains.pricing.basket import Basket, BasketLine, Priced, PricedLine
+from crm_api.domains.pricing.price import price
+from crm_api.domains.pricing.quoting import tax_amount
+from crm_api.kernel.context import Context
+from crm_api.kernel.joints import Build
+from crm_api.kernel.parts import identified, items_of
+from crm_api.kernel.problems import INVALID, Fault, Problem
+from crm_api.kernel.resource import Resource
+
+_TERMS = frozenset({"lines", "account_id", "price_book_id", "tax_profile_id", "shipping_address"})
+_NUMBERS = ("quantity", "unit_price", "discount_percent", "discount_amount", "tax_percent")
+_SENT = ("id", "product_id", "description", "unit_id", "tax_class", *_NUMBERS)
+
+
+def priced(day: str) -> Build:
+    """The build of a document; `day` is the column of the day whose prices, taxes and rates it has.
+
+    All lines are priced anew when one of the terms changes; those whose price was given keep it.
+    """
+
+    async def run(
+        ctx: Context, resource: Resource, values: Mapping[str, Any], before: Mapping[str, Any] | None
+    ) -> dict[str, Any]:
+        del resource
+        return await price_document(ctx, values, before, day)
+
+    return Build(_TERMS | {day}, run)
+
+
+async def price_document(
+    ctx: Context, values: Mapping[str, Any], before: Mapping[str, Any] | None, day: str
+) -> dict[str, Any]:
+    """The columns of a document that follow from its terms.
+
+    Raises:
+        Problem: 422 with a pointer for each line that cannot be sold so; see `pricing.price`.
+    """
+    whole = {**(before or {}), **values}
+    stored = {item["id"]: item for item in items_of(before, "lines")}
+    sent = values["lines"] if "lines" in values else [sent_again(item) for item in stored.values()]
+    items = identified(sent, before, "lines", _same)
+    _refuse_nameless(items)
+    moved = before is not None and "account_id" in values
+    named = {
+        name: None if moved and name not in values else whole[name] for name in ("price_book_id", "tax_profile_id")
+    }
+    address = _address(whole["shipping_address"])
+    basket = Basket(
+        [_line(item, stored.get(item["id"])) for item in items],
+        whole[day],
+        str(whole["account_id"]),
+        **{name: None if id_ is None else str(id_) for name, id_ in named.items()},
+        currency=whole["currency"],
+        country=address.get("country"),
+        region=address.get("region") if address.get("country") else None,
+        prices=whole["prices"],
+    )
+    found = await price(ctx, basket, kept=True)
+    columns = _columns(items, stored, found)
+    if before is None:
+        columns |= {"currency": found.currency, "prices": found.prices}
+        columns |= {"payment_terms": values["payment_terms"] or found.payment_terms}
+    return columns
+
+
+def sent_again(item: Mapping[str, Any]) -> dict[str, Any]:
+    """A line that is kept, as one would send it to get it again: its price only if it was given."""
+    numbers = {name: None if item[name] is None else Decimal(item[name]) for name in _NUMBERS}
+    line = {name: item[name] for name in _SENT} | numbers
+    return line if item["price_source"] == "given" else line | {"unit_price": None}
+
+
+def _address(value: Any) -> Mapping[str, Any]:
+    found: Mapping[str, Any] | None = orjson.loads(value) if isinstance(value, str) else value
+    return found or {}
+
+
+def _same(item: Mapping[str, Any], old: Mapping[str, Any]) -> bool:
+    """Whether an item that was sent without an id is a line that is there: of the same product, or so described."""
+    product, description = item["product_id"], item["description"]
+    if product is not None:
+        return str(product).lower() == old["product_id"] and description in (None, old["description"])
+    return old["product_id"] is None and bool(description == old["description"])
+
+
+def _refuse_nameless(items: Sequence[Mapping[str, Any]]) -> None:
+    faults = [
+        Fault("required", "A line without a product needs a description.", pointer=f"/lines/{i}/description")
+        for i, item in enumerate(items)
+        if item["product_id"] is None and item["description"] is None
+    ]
+    if faults:
+        raise Problem(INVALID, faults[0].detail, faults)
+
+
+def _line(item: Mapping[str, Any], old: Mapping[str, Any] | None) -> BasketLine:
+    product = None if item["product_id"] is None else str(item["product_id"]).lower()
+    return BasketLine(
+        product,
+        unit_id=None if item["unit_id"] is None else str(item["unit_id"]).lower(),
+        tax_class=item["tax_class"] or "standard",
+        retired=old is not None and old["product_id"] == product,
+        **{name: item[name] for name in _NUMBERS},
+    )
+
+
+def _columns(
+    items: Sequence[Mapping[str, Any]], stored: Mapping[str, Mapping[str, Any]], found: Priced
+) -> dict[str, Any]:
+    lines = [
+        _written(item, stored.get(item["id"], {}), line, found.currency)
+        for item, line in zip(items, found.lines, strict=True)
+    ]
+    totals, costs = found.totals, [line.cost for line in found.lines]
+    return {
+        "lines": lines,
+        "price_book_id": found.price_book_id,
+        "tax_profile_id": found.tax_profile_id,
+        "taxes": [tax_amount(tax) for tax in totals.taxes],
+        "discount_total": sum((line.amounts.discount for line in found.lines), Decimal(0)),
+        "net_total": totals.net,
+        "tax_total": totals.tax,
+        "gross_total": totals.gross,
+        "deepest_discount": max((_depth(line, found) for line in found.lines), default=Decimal(0)),
+        "margin": None if None in costs else totals.net - sum((cost or Decimal(0) for cost in costs), Decimal(0)),
+    }
+
+
+def _written(item: Mapping[str, Any], old: Mapping[str, Any], line: PricedLine, currency: str) -> dict[str, Any]:
+    product, amounts = line.product or {}, line.amounts
+    source = "list" if line.price_entry_id is None else "book"
+    if line.line.unit_price is not None:
+        source = "given"
+    return {
+        "id": item["id"],
+        "position": item["position"],
+        "product_id": product.get("id"),
+        "sku": product.get("sku"),
+        "description": item["description"] or product.get("name"),
+        "quantity": line.line.quantity,
+        "unit_id": line.unit_id,
+        "unit_price": line.unit_price,
+        "price_source": source,
+        "price_book_id": line.price_book_id if source == "book" else None,
+        "price_entry_id": line.price_entry_id if source == "book" else None,
+        "found_price": line.found_price,
+        "discount_percent": line.line.discount_percent,
+        "discount_amount": line.line.discount_amount,
+        "discount": amounts.discount,
+        "tax_class": item["tax_class"],
+        "tax_percent": line.line.tax_percent,
+        "taxes": [tax_amount(tax) for tax in amounts.taxes],
+        "net_amount": amounts.net,
+        "tax_amount": amounts.tax,
+        "gross_amount": amounts.gross,
+        "cost": line.cost,
+        "currency": currency,
+        "origin_line_id": item.get("origin_line_id") or old.get("origin_line_id"),
+    }
+
+
+def _depth(line: PricedLine, found: Priced) -> Decimal:
+    """How many percent of the price by the books a line gives away, whether as a discount or by a price of its own."""
+    full = line.line.quantity * max(line.found_price or Decimal(0), line.unit_price)
+    charged = line.amounts.gross if found.prices == "gross" else line.amounts.net
+    return max(Decimal(0), 100 * (full - charged) / full) if full > 0 else Decimal(0)
