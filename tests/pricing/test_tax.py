@@ -105,7 +105,7 @@ def test_rounding_is_half_away_from_zero(value, places):
     result = amounts.rounded(value, places)
     step = Fraction(1, 10**places)
     assert abs(Fraction(result) - value) <= step / 2
-    assert amounts.rounded(-value, places) == -result
+    assert amounts.rounded(-value, places) == result.copy_negate()
     if abs(Fraction(result) - value) == step / 2:
         assert abs(Fraction(result)) > abs(value)
 
