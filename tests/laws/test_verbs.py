@@ -11,7 +11,7 @@ import pytest
 from crm_api.kernel.router import operations
 from tests.laws.test_permission import asked_with, example_body
 from tests.support.asking import RESOURCES, code, each
-from tests.support.examples import MADE, READY
+from tests.support.examples import MADE, OTHERWISE, READY
 from tests.support.jobs import ended
 
 _numbers = itertools.count(1)
@@ -29,13 +29,14 @@ ACTIONS = [
 ]
 
 
-def path_to(lifecycle, state: str) -> list[str]:
-    """The verbs that lead from the initial state to a state."""
+def path_to(lifecycle, state: str) -> list[tuple[str, str]]:
+    """The verbs that lead from the initial state to a state, each with the state that it brings."""
     ways = {lifecycle.initial: []}
     while state not in ways:
         for edge in lifecycle.edges:
             for source in edge.sources & set(ways):
-                ways.setdefault(edge.target, [*ways[source], edge.verb])
+                for target in edge.targets:
+                    ways.setdefault(target, [*ways[source], (edge.verb, target)])
     return ways[state]
 
 
@@ -47,7 +48,9 @@ def move(lab, resource, id_: str, verb: str, **options):
 
 def in_state(lab, resource, state: str) -> dict:
     row = lab.examples.make(resource, 1)
-    for verb in path_to(resource.lifecycle, state):
+    for verb, target in path_to(resource.lifecycle, state):
+        if target != resource.lifecycle.edge(verb).target:
+            row = OTHERWISE[resource.plural, verb, target](lab.admin, row)
         row = move(lab, resource, row["id"], verb).json()
     assert row[resource.lifecycle.column] == state
     return row

@@ -245,6 +245,8 @@ READY: dict[tuple[str, str], Any] = {
     ("imports", "revert"): lambda person, made: _sent(person, made, "validate", "apply"),
 }
 """What brings a record where a verb can be asked of it."""
+OTHERWISE: dict[tuple[str, str, str], Any] = {}
+"""What brings a record where a verb of it leads to another state than its target."""
 MADE: dict[str, Any] = {"order_lines": _order_line, "jobs": _job, "files": _file, "exports": _export}
 """How rows come about that no create makes."""
 

@@ -57,5 +57,13 @@ async def transitions(ctx: Context, resource: Resource, id_: str, row: Any) -> l
         if not may or await repository.find(ctx, resource, id_, action=edge.verb) is None:
             detail = f"This needs the permission {resource.plural}:{edge.verb}."
             reasons.append({"code": "permission", "detail": detail})
-        found.append({"action": edge.verb, "to": edge.target, "allowed": not reasons, "blocked_by": reasons})
+        found.append(
+            {
+                "action": edge.verb,
+                "to": edge.target,
+                "otherwise": list(edge.otherwise),
+                "allowed": not reasons,
+                "blocked_by": reasons,
+            }
+        )
     return found

@@ -1,7 +1,7 @@
 """State graphs as data; the only code that says which state follows which."""
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from crm_api.kernel.schema import Wire
@@ -15,6 +15,7 @@ class Edge:
     """A verb that moves a record from any of `sources` to `target`; `event` is its past tense.
 
     `run` is what the move takes and brings beside the state, with the `body` that was sent; nothing of it is required.
+    It may bring one of the states in `otherwise`, too, each with the past tense that stands for it.
     """
 
     verb: str
@@ -23,6 +24,12 @@ class Edge:
     event: str
     run: Move | None = None
     body: type[Wire] | None = None
+    otherwise: Mapping[str, str] = field(default_factory=dict, hash=False)
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """The states that it may lead to."""
+        return (self.target, *self.otherwise)
 
 
 @dataclass(frozen=True)
@@ -38,14 +45,14 @@ class Lifecycle:
         verbs = [edge.verb for edge in self.edges]
         if len(verbs) != len(set(verbs)):
             raise ValueError(f"{self.column}: two edges share a verb")
-        reached = {self.initial} | {edge.target for edge in self.edges}
+        reached = set(self.states)
         if stray := {state for edge in self.edges for state in edge.sources} - reached:
             raise ValueError(f"{self.column}: nothing leads to {sorted(stray)}")
 
     @property
     def states(self) -> tuple[str, ...]:
         """Every state, the initial one first."""
-        return tuple(dict.fromkeys([self.initial, *(edge.target for edge in self.edges)]))
+        return tuple(dict.fromkeys([self.initial, *(state for edge in self.edges for state in edge.targets)]))
 
     def edge(self, verb: str) -> Edge | None:
         """The edge of a verb."""
@@ -60,6 +67,7 @@ def edge(
     event: str,
     run: Move | None = None,
     body: type[Wire] | None = None,
+    otherwise: Mapping[str, str] | None = None,
 ) -> Edge:
     """`edge("activate", ("prospect",), "active", event="activated")`."""
-    return Edge(verb, frozenset(sources), target, event, run, body)
+    return Edge(verb, frozenset(sources), target, event, run, body, otherwise or {})

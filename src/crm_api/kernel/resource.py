@@ -78,6 +78,7 @@ class Action:
         event: past tense; None for verbs that change nothing.
         reply: schema of the answer; None answers with the record itself.
         status: of success; 202 for a verb that starts a job, which is its reply then.
+        otherwise: past tenses in place of `event`, by the state that the verb brings.
         private: fields of the reply that are shown once and not stored with an idempotency key.
         level: the row rule it is subject to (a share of that level suffices): `read` or `update`, else its own name.
         path: what follows the record's path, if not the verb.
@@ -93,6 +94,7 @@ class Action:
     status: int = 200
     level: str | None = None
     path: str | None = None
+    otherwise: Mapping[str, str] = field(default_factory=dict)
     private: frozenset[str] = frozenset()
 
 
@@ -312,7 +314,8 @@ class Resource:
         """Event types this resource emits."""
         generic = {"create": "created", "update": "updated", "delete": "deleted", "restore": "restored"}
         past = [name for operation, name in generic.items() if operation in self.operations]
-        past += [edge.event for edge in self.lifecycle.edges] if self.lifecycle else []
+        edges = self.lifecycle.edges if self.lifecycle else ()
+        past += [event for edge in edges for event in (edge.event, *edge.otherwise.values())]
         past += [action.event for action in self.actions if action.event]
         past += ["shared", "unshared"] if self.owned else []
         past += self.notices

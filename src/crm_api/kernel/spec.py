@@ -128,7 +128,7 @@ def _operation(catalog: Catalog, operation: Operation) -> dict[str, Any]:
     summary = _SUMMARY.get(kind, "{verb} {one}").format(**words, verb=verb.replace("_", " ").capitalize())
     detail = _DETAIL.get(kind, "")
     if kind == "edge" and resource.lifecycle and (edge := resource.lifecycle.edge(verb)):
-        detail = f"Moves the {resource.lifecycle.column} from {_either(edge.sources)} to {edge.target}."
+        detail = f"Moves the {resource.lifecycle.column} from {_either(edge.sources)} to {' or '.join(edge.targets)}."
     if operation.action:
         summary, detail = operation.action.summary.format(**words), _first_line(operation.action)
     if isinstance(operation, CollectiveOperation):

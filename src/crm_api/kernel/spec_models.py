@@ -81,6 +81,10 @@ class Transition(Wire):
 
     action: Token
     to: Annotated[str, Field(max_length=63, description="The state it leads to.")]
+    otherwise: Annotated[
+        list[Annotated[str, Field(max_length=63)]],
+        Field(max_length=10, description="States that it leads to instead when more is needed."),
+    ]
     allowed: bool
     blocked_by: Annotated[list[TransitionBlock], Field(max_length=10)]
 

@@ -207,8 +207,8 @@ def _restore(resource: Resource) -> Prepare:
 def _act(resource: Resource, action: Action) -> Prepare:
     """Locks the row, runs the verb, records what it changed and its event."""
     permission = action.level or action.verb
-    events = ("updated", action.event) if action.event else ("updated",)
-    update = partial(repository.update, action=permission, recorded=action.verb, events=events, by_verb=True)
+    column = resource.lifecycle.column if resource.lifecycle else ""
+    update = partial(repository.update, action=permission, recorded=action.verb, by_verb=True)
 
     def prepare(id_: str, body: Any, expected: int | None, _: bool) -> tuple[Work, bool]:
         async def work(ctx: Context) -> dict[str, Any]:
@@ -218,7 +218,8 @@ def _act(resource: Resource, action: Action) -> Prepare:
             result = await action.run(ctx, resource, row, body if action.body else None)
             if action.reply is not None:
                 return dict(result or {})
-            return await update(ctx, resource, row["id"], result)
+            event = action.otherwise.get(result.get(column), action.event)
+            return await update(ctx, resource, row["id"], result, events=("updated", event) if event else ("updated",))
 
         return work, False
 
@@ -240,4 +241,4 @@ def edge_action(resource: Resource, edge: Edge) -> Action:
         further = {} if edge.run is None else await edge.run(ctx, resource, row, body)
         return {column: edge.target, **further}
 
-    return Action(edge.verb, "", run, event=edge.event, body=edge.body)
+    return Action(edge.verb, "", run, event=edge.event, body=edge.body, otherwise=edge.otherwise)
