@@ -8,8 +8,10 @@ import tempfile
 import time
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
+from typing import Any
 
 import asyncpg
+import orjson
 import pytest
 
 from crm_api import migrate
@@ -154,3 +156,22 @@ def org(server) -> Org:
 def shared_org(server) -> Org:
     """Like `org`, for tests of one module that do not disturb each other."""
     return Org.create(server)
+
+
+@pytest.fixture(scope="session")
+def sql(database) -> Any:
+    """`sql("SELECT ...", ...)` as the superuser: what an operator sees."""
+    runner = asyncio.Runner()
+    connection = runner.run(asyncpg.connect(database["admin"]))
+    runner.run(
+        connection.set_type_codec(
+            "jsonb", schema="pg_catalog", encoder=lambda v: orjson.dumps(v).decode(), decoder=orjson.loads
+        )
+    )
+
+    def query(text: str, *values: Any) -> list[Any]:
+        return runner.run(connection.fetch(text, *values))
+
+    yield query
+    runner.run(connection.close())
+    runner.close()

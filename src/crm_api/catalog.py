@@ -16,6 +16,7 @@ from crm_api.domains import (
     orders,
     pricing,
     products,
+    quotes,
     search,
     selling,
 )
@@ -36,6 +37,7 @@ CATALOG = Catalog(
         opportunities.DOMAIN,
         leads.DOMAIN,
         orders.DOMAIN,
+        quotes.DOMAIN,
         files.DOMAIN,
         exchange.DOMAIN,
         integrations.DOMAIN,

@@ -27,7 +27,7 @@ TAGS = (
     *("identity", "accounts contacts", "integrations batch"),
     *(
         pytest.param(tags, marks=pytest.mark.full)
-        for tags in ("products pricing", "opportunities leads", "orders numbering")
+        for tags in ("products pricing", "opportunities leads", "orders numbering quotes")
     ),
 )
 """The tags of each run: to start one costs as much as a hundred requests."""

@@ -1,12 +1,9 @@
 """What laws share: the operator's view by SQL, a tenant full of varied rows, counted statements."""
 
-import asyncio
 from collections.abc import Callable
 from contextlib import contextmanager
 from typing import Any
 
-import asyncpg
-import orjson
 import pytest
 
 from crm_api.kernel.database import Link
@@ -16,25 +13,6 @@ from tests.support.org import Org
 
 FEW, MANY = 9, 30
 RIGHTS = ("secret_hash", "AS subordinates", "SET last_used_at", "job_figures")
-
-
-@pytest.fixture(scope="session")
-def sql(database) -> Any:
-    """`sql("SELECT ...", ...)` as the superuser: what an operator sees."""
-    runner = asyncio.Runner()
-    connection = runner.run(asyncpg.connect(database["admin"]))
-    runner.run(
-        connection.set_type_codec(
-            "jsonb", schema="pg_catalog", encoder=lambda v: orjson.dumps(v).decode(), decoder=orjson.loads
-        )
-    )
-
-    def query(text: str, *values: Any) -> list[Any]:
-        return runner.run(connection.fetch(text, *values))
-
-    yield query
-    runner.run(connection.close())
-    runner.close()
 
 
 @pytest.fixture(scope="session")

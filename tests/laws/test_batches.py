@@ -46,6 +46,8 @@ def step(write, id_, body, expected=None) -> dict:
         found["id"] = id_
     if write.model is not None and body is not None:
         found["body"] = body
+    if expected is None and write.strict:
+        expected = "*"
     if expected is not None:
         found["if_match"] = expected
     return found
@@ -185,9 +187,10 @@ def failing(lab, resource):
     """Items that are refused, each for another reason: before anything is written, and after."""
     yield {"op": "create", "body": {**lab.examples.body(resource, 1), "nonsense": 1}}, 422
     if resource.update:
-        yield {"op": "update", "id": str(new_id()), "body": change(lab, resource, lab.examples.make(resource, 1))}, 404
+        body = change(lab, resource, lab.examples.make(resource, 1))
+        yield {"op": "update", "id": str(new_id()), "if_match": "*", "body": body}, 404
     if "delete" in resource.operations:
-        yield {"op": "delete", "id": str(new_id())}, 404
+        yield {"op": "delete", "id": str(new_id()), "if_match": "*"}, 404
         yield {"op": "delete", "id": lab.examples.make(resource, 1)["id"], "if_match": 77}, 412
 
 
@@ -224,7 +227,7 @@ def test_a_retried_batch_has_one_effect_and_the_same_answer(lab, resource, mode,
     path, headers = f"/v1/{resource.plural}/batch", key()
     items = [{"op": "create", "body": lab.examples.body(resource, n)} for n in range(3)]
     if "delete" in resource.operations:
-        items.append({"op": "delete", "id": lab.examples.make(resource, 1)["id"]})
+        items.append({"op": "delete", "id": lab.examples.make(resource, 1)["id"], "if_match": "*"})
     frame = {"mode": mode, "items": items}
     first = lab.admin.post(path, json=frame, headers=headers)
     assert first.status_code == 200, first.text

@@ -121,7 +121,7 @@ def test_every_operation_does_by_external_id_what_it_does_by_id(lab, resource, o
         assert [lab.admin.delete(path).status_code for path in paths] == [204, 204]
     elif operation.kind == "edge":
         edge = resource.lifecycle.edge(verb.removeprefix("/"))
-        for row, step in itertools.product(rows, path_to(resource.lifecycle, min(edge.sources))):
+        for row, (step, _) in itertools.product(rows, path_to(resource.lifecycle, min(edge.sources))):
             assert move(lab, resource, row["id"], step).status_code == 200
     bodies = [None, None] if operation.kind != "edge" else [asked_with(lab, edge)] * 2
     if operation.action and operation.action.body:

@@ -82,6 +82,10 @@ def _dozen(person: Any, n: int) -> list[dict[str, str]]:
     return [{"unit_id": unit["id"], "factor": "12"}]
 
 
+def _one_line(person: Any, n: int) -> list[dict[str, str]]:
+    return [{"description": f"Item {n}", "unit_price": f"{n}.50", "tax_percent": "19"}]
+
+
 MEANT: dict[tuple[str, str], Any] = {
     ("products", "conversions"): _dozen,
     ("products", "kind"): lambda *_: "bundle",
@@ -90,7 +94,9 @@ MEANT: dict[tuple[str, str], Any] = {
     ("product_components", "component_id"): _new_product,
     ("number_ranges", "document"): lambda *_: f"document_{next(_serial)}",
     ("number_ranges", "prefix"): lambda _, n: ("A-{year}-", "B{year}/")[n % 2],
-    ("orders", "lines"): lambda _, n: [{"description": f"Item {n}", "unit_price": f"{n}.50", "tax_percent": "19"}],
+    **dict.fromkeys((("orders", "lines"), ("quotes", "lines")), _one_line),
+    ("quotes", "quoted_on"): lambda _, n: ("1999-12-31", "2024-02-29")[n % 2],
+    ("quotes", "valid_until"): lambda _, n: ("2090-01-01", "2099-12-31", None)[n % 3],
     ("pipelines", "is_active"): lambda *_: True,
     ("forecast_quotas", "period_start"): lambda _, n: ("2026-01-01", "2026-04-01", "2025-10-01")[n % 3],
     ("access_defaults", "resource"): _free_resource("access_defaults"),
@@ -143,7 +149,11 @@ BEFORE: dict[str, Any] = {"opportunities": _sales}
 NEVER = frozenset(
     {
         *(("opportunities", name) for name in ("pipeline_id", "stage_id")),
-        *(("orders", name) for name in ("opportunity_id", "price_book_id", "tax_profile_id")),
+        *(
+            (item, name)
+            for item in ("orders", "quotes")
+            for name in ("opportunity_id", "price_book_id", "tax_profile_id")
+        ),
         *(("accounts", name) for name in ("price_book_id", "tax_profile_id")),
     }
 )
@@ -151,6 +161,7 @@ NEVER = frozenset(
 ALWAYS = frozenset(
     {
         ("orders", "currency"),
+        ("quotes", "currency"),
         ("price_entries", "product_id"),
         ("price_entries", "price"),
         ("products", "kind"),
@@ -230,9 +241,26 @@ def _with_line(person: Any, made: dict[str, Any], *verbs: str) -> dict[str, Any]
     return made
 
 
-def _order_line(person: Any, n: int) -> dict[str, Any]:
-    order = Examples(person).make(CATALOG.resources["orders"], n)
-    return person.get(f"/v1/order_lines/{order['lines'][0]['id']}").json()
+def _line_of(documents: str) -> Any:
+    """The line of a new document."""
+
+    def make(person: Any, n: int) -> dict[str, Any]:
+        made = Examples(person).make(CATALOG.resources[documents], n)
+        return person.get(f"/v1/{documents[:-1]}_lines/{made['lines'][0]['id']}").json()
+
+    return make
+
+
+def _moved(documents: str, *verbs: str) -> Any:
+    """A record after these verbs."""
+
+    def move(person: Any, made: dict[str, Any]) -> dict[str, Any]:
+        for verb in verbs:
+            answer = person.post(f"/v1/{documents}/{made['id']}/{verb}")
+            assert answer.status_code == 200, answer.text
+        return made
+
+    return move
 
 
 READY: dict[tuple[str, str], Any] = {
@@ -240,6 +268,7 @@ READY: dict[tuple[str, str], Any] = {
     ("orders", "hold"): lambda person, made: _with_line(person, made, "confirm"),
     ("orders", "close"): lambda person, made: _with_line(person, made, "confirm"),
     ("orders", "release"): lambda person, made: _with_line(person, made, "confirm", "hold"),
+    ("quotes", "convert"): _moved("quotes", "send", "accept"),
     ("imports", "validate"): _sent,
     ("imports", "apply"): lambda person, made: _sent(person, made, "validate"),
     ("imports", "revert"): lambda person, made: _sent(person, made, "validate", "apply"),
@@ -247,7 +276,13 @@ READY: dict[tuple[str, str], Any] = {
 """What brings a record where a verb can be asked of it."""
 OTHERWISE: dict[tuple[str, str, str], Any] = {}
 """What brings a record where a verb of it leads to another state than its target."""
-MADE: dict[str, Any] = {"order_lines": _order_line, "jobs": _job, "files": _file, "exports": _export}
+MADE: dict[str, Any] = {
+    "order_lines": _line_of("orders"),
+    "quote_lines": _line_of("quotes"),
+    "jobs": _job,
+    "files": _file,
+    "exports": _export,
+}
 """How rows come about that no create makes."""
 
 

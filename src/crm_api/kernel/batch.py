@@ -16,6 +16,7 @@ from crm_api.kernel import idempotency
 from crm_api.kernel.batch_references import replaced
 from crm_api.kernel.context import Context, Idempotency, new_id
 from crm_api.kernel.external import is_external, own_id
+from crm_api.kernel.headers import ANY
 from crm_api.kernel.locking import in_order
 from crm_api.kernel.merged import answered
 from crm_api.kernel.problems import (
@@ -131,7 +132,7 @@ async def _prepared(ctx: Context, step: Step, known: _Known) -> tuple[Work, bool
     id_, body, expected = step.id, step.body, step.expected
     if step.linked:
         id_, body, expected = (replaced(part, known.value) for part in (id_, body, expected))
-        if expected is not None and (not isinstance(expected, int) or isinstance(expected, bool)):
+        if expected not in (None, ANY) and (not isinstance(expected, int) or isinstance(expected, bool)):
             raise _at(step, "if_match", "int_type", "A version is a whole number.")
         if not declared.creates and not isinstance(id_, str):
             raise _at(step, "id", "string_type", "An id is a string.")
@@ -143,7 +144,7 @@ async def _prepared(ctx: Context, step: Step, known: _Known) -> tuple[Work, bool
         parsed = declared.read(b"" if body is None else to_json(body))
     if is_external(id_) and declared.kind != "upsert":
         id_ = str(await own_id(ctx, declared.resource, id_, deleted=declared.kind == "restore"))
-    return *declared.prepare(id_, parsed, expected, matched), id_
+    return *declared.prepare(id_, parsed, None if expected == ANY else expected, matched), id_
 
 
 def _at(step: Step, member: str, code: str, detail: str) -> Problem:

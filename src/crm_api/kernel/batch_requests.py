@@ -11,7 +11,7 @@ from crm_api.kernel.batch import Entry, Step, atomic, entries_of, partial
 from crm_api.kernel.batch_references import NAME_PATTERN, SIGN, Part, check
 from crm_api.kernel.context import Context
 from crm_api.kernel.duplicates_requests import read_flags
-from crm_api.kernel.headers import idempotency_key, minimal, parse, read_body
+from crm_api.kernel.headers import ANY, idempotency_key, minimal, parse, read_body
 from crm_api.kernel.idempotency import identify
 from crm_api.kernel.problems import INVALID, Fault, Problem
 from crm_api.kernel.projection import Json
@@ -54,7 +54,7 @@ class ItemFrame(Wire):
 
     op: Literal["create", "update", "upsert", "delete"]
     id: Annotated[str, Field(max_length=MAX_ID)] | None = None
-    if_match: Version | None = None
+    if_match: Version | Literal["*"] | None = None
     body: dict[str, Any] | None = None
 
 
@@ -139,8 +139,9 @@ def _misfit(write: Write, item: OperationFrame | ItemFrame, place: str) -> list[
     if not (item.id is None or _is_reference(item.id) or (isinstance(item.id, str) and len(item.id) <= MAX_ID)):
         faults.append(Fault("invalid_value", "An id, or a reference to one.", pointer=f"{place}/id"))
     version = item.if_match
-    if not (version is None or _is_reference(version) or (type(version) is int and 1 <= version <= MAX_VERSION)):
-        faults.append(Fault("invalid_value", "A version, or a reference to one.", pointer=f"{place}/if_match"))
+    given = version in (None, ANY) or (type(version) is int and 1 <= version <= MAX_VERSION)
+    if not (given or _is_reference(version)):
+        faults.append(Fault("invalid_value", "A version, a reference to one, or *.", pointer=f"{place}/if_match"))
     return faults
 
 

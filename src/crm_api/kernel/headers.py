@@ -24,6 +24,8 @@ from crm_api.kernel.problems import (
 
 MAX_DEPTH = 32
 _JSON_TYPES = ("application/json", "application/merge-patch+json")
+ANY = "*"
+"""In place of a version: whatever is there, as long as something is (RFC 9110, 13.1.1)."""
 _ETAG = re.compile(r'^(?:W/)?"([0-9]{1,18})"$')
 _KEY = re.compile(r"^[\x21-\x7e]{1,255}$")
 Body = TypeVar("Body", bound=BaseModel)
@@ -162,7 +164,7 @@ def only(request: Request, name: str) -> str | None:
 def if_match(request: Request) -> int | None:
     """The version a write expects; `*` expects any."""
     text = only(request, "If-Match")
-    if text is None or text == "*":
+    if text is None or text == ANY:
         return None
     match = _ETAG.match(text)
     if match is None:

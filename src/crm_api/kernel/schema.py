@@ -2,6 +2,7 @@
 
 import re
 import unicodedata
+from collections.abc import Mapping
 from datetime import datetime
 from decimal import Decimal
 from typing import Annotated, Any, Literal, get_args
@@ -57,6 +58,14 @@ class Wire(BaseModel):
 
 class Input(Wire):
     """A body that creates something; `updated_from` derives the PATCH body."""
+
+
+def with_defaults(model: type[Input], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Every field of a create body of which some are given."""
+    fields = model.model_fields.items()
+    return {name: info.get_default(call_default_factory=True) for name, info in fields if name not in given} | dict(
+        given
+    )
 
 
 def _money(value: Any) -> Decimal:

@@ -5,6 +5,7 @@ from typing import Any
 from crm_api.kernel.batch_references import NAME_PATTERN, REFERENCE_PATTERN, SIGN
 from crm_api.kernel.batch_requests import MAX_ID, MAX_ITEMS, MAX_OPERATIONS, MAX_VERSION, batched
 from crm_api.kernel.examples import SAMPLE_ID, sample
+from crm_api.kernel.headers import ANY
 from crm_api.kernel.resource import Catalog, Resource
 from crm_api.kernel.schema import EXTERNAL_PATTERN, LONGEST_REF, UUID_PATTERN
 from crm_api.kernel.spec_parameters import JSON, parameter, problems, reply
@@ -16,6 +17,7 @@ _UUID = {"type": "string", "pattern": UUID_PATTERN, "minLength": 36, "maxLength"
 _ID = {"type": "string", "minLength": 1, "maxLength": MAX_ID}
 _EXTERNAL = {"type": "string", "pattern": EXTERNAL_PATTERN, "minLength": 7, "maxLength": LONGEST_REF}
 _VERSION = {"type": "integer", "minimum": 1, "maximum": MAX_VERSION}
+_EXPECTED: list[JsonSchema] = [_VERSION, {"type": "string", "const": ANY}]
 _MODE = {
     "type": "string",
     "enum": ["atomic", "partial"],
@@ -45,7 +47,10 @@ def _item(write: Write) -> JsonSchema:
     required = ["op"]
     if not write.creates:
         properties["id"] = _EXTERNAL if write.kind == "upsert" else _ID
-        properties["if_match"] = {**_VERSION, "description": "The version you read; 412 when there is another by now."}
+        properties["if_match"] = {
+            "description": "The version you read; 412 when there is another by now. `*` expects any.",
+            "anyOf": _EXPECTED,
+        }
         required += ["id", "if_match"] if write.strict else ["id"]
     if write.model is not None:
         properties["body"] = ref(name_of(write.model))
@@ -118,8 +123,8 @@ def any_batch(catalog: Catalog) -> dict[str, JsonSchema]:
             "anyOf": [_ID, ref("BatchReference")],
         },
         "if_match": {
-            "description": "The version you read, or a reference; 412 when there is another by now.",
-            "anyOf": [_VERSION, ref("BatchReference")],
+            "description": "The version you read, or a reference; 412 when there is another by now. `*` expects any.",
+            "anyOf": [*_EXPECTED, ref("BatchReference")],
         },
         "body": {
             "type": "object",

@@ -8,13 +8,13 @@ from pydantic import Field
 
 from crm_api.domains.accounts.account import ACCOUNTS
 from crm_api.domains.contacts.contact import CONTACTS
-from crm_api.domains.leads.drafts import account_of, contact_of, opportunity_of, seen_of, whole
+from crm_api.domains.leads.drafts import account_of, contact_of, opportunity_of, seen_of
 from crm_api.domains.opportunities.opportunity import OPPORTUNITIES
 from crm_api.kernel.context import Context
 from crm_api.kernel.problems import CONFLICT, Fault, Problem, invalid
 from crm_api.kernel.repository import create, find, load
 from crm_api.kernel.resource import Resource
-from crm_api.kernel.schema import Currency, Money, Name, Ref, Wire
+from crm_api.kernel.schema import Currency, Money, Name, Ref, Wire, with_defaults
 
 
 class Existing(Wire):
@@ -105,7 +105,7 @@ async def _opportunity(
 async def _made(ctx: Context, resource: Resource, given: Mapping[str, Any]) -> str:
     ctx.require(resource, "create")
     assert resource.create is not None  # noqa: S101 - of accounts and contacts
-    made = await create(ctx, resource, whole(resource.create, given), given=given.keys())
+    made = await create(ctx, resource, with_defaults(resource.create, given), given=given.keys())
     assert made is not None  # noqa: S101 - no key is taken by it
     return str(made["id"])
 

@@ -9,7 +9,6 @@ from crm_api.kernel.context import Context
 from crm_api.kernel.parts import items_of
 from crm_api.kernel.record import MONEY_SCALE
 from crm_api.kernel.resource import Resource
-from crm_api.kernel.schema import Input
 
 _LONGEST_NAME = 200
 _LISTS = ("emails", "phones", "tags")
@@ -48,11 +47,6 @@ def opportunity_of(lead: Mapping[str, Any], asked: Mapping[str, Any]) -> dict[st
     estimate = None if lead["estimate"] is None else Decimal(lead["estimate"]) / MONEY_SCALE
     found = {"name": _name(lead), "amount": estimate, "currency": lead["currency"], **_common(lead)}
     return _given(found) | dict(asked)
-
-
-def whole(model: type[Input], given: Mapping[str, Any]) -> dict[str, Any]:
-    """Every field of a create body of which some are given."""
-    return {name: info.get_default() for name, info in model.model_fields.items()} | dict(given)
 
 
 def _name(lead: Mapping[str, Any]) -> str | None:

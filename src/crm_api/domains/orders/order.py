@@ -1,6 +1,6 @@
 """Orders: what an account has ordered, from a draft to the end of its delivery and billing."""
 
-from datetime import UTC, date, datetime
+from datetime import date, datetime
 from typing import Annotated, Literal
 
 import sqlalchemy as sa
@@ -9,20 +9,24 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from crm_api.domains.orders.order_line import OrderLine
 from crm_api.domains.orders.states import LIFECYCLE
-from crm_api.domains.selling.document import DocumentInput, DocumentView, Number, SalesDocument, document_constraints
+from crm_api.domains.selling.document import (
+    DocumentInput,
+    DocumentView,
+    Number,
+    SalesDocument,
+    document_constraints,
+    document_filters,
+    today,
+)
 from crm_api.domains.selling.line import LineItem
 from crm_api.domains.selling.pricing import priced
 from crm_api.kernel.joints import Lock, Parts
 from crm_api.kernel.policy import through
 from crm_api.kernel.record import Entity, one_of, unique
-from crm_api.kernel.resource import Resource
+from crm_api.kernel.resource import Resource, ToMany
 from crm_api.kernel.schema import Instant, Line, Name
 
 _PROGRESS = ("none", "partial", "complete", "over")
-
-
-def _today() -> date:
-    return datetime.now(UTC).date()
 
 
 class Order(SalesDocument, Entity):
@@ -53,7 +57,7 @@ class OrderCreate(DocumentInput):
 
     number: Annotated[Number | None, Field(description="Drawn when the order is confirmed unless given.")] = None
     channel: Name | None = None
-    ordered_on: Annotated[date, Field(default_factory=_today, description="Today unless given.")]
+    ordered_on: Annotated[date, Field(default_factory=today, description="Today unless given.")]
     requested_on: date | None = None
     promised_on: date | None = None
 
@@ -86,34 +90,19 @@ ORDERS = Resource(
     once=frozenset({"currency", "prices"}),
     lock=Lock(frozenset({"draft"}), frozenset({"owner_id", "team_id", "tags", "note", "promised_on"})),
     builds=(priced("ordered_on"),),
+    many={"quotes": ToMany("quotes", "order_id")},
     parts={"lines": Parts("order_lines", OrderLine, "order_id", LineItem)},
     search=("number", "client_reference"),
     values={"tags": list},
     filters=(
-        Order.number,
-        Order.account_id,
-        Order.contact_id,
-        Order.opportunity_id,
-        Order.state,
+        *document_filters(Order),
         Order.fulfilment,
         Order.billing,
-        Order.client_reference,
         Order.channel,
         Order.ordered_on,
         Order.requested_on,
         Order.promised_on,
-        Order.currency,
-        Order.price_book_id,
-        Order.tax_profile_id,
-        Order.net_total,
-        Order.gross_total,
-        Order.tags,
-        Order.owner_id,
-        Order.team_id,
-        Order.territory_id,
         Order.confirmed_at,
-        Order.created_at,
-        Order.updated_at,
     ),
     sorts=(Order.ordered_on, Order.gross_total, Order.created_at),
 )

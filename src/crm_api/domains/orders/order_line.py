@@ -5,10 +5,8 @@ from uuid import UUID
 
 from sqlalchemy.orm import Mapped
 
-from crm_api.domains.selling.line import DocumentLine, LineView, line_constraints
-from crm_api.kernel.policy import through
+from crm_api.domains.selling.line import DocumentLine, LineView, line_constraints, line_resource
 from crm_api.kernel.record import Entity
-from crm_api.kernel.resource import READS, Resource
 from crm_api.kernel.schema import Id
 
 
@@ -28,25 +26,4 @@ class OrderLineView(LineView):
     order_id: Id
 
 
-ORDER_LINES = Resource(
-    singular="order_line",
-    plural="order_lines",
-    model=OrderLine,
-    output=OrderLineView,
-    title="description",
-    rows=(through("order_id", "orders"),),
-    in_whole=True,
-    operations=READS,
-    within={"order_id": "lines"},
-    filters=(
-        OrderLine.order_id,
-        OrderLine.product_id,
-        OrderLine.sku,
-        OrderLine.quantity,
-        OrderLine.price_source,
-        OrderLine.net_amount,
-        OrderLine.currency,
-        OrderLine.origin_line_id,
-        OrderLine.created_at,
-    ),
-)
+ORDER_LINES = line_resource("order", "orders", OrderLine, OrderLineView)

@@ -11,19 +11,22 @@ from crm_api.kernel.problems import invalid
 from crm_api.kernel.resource import Check, Resource
 
 
-async def _in_order(
-    ctx: Context, resource: Resource, values: Mapping[str, Any], before: Mapping[str, Any] | None
-) -> None:
-    """422 for an end before the beginning."""
-    del ctx, resource
-    row = {**(before or {}), **values}
-    first, last = row["valid_from"], row["valid_until"]
-    if first is not None and last is not None and last < first:
-        place = "/valid_until" if values.get("valid_until") is not None else "/valid_from"
-        raise invalid(place, "not_in_order", "It ends before it begins.")
+def in_order(first: str, last: str) -> Check:
+    """422 for an end before the beginning; the two are columns with days."""
+
+    async def run(
+        ctx: Context, resource: Resource, values: Mapping[str, Any], before: Mapping[str, Any] | None
+    ) -> None:
+        del ctx, resource
+        row = {**(before or {}), **values}
+        if row[first] is not None and row[last] is not None and row[last] < row[first]:
+            place = last if values.get(last) is not None else first
+            raise invalid(f"/{place}", "not_in_order", "It ends before it begins.")
+
+    return Check(frozenset({first, last}), run)
 
 
-VALIDITY = Check(frozenset({"valid_from", "valid_until"}), _in_order)
+VALIDITY = in_order("valid_from", "valid_until")
 
 
 def ends_later() -> sa.CheckConstraint:

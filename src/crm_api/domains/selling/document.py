@@ -1,5 +1,6 @@
 """The head of a sales document: whom it is for, its terms and totals."""
 
+from datetime import UTC, date, datetime
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
@@ -17,6 +18,11 @@ Number = Annotated[str, Field(min_length=1, max_length=60)]
 _BOOK = "Where prices are looked for first; the account's, unless given, else the default book of the currency."
 _PROFILE = "How it is taxed; the account's, unless given, else the default profile."
 _SHIPPING = "Its country is where the document is taxed; that of the account, without one."
+
+
+def today() -> date:
+    """The day of a document unless told otherwise, in UTC."""
+    return datetime.now(UTC).date()
 
 
 class SalesDocument(Owned):
@@ -45,6 +51,29 @@ class SalesDocument(Owned):
     deepest_discount: Mapped[int] = mapped_column(Ratio)
     margin: Mapped[int | None] = mapped_column(MoneyAmount)
     search_text: Mapped[str]
+
+
+def document_filters(model: type[Any]) -> tuple[Any, ...]:
+    """What documents of each kind are found by."""
+    return (
+        model.number,
+        model.account_id,
+        model.contact_id,
+        model.opportunity_id,
+        model.state,
+        model.client_reference,
+        model.currency,
+        model.price_book_id,
+        model.tax_profile_id,
+        model.net_total,
+        model.gross_total,
+        model.tags,
+        model.owner_id,
+        model.team_id,
+        model.territory_id,
+        model.created_at,
+        model.updated_at,
+    )
 
 
 def document_constraints(table: str, day: str) -> tuple[Any, ...]:

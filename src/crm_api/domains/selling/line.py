@@ -10,7 +10,9 @@ from sqlalchemy.orm import Mapped, mapped_column
 from crm_api.domains.pricing.percent import Percent
 from crm_api.domains.pricing.quoting import TaxAmount
 from crm_api.kernel.external import To
+from crm_api.kernel.policy import through
 from crm_api.kernel.record import MoneyAmount, Ratio, one_of, reference, sortable, sparse
+from crm_api.kernel.resource import READS, Resource
 from crm_api.kernel.schema import Code, Currency, Id, Line, Money, Output, PositiveQuantity, Quantity, Ref, Wire
 
 MOST_LINES = 1000
@@ -136,3 +138,33 @@ class LineView(Output):
     gross_amount: Money
     currency: Currency
     origin_line_id: Id | None
+
+
+def line_resource(document: str, documents: str, model: type[Any], output: type[LineView]) -> Resource:
+    """The lines of a document as a resource: written with it, listed and summed up by themselves.
+
+    `line_resource("order", "orders", OrderLine, OrderLineView)` is `/v1/order_lines`.
+    """
+    column = f"{document}_id"
+    return Resource(
+        singular=f"{document}_line",
+        plural=f"{document}_lines",
+        model=model,
+        output=output,
+        title="description",
+        rows=(through(column, documents),),
+        in_whole=True,
+        operations=READS,
+        within={column: "lines"},
+        filters=(
+            getattr(model, column),
+            model.product_id,
+            model.sku,
+            model.quantity,
+            model.price_source,
+            model.net_amount,
+            model.currency,
+            model.origin_line_id,
+            model.created_at,
+        ),
+    )

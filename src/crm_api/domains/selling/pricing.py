@@ -107,7 +107,7 @@ def _line(item: Mapping[str, Any], old: Mapping[str, Any] | None) -> BasketLine:
         product,
         unit_id=None if item["unit_id"] is None else str(item["unit_id"]).lower(),
         tax_class=item["tax_class"] or "standard",
-        retired=old is not None and old["product_id"] == product,
+        retired=(old is not None and old["product_id"] == product) or item.get("origin_line_id") is not None,
         **{name: item[name] for name in _NUMBERS},
     )
 
