@@ -111,6 +111,8 @@ enabled = false  # a reference to a record that is not there is 422, whatever th
 [checks.negative_data_rejection]
 # 207: a batch in parts tells the problem of each item
 expected-statuses = ["207", "400", "401", "403", "404", "405", "406", "409", "412", "413", "414", "415", "422", "428"]
+[checks.missing_required_header]
+expected-statuses = ["400", "401", "403", "406", "415", "422", "428"]  # 428: If-Match (RFC 6585, 3)
 [[operations]]
 include-operation-id = "stream_changes"
 request-timeout = 0.5  # it has no end

@@ -185,6 +185,9 @@ Quantity = Annotated[
 PositiveQuantity = Annotated[Quantity, AfterValidator(_positive)]
 Count = Annotated[int, Field(ge=0, le=2_000_000_000)]
 
+Total = Annotated[str, Field(max_length=40, pattern=r"^-?[0-9]+\.[0-9]{2,4}$", examples=["1234.50"])]
+"""A sum of money, however large."""
+
 
 def external_key(text: Any) -> tuple[str, str] | None:
     """(source, external id) of an external id as it is written in place of an id; None for anything else."""

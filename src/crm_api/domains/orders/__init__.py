@@ -1,6 +1,7 @@
 """Orders."""
 
 from crm_api.domains.identity.default_roles import REPRESENTATIVE, sales_roles
+from crm_api.domains.orders import sales
 from crm_api.domains.orders.order import ORDERS
 from crm_api.domains.orders.order_line import ORDER_LINES
 from crm_api.kernel.resource import Domain
@@ -11,5 +12,6 @@ _VERBS = tuple((f"orders:{verb}", "own") for verb in ("confirm", "hold", "releas
 DOMAIN = Domain(
     "orders",
     resources=(ORDERS, ORDER_LINES),
+    routers=(sales.router,),
     roles={**_SALES, REPRESENTATIVE: (*_SALES[REPRESENTATIVE], *_VERBS)},
 )
