@@ -8,6 +8,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from crm_api.domains.pricing.basket import Basket, BasketLine
+from crm_api.domains.pricing.last_sale import last_sales
 from crm_api.domains.pricing.price import price
 from crm_api.domains.pricing.price_book import PRICE_BOOKS
 from crm_api.domains.pricing.quoting import PriceQuote, PriceQuoteRequest, quote_of
@@ -36,7 +37,7 @@ router = APIRouter()
     lines=[{"product_id": "019aa1c2-7d3e-7c41-b1f2-3f6d1b0a9e55", "quantity": "2", "discount_percent": "5"}],
 )
 async def quote_prices(request: Request) -> Response:
-    """By line the book, entry and steps of the price, taxes and margin; nothing is kept.
+    """By line the book, entry and steps of the price, taxes, margin, and what the account paid last; nothing is kept.
 
     Takes `read` of products, price books and entries, tax profiles and rates, too, and of currency rates where there is
     something to convert. Cost and margin are null where a field rule hides the cost of products.
@@ -44,7 +45,11 @@ async def quote_prices(request: Request) -> Response:
     ctx = await permitted(request, PRICE_BOOKS, "quote")
     query(request, ())
     body = parse(await read_body(request), PriceQuoteRequest)
-    return Json(quote_of(await price(ctx, await _basket(ctx, body))))
+    basket = await _basket(ctx, body)
+    priced = await price(ctx, basket)
+    products = [line.product_id for line in basket.lines if line.product_id is not None]
+    sold = {} if basket.account_id is None else await last_sales(ctx, basket.account_id, products)
+    return Json(quote_of(priced, sold))
 
 
 async def _basket(ctx: Context, body: PriceQuoteRequest) -> Basket:

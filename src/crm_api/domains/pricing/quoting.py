@@ -1,5 +1,6 @@
 """The wire form of a priced basket."""
 
+from collections.abc import Mapping
 from datetime import date
 from decimal import Decimal
 from typing import Annotated, Any, Literal
@@ -12,6 +13,7 @@ from crm_api.domains.pricing.percent import Adjustment, Percent
 from crm_api.domains.pricing.price import MOST_LINES
 from crm_api.domains.pricing.tax import RateAmount
 from crm_api.domains.pricing.tax_rate import Region
+from crm_api.kernel.database import Row
 from crm_api.kernel.external import To
 from crm_api.kernel.projection import ratio_text
 from crm_api.kernel.schema import Country, Currency, Id, Money, Name, PositiveQuantity, Ref, Wire, money_text
@@ -74,6 +76,21 @@ class TaxAmount(Wire):
 _TAXES = Annotated[list[TaxAmount], Field(max_length=1000)]
 
 
+class LastSale(Wire):
+    """What the account paid for the product the last time, in a confirmed order that the caller sees."""
+
+    order_id: Id
+    order_line_id: Id
+    ordered_on: date
+    quantity: PositiveQuantity
+    unit_id: Id | None
+    currency: Currency
+    prices: _MODE
+    unit_price: Annotated[Money, Field(description="Before the discount, net or gross as `prices` says.")]
+    discount: Annotated[Money, Field(description="Off the line, in the same terms.")]
+    net: Annotated[Money, Field(description="Of the line.")]
+
+
 class PriceQuoteLine(Wire):
     """A line with its prices and amounts."""
 
@@ -94,6 +111,7 @@ class PriceQuoteLine(Wire):
     taxes: _TAXES
     cost: Annotated[Money | None, Field(description="Of the whole line.")]
     margin: Annotated[Money | None, Field(description="Net less cost.")]
+    last_sale: Annotated[LastSale | None, Field(description="Within the last 200 orders of the account.")]
     explanation: Annotated[
         list[PriceStep], Field(max_length=200, description="How the price came about, step by step.")
     ]
@@ -128,20 +146,39 @@ class PriceQuote(Wire):
     totals: PriceQuoteTotals
 
 
-def quote_of(priced: Priced) -> dict[str, Any]:
-    """A priced basket as it is sent."""
+def quote_of(priced: Priced, sold: Mapping[str, Row] | None) -> dict[str, Any]:
+    """A priced basket as it is sent; `sold` are last sales by product, None when they are hidden."""
+    hidden = [*priced.hidden, *(["last_sale"] if sold is None else [])]
     return {
         "object": "price_quote",
         **{name: getattr(priced, name) for name in ("account_id", "price_book_id", "tax_profile_id")},
         "currency": priced.currency,
         "day": priced.day.isoformat(),
         **{name: getattr(priced, name) for name in ("country", "region", "prices", "rounding")},
-        "lines": [_line(line, priced) for line in priced.lines],
+        "lines": [
+            {**_line(line), "last_sale": _sale((sold or {}).get(str(line.line.product_id))), "redacted": hidden}
+            for line in priced.lines
+        ],
         "totals": _sums(priced.totals),
     }
 
 
-def _line(line: PricedLine, priced: Priced) -> dict[str, Any]:
+def _sale(row: Row | None) -> dict[str, Any] | None:
+    if row is None:
+        return None
+    return {
+        "order_id": row["order_id"],
+        "order_line_id": row["id"],
+        "ordered_on": row["ordered_on"].isoformat(),
+        "quantity": ratio_text(row["quantity"]),
+        "unit_id": row["unit_id"],
+        **{name: row[name] for name in ("currency", "prices")},
+        **{name: money_text(row[name]) for name in ("unit_price", "discount")},
+        "net": money_text(row["net_amount"]),
+    }
+
+
+def _line(line: PricedLine) -> dict[str, Any]:
     names = ("list_price", "found_price", "unit_price", "unit_price_net", "unit_price_gross")
     return {
         "product_id": line.line.product_id,
@@ -155,7 +192,6 @@ def _line(line: PricedLine, priced: Priced) -> dict[str, Any]:
         "cost": _money(line.cost),
         "margin": _money(line.margin),
         "explanation": [_step(step) for step in line.steps],
-        "redacted": list(priced.hidden),
     }
 
 
