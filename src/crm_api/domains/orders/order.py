@@ -88,6 +88,7 @@ ORDERS = Resource(
     rows=(through("account_id", "accounts"),),
     lifecycle=LIFECYCLE,
     once=frozenset({"currency", "prices"}),
+    require_match=True,
     lock=Lock(frozenset({"draft"}), frozenset({"owner_id", "team_id", "tags", "note", "promised_on"})),
     builds=(priced("ordered_on"),),
     many={"quotes": ToMany("quotes", "order_id")},
