@@ -30,16 +30,18 @@ class Config:
     secrets: tuple[str, ...]
     database: str = "erp.sqlite3"
     follow_seconds: float = 60
+    source: str = "erp"
 
     @classmethod
     def from_environment(cls) -> Self:
-        """From CRM_URL, CRM_KEY, CRM_WEBHOOK_SECRETS (separated by spaces), ERP_DATABASE and ERP_FOLLOW_SECONDS."""
+        """From CRM_URL, CRM_KEY, CRM_WEBHOOK_SECRETS (separated by spaces), and those of README.md that begin with ERP_."""
         return cls(
             os.environ["CRM_URL"],
             os.environ["CRM_KEY"],
             tuple(os.environ["CRM_WEBHOOK_SECRETS"].split()),
             os.environ.get("ERP_DATABASE", cls.database),
             float(os.environ.get("ERP_FOLLOW_SECONDS", cls.follow_seconds)),
+            os.environ.get("ERP_SOURCE", cls.source),
         )
 
 
@@ -49,6 +51,14 @@ class Terms(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     payment_terms: Annotated[str, Field(min_length=1, max_length=200)]
+
+
+class Taken(BaseModel):
+    """The number that the ERP keeps an order under."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    number: Annotated[str, Field(min_length=1, max_length=60)]
 
 
 def create_app(config: Config | None = None) -> FastAPI:
@@ -84,22 +94,35 @@ def create_app(config: Config | None = None) -> FastAPI:
         return Response(status_code=204)
 
     @app.get("/{plural}/{id_}")
-    async def show(plural: Literal["accounts", "contacts"], id_: str) -> dict[str, Any]:
+    async def show(plural: Literal["accounts", "contacts", "orders"], id_: str) -> dict[str, Any]:
         """A record of the mirror."""
         found: dict[str, Any] | None = app.state.mirror.get(plural.removesuffix("s"), id_)
         if found is None:
             raise HTTPException(404)
         return found
 
+    def intend(type_: str, id_: str, values: dict[str, str], verb: str = "") -> dict[str, str]:
+        if app.state.mirror.get(type_, id_) is None:
+            raise HTTPException(404)
+        key = str(uuid.uuid4())
+        app.state.mirror.intend(key, type_, id_, values, verb)
+        app.state.follower.wake.set()
+        return {"key": key}
+
     @app.put("/accounts/{id_}/terms", status_code=202)
     async def set_terms(id_: str, terms: Terms) -> dict[str, str]:
         """Sets an account's payment terms in the CRM: kept first, then sent until it is answered."""
-        if app.state.mirror.get("account", id_) is None:
-            raise HTTPException(404)
-        key = str(uuid.uuid4())
-        app.state.mirror.intend(key, "account", id_, terms.model_dump())
-        app.state.follower.wake.set()
-        return {"key": key}
+        return intend("account", id_, terms.model_dump())
+
+    @app.put("/orders/{id_}/number", status_code=202)
+    async def take_order(id_: str, taken: Taken) -> dict[str, str]:
+        """Tells the CRM under which number we keep an order: its external id, by which we may name it from now on."""
+        return intend("order", id_, {"source": config.source, "external_id": taken.number}, "link")
+
+    @app.post("/orders/{id_}/done", status_code=202)
+    async def finish_order(id_: str) -> dict[str, str]:
+        """Tells the CRM that an order is delivered and paid."""
+        return intend("order", id_, {}, "close")
 
     @app.get("/state")
     async def state() -> dict[str, Any]:

@@ -10,9 +10,14 @@ import httpx2
 from examples.erp_receiver.mirror import EVERYTHING, MIRRORED, Mirror
 
 log = logging.getLogger("erp_receiver")
-TYPES = ["account.*", "contact.*", "account_contact.*", "access.changed"]
+TYPES = ["account.*", "contact.*", "account_contact.*", "order.*", "access.changed"]
 """What the endpoint is to be made with, and what is read from the feed."""
-PATHS = {"account": "/v1/accounts", "contact": "/v1/contacts", "account_contact": "/v1/account_contacts"}
+PATHS = {
+    "account": "/v1/accounts",
+    "contact": "/v1/contacts",
+    "account_contact": "/v1/account_contacts",
+    "order": "/v1/orders",
+}
 RESTORED, EXPIRED = 409, 410
 """The feed cannot go on from our cursor: the database was restored, or we were away for longer than events are kept."""
 
@@ -95,8 +100,8 @@ class Follower:
                 await self._look(type_, id_)
                 self.mirror.looked(number)
                 done.add((type_, id_))
-        for key, type_, id_, values in self.mirror.writes():
-            await self._write(key, type_, id_, values)
+        for key, type_, id_, verb, values in self.mirror.writes():
+            await self._write(key, type_, f"{PATHS[type_]}/{id_}", verb, values)
 
     async def _look(self, type_: str, id_: str) -> None:
         if type_ == EVERYTHING:
@@ -106,7 +111,7 @@ class Follower:
             await self._read_one("contact", contact)
         if type_ == "account":
             shown: set[tuple[str, str]] = set()
-            for child in ("contact", "account_contact"):
+            for child in ("contact", "account_contact", "order"):
                 async for rows in self._pages(PATHS[child], account_id=id_):
                     self.mirror.read(child, rows)
                     shown |= {(child, row["id"]) for row in rows}
@@ -134,10 +139,10 @@ class Follower:
                 return
             params["cursor"] = page["next_cursor"]
 
-    async def _write(self, key: str, type_: str, id_: str, values: dict[str, Any]) -> None:
+    async def _write(self, key: str, type_: str, path: str, verb: str, values: dict[str, Any]) -> None:
         """Sends a change under its key, which is kept with it: however often we ask, it is made once."""
-        headers = {"Idempotency-Key": key}
-        answer = await self.crm.patch(f"{PATHS[type_]}/{id_}", json=values, headers=headers)
+        method, path = ("POST", f"{path}/{verb}") if verb else ("PATCH", path)
+        answer = await self.crm.request(method, path, json=values, headers={"Idempotency-Key": key})
         if answer.is_success:
             self.mirror.written(key, type_, answer.json())
         elif answer.status_code >= 500 or answer.status_code in (401, 429) or answer.json().get("retryable"):

@@ -27,11 +27,11 @@ CREATE TABLE IF NOT EXISTS seen (id TEXT PRIMARY KEY, at REAL NOT NULL);
 CREATE TABLE IF NOT EXISTS looks (number INTEGER PRIMARY KEY AUTOINCREMENT, type TEXT NOT NULL, id TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS writes (
   number INTEGER PRIMARY KEY AUTOINCREMENT, key TEXT NOT NULL UNIQUE, type TEXT NOT NULL, id TEXT NOT NULL,
-  body TEXT NOT NULL, refused TEXT
+  verb TEXT NOT NULL, body TEXT NOT NULL, refused TEXT
 );
 CREATE TABLE IF NOT EXISTS place (one INTEGER PRIMARY KEY CHECK (one = 1), cursor TEXT NOT NULL);
 """
-MIRRORED = ("account", "contact", "account_contact")
+MIRRORED = ("account", "contact", "account_contact", "order")
 """Links between accounts and contacts are held as well: who may see an account may see the contacts linked to it."""
 EVERYTHING = "*"
 """As the type of a look: all lists are to be compared."""
@@ -212,16 +212,16 @@ class Mirror:
                 (number,),
             )
 
-    def intend(self, key: str, type_: str, id_: str, values: Row) -> None:
-        """Keeps a change that we want of a record in the CRM; `key` is its own for ever."""
+    def intend(self, key: str, type_: str, id_: str, values: Row, verb: str = "") -> None:
+        """Keeps a change that we want of a record in the CRM, or a verb; `key` is its own for ever."""
         with self._transaction():
-            body = (key, type_, id_, json.dumps(values))
-            self._db.execute("INSERT INTO writes (key, type, id, body) VALUES (?, ?, ?, ?)", body)
+            write = (key, type_, id_, verb, json.dumps(values))
+            self._db.execute("INSERT INTO writes (key, type, id, verb, body) VALUES (?, ?, ?, ?, ?)", write)
 
-    def writes(self) -> list[tuple[str, str, str, dict[str, Any]]]:
+    def writes(self) -> list[tuple[str, str, str, str, dict[str, Any]]]:
         """Changes that the CRM has not answered yet, in their order."""
-        found = self._rows("SELECT key, type, id, body FROM writes WHERE refused IS NULL ORDER BY number")
-        return [(key, type_, id_, json.loads(body)) for key, type_, id_, body in found]
+        found = self._rows("SELECT key, type, id, verb, body FROM writes WHERE refused IS NULL ORDER BY number")
+        return [(*write, json.loads(body)) for *write, body in found]
 
     def written(self, key: str, type_: str, row: Row) -> None:
         """The CRM has made a change; its events are not sent to who made it, so the answer is what we learn from."""

@@ -1,4 +1,4 @@
-"""An ERP mirrors accounts and contacts in both directions, through outages and the loss of its state."""
+"""An ERP mirrors accounts, contacts and orders in both directions, through outages and the loss of its state."""
 
 import time
 import uuid
@@ -44,7 +44,7 @@ def hire(crm: Org, tmp_path):
 @pytest.fixture
 def robot(crm: Org):
     """A principal that reads and changes everything in both collections."""
-    names = ("accounts", "contacts", "account_contacts")
+    names = ("accounts", "contacts", "account_contacts", "orders")
     return crm.person("robot", crm.role("ERP", *((f"{name}:*", "all") for name in names)))
 
 
@@ -66,6 +66,11 @@ def busy(org: Org, number: int = 5) -> None:
     assert org.admin.delete(f"/v1/contacts/{contacts[2]['id']}").is_success
     assert org.admin.post(f"/v1/contacts/{contacts[2]['id']}/restore").is_success
     org.rep.make("account_contacts", account_id=accounts[4]["id"], contact_id=contacts[3]["id"])
+    line = {"description": "Tea", "unit_price": "5.00"}
+    orders = [org.rep.make("orders", account_id=accounts[4]["id"], currency="EUR", lines=[line]) for _ in range(3)]
+    assert org.rep.post(f"/v1/orders/{orders[0]['id']}/confirm").is_success
+    assert org.rep.patch(f"/v1/orders/{orders[1]['id']}", json={"lines": [line, line]}).is_success
+    assert org.rep.delete(f"/v1/orders/{orders[2]['id']}").is_success
 
 
 def test_the_mirror_is_what_the_api_shows(crm, hire, robot):
@@ -249,12 +254,15 @@ def test_a_write_is_kept_until_it_is_answered_and_made_once(crm, hire, robot):
     mirror = Mirror(str(erp.file))
     mirror.intend(key, "account", account["id"], body)
     mirror.intend("late", "account", gone["id"], body)
+    mirror.intend("never", "account", account["id"], {"nonsense": 1})
+    mirror.intend("verb", "account", account["id"], {}, "activate")
     mirror.close()
     erp.start()
     until(lambda: erp.state()["writes"] == 0)
     erp.equal()
-    assert robot.get(f"/v1/accounts/{account['id']}").json()["version"] == 2
-    assert list(erp.state()["refused"]) == ["late"]
+    found = robot.get(f"/v1/accounts/{account['id']}").json()
+    assert (found["version"], found["status"]) == (3, "active")
+    assert list(erp.state()["refused"]) == ["late", "never"]
 
 
 def test_without_an_order_and_twice_it_comes_to_the_same(crm, hire, robot, monkeypatch):

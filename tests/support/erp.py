@@ -19,7 +19,7 @@ from crm_api.worker.loops import beside
 from crm_api.worker.run import loops
 from tests.support.org import Org, Person
 
-COLLECTIONS = {"account": "accounts", "contact": "contacts", "account_contact": "account_contacts"}
+COLLECTIONS = {"account": "accounts", "contact": "contacts", "account_contact": "account_contacts", "order": "orders"}
 
 
 @contextmanager
