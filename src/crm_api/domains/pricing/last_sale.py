@@ -5,7 +5,7 @@ from typing import Any
 from uuid import UUID
 
 import sqlalchemy as sa
-from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy.dialects.postgresql import ARRAY, distinct_on
 
 from crm_api.kernel.context import Context, settled
 from crm_api.kernel.database import TENANT, Row, Statement
@@ -51,7 +51,7 @@ async def last_sales(ctx: Context, account_id: str, products: Sequence[str]) -> 
                 line.c.deleted_at.is_(None),
                 among(line.c.product_id, sa.bindparam("products", type_=ARRAY(sa.Uuid()))),
             )
-            .distinct(line.c.product_id)
+            .ext(distinct_on(line.c.product_id))
             .order_by(line.c.product_id, recent.c.ordered_on.desc(), line.c.id.desc())
         )
         return framed(found.lateral("page"))
