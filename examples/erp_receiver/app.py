@@ -34,7 +34,7 @@ class Config:
 
     @classmethod
     def from_environment(cls) -> Self:
-        """From CRM_URL, CRM_KEY, CRM_WEBHOOK_SECRETS (with spaces between), and those of README that begin with ERP_."""
+        """From CRM_URL, CRM_KEY, CRM_WEBHOOK_SECRETS (separated by spaces), and the ERP_ ones that README tells of."""
         return cls(
             os.environ["CRM_URL"],
             os.environ["CRM_KEY"],
