@@ -111,8 +111,15 @@ def test_transitions_agree_with_what_the_caller_may_do(lab, resource):
                 assert not item["allowed"]
                 body = asked_with(lab, resource.lifecycle.edge(item["action"]))
                 assert code(person.post(f"{path}/{item['action']}", json=body))[0] in (403, 409)
-        offered = {item["action"]: item["allowed"] for item in person.get(f"{path}/transitions").json()["data"]}
-        assert offered[edge.verb]
+        offered = {item["action"]: item for item in person.get(f"{path}/transitions").json()["data"]}[edge.verb]
+        reasons = {reason["code"] for reason in offered["blocked_by"]}
+        assert not reasons & {"state", "permission"}
+        assert offered["allowed"] == (not reasons)
+        assert edge.blocked or offered["allowed"]
+        if reasons:
+            refused = code(person.post(f"{path}/{edge.verb}", json=asked_with(lab, edge)))
+            assert refused[0] in (403, 404, 409, 422)
+            assert refused[1] != "transition_refused"
         if edge.run is None:  # else it may take further rights
             assert person.post(f"{path}/{edge.verb}").status_code == 200
 

@@ -292,3 +292,23 @@ def test_candidates_are_those_that_the_caller_sees(server):
     empty = firm.rep.get(f"/v1/leads/{nobody['id']}/match_candidates").json()
     assert (empty["accounts"], empty["contacts"]) == ([], [])
     assert code(firm.outsider.get(f"/v1/leads/{made['id']}/match_candidates")) == (404, "not_found")
+
+
+def test_transitions_tell_what_a_conversion_lacks(firm):
+    role = firm.role("Converter", ("leads:read", "all"), ("leads:convert", "all"), ("contacts:create", "all"))
+    person = firm.person("converter", role)
+    made = qualified(firm.admin)
+
+    def told() -> tuple[bool, list[str]]:
+        rows = person.get(f"/v1/leads/{made['id']}/transitions").json()["data"]
+        (row,) = [row for row in rows if row["action"] == "convert"]
+        return row["allowed"], [block["detail"] for block in row["blocked_by"]]
+
+    before = numbers(firm)
+    assert told() == (False, ["This needs the permission accounts:create."])
+    refused = convert(person, made)
+    assert (refused.status_code, refused.json()["detail"]) == (403, told()[1][0])
+    grants = [{"permission": name, "reach": "all"} for name in ("leads:read", "leads:convert")]
+    creates = [{"permission": f"{name}:create", "reach": "all"} for name in ("accounts", "contacts")]
+    assert firm.admin.patch(f"/v1/roles/{role}", json={"permissions": grants + creates}).status_code == 200
+    assert (told(), numbers(firm)) == ((True, []), before)

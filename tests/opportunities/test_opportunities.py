@@ -271,12 +271,42 @@ def test_contacts_take_part_once(org, deal, account):
     assert problem(refused, 422)["errors"][0]["code"] == "reference_not_found"
 
 
-def test_transitions_tell_what_blocks(org, deal):
-    found = {row["action"]: row for row in org.reader.get(f"/v1/opportunities/{deal['id']}/transitions").json()["data"]}
-    assert {reason["code"] for reason in found["reopen"]["blocked_by"]} == {"state", "permission"}
-    found = {row["action"]: row for row in org.rep.get(f"/v1/opportunities/{deal['id']}/transitions").json()["data"]}
-    assert found["win"]["allowed"]
-    assert found["lose"]["allowed"]
+def test_transitions_tell_what_blocks(org, stages, deal):
+    def asked(person) -> dict:
+        rows = person.get(f"/v1/opportunities/{deal['id']}/transitions").json()["data"]
+        return {row["action"]: [(block["code"], block.get("pointer")) for block in row["blocked_by"]] for row in rows}
+
+    assert asked(org.reader) == {
+        "win": [("permission", None)],
+        "lose": [("permission", None)],
+        "reopen": [("state", None), ("permission", None)],
+    }
+    assert asked(org.rep) == {"win": [], "lose": [("required", "/reason")], "reopen": [("state", None)]}
+    act(org.rep, deal, "move", stage_id=stages["second"])
+    told = [("required", "/amount"), ("required", "/close_date"), ("unconfirmed", "/confirmed")]
+    assert asked(org.rep)["win"] == told
+    refused = problem(org.rep.post(f"/v1/opportunities/{deal['id']}/win", json={}), 422)
+    assert [(error["code"], error["pointer"]) for error in refused["errors"]] == told
+    assert org.rep.get(f"/v1/opportunities/{deal['id']}").json()["version"] == deal["version"] + 1
+
+
+def test_moves_tell_which_stages_are_open(org, stages, deal):
+    def asked(person) -> dict:
+        answer = person.get(f"/v1/opportunities/{deal['id']}/moves")
+        assert answer.status_code == 200, answer.text
+        rows = answer.json()["data"]
+        assert all(row["allowed"] == (not row["blocked_by"]) for row in rows)
+        return {row["stage_id"]: [block["code"] for block in row["blocked_by"]] for row in rows}
+
+    assert asked(org.rep) == {stages["second"]: [], stages["third"]: []}
+    assert asked(org.reader) == {stages["second"]: ["permission"], stages["third"]: ["permission"]}
+    act(org.rep, deal, "move", stage_id=stages["second"])
+    assert asked(org.rep) == {stages["first"]: [], stages["third"]: ["required", "required", "unconfirmed"]}
+    org.rep.patch(f"/v1/opportunities/{deal['id']}", json={"amount": "5", "close_date": "2027-01-31"})
+    assert asked(org.rep) == {stages["first"]: [], stages["third"]: ["unconfirmed"]}
+    act(org.rep, deal, "lose", reason="Price")
+    assert set(map(tuple, asked(org.rep).values())) == {("state",)}
+    assert org.outsider.get(f"/v1/opportunities/{deal['id']}/moves").status_code == 404
 
 
 def test_a_dry_run_leaves_no_history(org, stages, deal):

@@ -9,8 +9,10 @@ from starlette.responses import Response
 from crm_api.kernel import collections, repository
 from crm_api.kernel.context import Context
 from crm_api.kernel.headers import query
+from crm_api.kernel.obstacles import by_permission, by_refusal, by_state
 from crm_api.kernel.projection import Json
 from crm_api.kernel.resource import Action, Resource
+from crm_api.kernel.spec_models import MOST_BLOCKS
 from crm_api.kernel.unit_of_work import permitted
 
 Endpoint = Callable[[Request], Awaitable[Response]]
@@ -49,21 +51,18 @@ async def transitions(ctx: Context, resource: Resource, id_: str, row: Any) -> l
     found = []
     state = row[resource.lifecycle.column]
     for edge in resource.lifecycle.edges:
-        reasons = []
-        if state not in edge.sources:
-            detail = f"The state is {state}; it must be one of {', '.join(sorted(edge.sources))}."
-            reasons.append({"code": "state", "detail": detail})
-        may = ctx.access.may(resource.plural, edge.verb)
-        if not may or await repository.find(ctx, resource, id_, action=edge.verb) is None:
-            detail = f"This needs the permission {resource.plural}:{edge.verb}."
-            reasons.append({"code": "permission", "detail": detail})
+        reasons = by_state(state, edge.sources) + await by_permission(ctx, resource, id_, edge.verb)
+        if not reasons:  # who may not do it is not told what else it takes
+            body = edge.body() if edge.body and edge.blocked else None
+            for obstacle in edge.blocked:
+                reasons += await by_refusal(obstacle(ctx, resource, row, body))
         found.append(
             {
                 "action": edge.verb,
                 "to": edge.target,
                 "otherwise": list(edge.otherwise),
                 "allowed": not reasons,
-                "blocked_by": reasons,
+                "blocked_by": reasons[:MOST_BLOCKS],
             }
         )
     return found

@@ -8,6 +8,8 @@ from crm_api.kernel.schema import Wire
 
 Move = Callable[[Any, Any, Any, Any], Awaitable[Mapping[str, Any]]]
 """(context, resource, locked row, body) -> further columns to write, or raises a Problem."""
+Obstacle = Callable[[Any, Any, Any, Any], Awaitable[object]]
+"""(context, resource, row, body) -> nothing that counts, or raises a Problem; it changes nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,6 +18,9 @@ class Edge:
 
     `run` is what the move takes and brings beside the state, with the `body` that was sent; nothing of it is required.
     It may bring one of the states in `otherwise`, too, each with the past tense that stands for it.
+
+    `blocked` are asked before the move, and when somebody only wants to know what stands in its way: then of a row that
+    is not locked, and with a body in which nothing was sent. A `run` that changes nothing itself may be one of them.
     """
 
     verb: str
@@ -25,6 +30,12 @@ class Edge:
     run: Move | None = None
     body: type[Wire] | None = None
     otherwise: Mapping[str, str] = field(default_factory=dict, hash=False)
+    blocked: tuple[Obstacle, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Refuses obstacles that cannot be asked without a body."""
+        if self.blocked and self.body and any(info.is_required() for info in self.body.model_fields.values()):
+            raise ValueError(f"{self.verb}: what blocks it cannot be told without what {self.body.__name__} requires")
 
     @property
     def targets(self) -> tuple[str, ...]:
@@ -68,6 +79,7 @@ def edge(
     run: Move | None = None,
     body: type[Wire] | None = None,
     otherwise: Mapping[str, str] | None = None,
+    blocked: tuple[Obstacle, ...] = (),
 ) -> Edge:
     """`edge("activate", ("prospect",), "active", event="activated")`."""
-    return Edge(verb, frozenset(sources), target, event, run, body, otherwise or {})
+    return Edge(verb, frozenset(sources), target, event, run, body, otherwise or {}, blocked)

@@ -8,6 +8,7 @@ from crm_api.kernel.schema import Id, Redacted, Wire
 
 Token = Annotated[str, Field(max_length=130)]
 Sentence = Annotated[str, Field(max_length=2000)]
+MOST_BLOCKS = 100
 
 
 class ProblemError(Wire):
@@ -72,12 +73,24 @@ class RowCount(Wire):
 class TransitionBlock(Wire):
     """A reason why an action is not possible now."""
 
-    code: Literal["state", "permission"]
+    code: Annotated[
+        Token,
+        Field(
+            description="`state`, `permission`, or what the verb itself would be refused with; new ones may be added.",
+            json_schema_extra={"x-extensible-enum": ["state", "permission"]},
+        ),
+    ]
     detail: Sentence
+    pointer: Annotated[
+        str, Field(max_length=2000, description="RFC 6901 pointer to what the body of the verb may bring.")
+    ] = ""
 
 
 class Transition(Wire):
-    """An action that moves the record's state: whether the caller may take it now, and what stands in its way."""
+    """An action that moves the record's state: whether the caller may take it now, and what stands in its way.
+
+    What a body can bring counts as missing; the `pointer` of a reason says where it goes.
+    """
 
     action: Token
     to: Annotated[str, Field(max_length=63, description="The state it leads to.")]
@@ -86,7 +99,7 @@ class Transition(Wire):
         Field(max_length=10, description="States that it leads to instead when more is needed."),
     ]
     allowed: bool
-    blocked_by: Annotated[list[TransitionBlock], Field(max_length=10)]
+    blocked_by: Annotated[list[TransitionBlock], Field(max_length=MOST_BLOCKS)]
 
 
 class TransitionList(Wire):

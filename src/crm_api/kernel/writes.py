@@ -238,6 +238,9 @@ def edge_action(resource: Resource, edge: Edge) -> Action:
                 f"A {resource.singular} that is {row[column]} cannot be moved by {edge.verb}.",
                 extra={"state": row[column], "allowed_from": sorted(edge.sources)},
             )
+        for obstacle in edge.blocked:
+            if obstacle is not edge.run:
+                await obstacle(ctx, resource, row, body)
         further = {} if edge.run is None else await edge.run(ctx, resource, row, body)
         return {column: edge.target, **further}
 

@@ -53,8 +53,7 @@ class ConvertRequest(Wire):
 
 async def convert(ctx: Context, resource: Resource, row: Any, body: ConvertRequest) -> dict[str, Any]:
     """Makes what is missing with the caller's own rights; what they may not see of the lead does not go along."""
-    lead = seen_of(ctx, resource, row)
-    lead["owner_id"] = body.owner_id or row["owner_id"]
+    lead = _seen_lead(ctx, resource, row, body)
     allowed, ctx.allow_duplicate = ctx.allow_duplicate, body.allow_duplicate
     try:
         account = await _account(ctx, lead, body.account)
@@ -66,11 +65,32 @@ async def convert(ctx: Context, resource: Resource, row: Any, body: ConvertReque
     return {"converted_at": ctx.now, **{f"converted_{name}_id": id_ for name, id_ in made.items()}}
 
 
+async def convertible(ctx: Context, resource: Resource, row: Any, body: ConvertRequest) -> None:
+    """Refuses what the lead cannot give, and records that the caller may not make.
+
+    Raises:
+        Problem: 422 without a name for the account or the opportunity; 403 without the permission to create one.
+    """
+    lead = _seen_lead(ctx, resource, row, body)
+    if body.account is None:
+        if account_of(lead) is None:
+            raise invalid("/account", "required", "The lead names no company or person for an account; give one.")
+        ctx.require(ACCOUNTS, "create")
+    if body.contact is None and contact_of(lead) is not None:
+        ctx.require(CONTACTS, "create")
+    if body.opportunity is not None:
+        if "name" not in opportunity_of(lead, body.opportunity.model_dump(exclude_none=True)):
+            raise invalid("/opportunity/name", "required", "The lead names no company or person; give a name.")
+        ctx.require(OPPORTUNITIES, "create")
+
+
+def _seen_lead(ctx: Context, resource: Resource, row: Any, body: ConvertRequest) -> dict[str, Any]:
+    return {**seen_of(ctx, resource, row), "owner_id": body.owner_id or row["owner_id"]}
+
+
 async def _account(ctx: Context, lead: Mapping[str, Any], existing: Existing | None) -> str:
     if existing is None:
-        if (given := account_of(lead)) is None:
-            raise invalid("/account", "required", "The lead names no company or person for an account; give one.")
-        return await _made(ctx, ACCOUNTS, given)
+        return await _made(ctx, ACCOUNTS, account_of(lead) or {})
     id_ = await _seen(ctx, ACCOUNTS, existing.id, "/account/id")
     if (await load(ctx, ACCOUNTS, id_, "read"))["is_blocked"]:  # locked, so that nobody blocks it meanwhile
         fault = Fault("account_blocked", "The account is blocked.", pointer="/account/id")
@@ -91,8 +111,6 @@ async def _opportunity(
     if asked is None:
         return None
     given = opportunity_of(lead, asked.model_dump(exclude_none=True))
-    if "name" not in given:
-        raise invalid("/opportunity/name", "required", "The lead names no company or person; give a name.")
     try:
         return await _made(ctx, OPPORTUNITIES, {**given, "account_id": account, "contact_id": contact})
     except Problem as problem:
@@ -103,7 +121,6 @@ async def _opportunity(
 
 
 async def _made(ctx: Context, resource: Resource, given: Mapping[str, Any]) -> str:
-    ctx.require(resource, "create")
     assert resource.create is not None  # noqa: S101 - of accounts and contacts
     made = await create(ctx, resource, with_defaults(resource.create, given), given=given.keys())
     assert made is not None  # noqa: S101 - no key is taken by it

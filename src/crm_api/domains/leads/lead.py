@@ -17,7 +17,7 @@ from crm_api.domains.accounts.contact_points import (
     numbers_of,
     stored_phones,
 )
-from crm_api.domains.leads.convert import ConvertRequest, convert
+from crm_api.domains.leads.convert import ConvertRequest, convert, convertible
 from crm_api.domains.leads.match_candidates import MATCH_CANDIDATES
 from crm_api.domains.leads.qualification import DisqualifyRequest, disqualify, recycle
 from crm_api.kernel.context import Context
@@ -59,7 +59,15 @@ LIFECYCLE = Lifecycle(
             body=DisqualifyRequest,
         ),
         edge("recycle", ("disqualified",), "new", event="recycled", run=recycle),
-        edge("convert", ("qualified",), "converted", event="converted", run=convert, body=ConvertRequest),
+        edge(
+            "convert",
+            ("qualified",),
+            "converted",
+            event="converted",
+            run=convert,
+            body=ConvertRequest,
+            blocked=(convertible,),
+        ),
     ),
 )
 PersonName = Annotated[str, Field(min_length=1, max_length=100)]

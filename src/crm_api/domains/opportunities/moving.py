@@ -1,7 +1,7 @@
 """Verbs: move an opportunity through its stages, win it, lose it, reopen it."""
 
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import sqlalchemy as sa
 from pydantic import Field
@@ -11,6 +11,7 @@ from crm_api.domains.opportunities.stage import STAGES
 from crm_api.kernel.context import Context, settled
 from crm_api.kernel.database import TENANT, Row, Statement
 from crm_api.kernel.external import is_external, own_id
+from crm_api.kernel.obstacles import Blocks, by_permission, by_state, told
 from crm_api.kernel.parts import items_of
 from crm_api.kernel.problems import (
     CONFLICT,
@@ -23,7 +24,8 @@ from crm_api.kernel.problems import (
 )
 from crm_api.kernel.query import framed
 from crm_api.kernel.resource import Action, Resource
-from crm_api.kernel.schema import Code, Line, Name, Ref, Wire
+from crm_api.kernel.schema import Code, Id, Line, Name, Ref, Wire
+from crm_api.kernel.spec_models import MOST_BLOCKS, TransitionBlock
 
 _MOST_STAGES = 1_000
 _SENT = {"lost_reason": "reason", "lost_to": "competitor"}
@@ -59,6 +61,21 @@ class ReopenRequest(Wire):
     """To which open stage; the one it was closed in, unless told, or the first."""
 
     stage_id: Ref | None = None
+
+
+class OpportunityMove(Wire):
+    """A stage that the opportunity could move to, whether the caller may move it there now, and if not, why."""
+
+    stage_id: Id
+    allowed: bool
+    blocked_by: Annotated[list[TransitionBlock], Field(max_length=MOST_BLOCKS)]
+
+
+class OpportunityMoves(Wire):
+    """The other open stages of the pipeline, in order. What a body can bring counts as missing."""
+
+    object: Literal["opportunity_moves"]
+    data: Annotated[list[OpportunityMove], Field(max_length=_MOST_STAGES)]
 
 
 def _stages(ctx: Context) -> Statement:
@@ -153,11 +170,36 @@ async def move(ctx: Context, resource: Resource, row: Any, body: MoveRequest) ->
         raise Problem(TRANSITION_REFUSED, f"An opportunity that is {row['status']} cannot be moved.", extra=extra)
     current, stages = await _around(ctx, row)
     target = await _target(ctx, stages, "open", body.stage_id)
+    _refuse_move(ctx, resource, row, current, target, body.confirmed)
+    return _arrived(ctx, row, target, {})
+
+
+def _refuse_move(ctx: Context, resource: Resource, row: Any, current: Row, target: Row, confirmed: list[str]) -> None:
     if target["id"] == current["id"]:
         raise Problem(CONFLICT, "The opportunity stands in this stage already.")
     if (target["position"], target["id"]) > (current["position"], current["id"]):
-        _refuse_to_leave(ctx, resource, row, current, body.confirmed)
-    return _arrived(ctx, row, target, {})
+        _refuse_to_leave(ctx, resource, row, current, confirmed)
+
+
+async def list_moves(ctx: Context, resource: Resource, row: Any, body: None) -> dict[str, Any]:
+    """Each open stage of the pipeline but the one it stands in, and what stands in the way to it."""
+    del body
+    everywhere = by_state(row["status"], ["open"]) + await by_permission(ctx, resource, row["id"], "move")
+    current, stages = await _around(ctx, row)
+    found = []
+    for stage in stages:
+        if stage["kind"] == "open" and stage["id"] != current["id"]:
+            reasons = everywhere or _blocks_move(ctx, resource, row, current, stage)
+            found.append({"stage_id": stage["id"], "allowed": not reasons, "blocked_by": reasons})
+    return {"object": "opportunity_moves", "data": found}
+
+
+def _blocks_move(ctx: Context, resource: Resource, row: Any, current: Row, stage: Row) -> Blocks:
+    try:
+        _refuse_move(ctx, resource, row, current, stage, [])
+    except Problem as problem:
+        return told(problem)
+    return []
 
 
 async def win(ctx: Context, resource: Resource, row: Any, body: WinRequest) -> dict[str, Any]:
@@ -194,3 +236,12 @@ def _closed(ctx: Context, row: Any) -> dict[str, Any]:
 
 
 MOVE = Action("move", "Move the opportunity to another open stage", move, event="moved", body=MoveRequest)
+LIST_MOVES = Action(
+    "list_moves",
+    "List the stages that the opportunity could move to",
+    list_moves,
+    reply=OpportunityMoves,
+    method="GET",
+    level="read",
+    path="moves",
+)

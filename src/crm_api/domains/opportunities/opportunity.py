@@ -8,7 +8,16 @@ import sqlalchemy as sa
 from pydantic import Field
 from sqlalchemy.orm import Mapped, mapped_column
 
-from crm_api.domains.opportunities.moving import MOVE, LoseRequest, ReopenRequest, WinRequest, lose, reopen, win
+from crm_api.domains.opportunities.moving import (
+    LIST_MOVES,
+    MOVE,
+    LoseRequest,
+    ReopenRequest,
+    WinRequest,
+    lose,
+    reopen,
+    win,
+)
 from crm_api.domains.opportunities.placement import place
 from crm_api.domains.opportunities.stage import CATEGORIES, UNSAID, Category, Percent
 from crm_api.domains.opportunities.stage_change import LatestChange, StageChange
@@ -48,9 +57,9 @@ LIFECYCLE = Lifecycle(
     "status",
     "open",
     (
-        edge("win", ("open",), "won", event="won", run=win, body=WinRequest),
-        edge("lose", ("open",), "lost", event="lost", run=lose, body=LoseRequest),
-        edge("reopen", ("won", "lost"), "open", event="reopened", run=reopen, body=ReopenRequest),
+        edge("win", ("open",), "won", event="won", run=win, blocked=(win,), body=WinRequest),
+        edge("lose", ("open",), "lost", event="lost", run=lose, blocked=(lose,), body=LoseRequest),
+        edge("reopen", ("won", "lost"), "open", event="reopened", run=reopen, blocked=(reopen,), body=ReopenRequest),
     ),
 )
 
@@ -185,7 +194,7 @@ OPPORTUNITIES = Resource(
     rows=(through("account_id", "accounts"),),
     once=frozenset({"pipeline_id", "stage_id"}),
     lifecycle=LIFECYCLE,
-    actions=(MOVE,),
+    actions=(MOVE, LIST_MOVES),
     builds=(Build(frozenset({"account_id"}), place),),
     parts={"latest_change": Parts("stage_changes", StageChange, "opportunity_id", LatestChange, journal=True)},
     keys={"name": Opportunity.name_key},
