@@ -8,7 +8,7 @@ from crm_api.kernel.migration import APP, protect, searchable, unsearchable
 from crm_api.kernel.migration_search import findable, unfindable
 
 revision = "20261129q"
-down_revision = "20261128o"
+down_revision = "20261129a"
 branch_labels = None
 depends_on = None
 
@@ -50,6 +50,7 @@ def upgrade():
         sa.Column("gross_total", sa.BigInteger(), nullable=False),
         sa.Column("deepest_discount", sa.BigInteger(), nullable=False),
         sa.Column("margin", sa.BigInteger(), nullable=True),
+        sa.Column("is_approved", sa.Boolean(), server_default="false", nullable=False),
         sa.Column("search_text", sa.Text(), nullable=False),
         sa.Column("owner_id", sa.Uuid(), nullable=True),
         sa.Column("team_id", sa.Uuid(), nullable=True),
@@ -65,7 +66,8 @@ def upgrade():
         sa.Column("external_ids", postgresql.JSONB(astext_type=sa.Text()), server_default="{}", nullable=False),
         sa.CheckConstraint("prices IN ('net', 'gross')", name=op.f("ck_quotes_prices")),
         sa.CheckConstraint(
-            "state IN ('draft', 'approved', 'sent', 'accepted', 'rejected', 'expired', 'superseded', 'cancelled')",
+            "state IN ('draft', 'approved', 'pending_approval', 'sent', 'accepted', 'rejected', 'expired', 'superseded', "
+            "'cancelled')",
             name=op.f("ck_quotes_state"),
         ),
         sa.CheckConstraint("valid_until >= quoted_on", name=op.f("ck_quotes_validity")),

@@ -2,6 +2,7 @@
 
 from crm_api.domains import (
     accounts,
+    approvals,
     contacts,
     distribution,
     duplicates,
@@ -32,6 +33,7 @@ CATALOG = Catalog(
         contacts.DOMAIN,
         numbering.DOMAIN,
         products.DOMAIN,
+        approvals.DOMAIN,
         pricing.DOMAIN,
         selling.DOMAIN,
         opportunities.DOMAIN,

@@ -60,6 +60,8 @@ def test_it_works_until_it_is_told_to_stop(org, server, database, tmp_path):
         "forget_idempotency_keys": 3600,
         "forget_jobs": 3600,
         "resume_failed_endpoints": 3600,
+        "remind_approvers": 300,
+        "expire_quotes": 3600,
         "purge_files": 3600,
         "forget_import_rows": 3600,
         "forget_deliveries": 3600,

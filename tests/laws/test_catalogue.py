@@ -50,6 +50,7 @@ def test_definer_functions_are_exactly_those_the_declarations_ask_for(sql):
     searched = {item.table.name for item in CATALOG.resources.values() if item.search}
     expected = {f"{way}_{name}" for name in searched for way in ("search", "seek", "resemble")} | {
         "claim_job",
+        "due_approvals",
         "coalesce_event",
         "forget_idempotency_keys",
         "failed_endpoints",

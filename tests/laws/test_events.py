@@ -22,7 +22,7 @@ from tests.laws.test_permission import asked_with
 from tests.laws.test_verbs import ACTIONS, EDGES, _ready, in_state, path_to
 from tests.laws.test_writes import change
 from tests.support.asking import RESOURCES, each
-from tests.support.examples import SETTINGS
+from tests.support.examples import FOLLOWED, SETTINGS
 
 GENERIC = ("created", "updated", "deleted", "restored")
 STAMPS = {"version", "updated_at", "updated_by"}
@@ -216,6 +216,8 @@ def _business(steps: list[Any]) -> Counter[str]:
         edges = write.resource.lifecycle.edges if write.kind == "edge" else ()
         past = next((edge.event for edge in edges if write.operation_id.startswith(f"{edge.verb}_")), None)
         past = write.action.event if write.kind == "action" else past
+        verb = write.operation_id.removesuffix(f"_{write.resource.singular}")
+        found.update(FOLLOWED.get((write.resource.plural, verb), ()))
         found.update([f"{write.resource.singular}.{past}"] if past else [])
     return found
 

@@ -69,7 +69,7 @@ def example_body(lab, model):
     for name in whole.get("required", ()):
         found[name] = sample(whole["properties"][name], whole.get("$defs", {}), name, 0)
         if name.endswith("_id"):
-            found[name] = str(lab.reader.id) if name == "grantee_id" else str(new_id())
+            found[name] = str(lab.reader.id) if name in ("grantee_id", "principal_id") else str(new_id())
     return found
 
 

@@ -19,7 +19,7 @@ EDGES = [
     pytest.param(item, edge, id=f"{item.plural}.{edge.verb}")
     for item in RESOURCES
     if item.lifecycle
-    for edge in item.lifecycle.edges
+    for edge in item.lifecycle.offered
 ]
 ACTIONS = [
     pytest.param(operation, id=operation.operation_id)
@@ -33,7 +33,7 @@ def path_to(lifecycle, state: str) -> list[tuple[str, str]]:
     """The verbs that lead from the initial state to a state, each with the state that it brings."""
     ways = {lifecycle.initial: []}
     while state not in ways:
-        for edge in lifecycle.edges:
+        for edge in lifecycle.offered:
             for source in edge.sources & set(ways):
                 for target in edge.targets:
                     ways.setdefault(target, [*ways[source], (edge.verb, target)])
@@ -63,7 +63,7 @@ def test_every_pair_of_state_and_verb_follows_the_graph(lab, resource, edge, led
         row = in_state(lab, resource, state)
         path = f"/v1/{resource.plural}/{row['id']}"
         offered = {item["action"]: item for item in lab.admin.get(f"{path}/transitions").json()["data"]}
-        assert set(offered) == {item.verb for item in resource.lifecycle.edges}
+        assert set(offered) == {item.verb for item in resource.lifecycle.offered}
         assert offered[edge.verb]["allowed"] == (state in edge.sources)
         assert bool(offered[edge.verb]["blocked_by"]) != offered[edge.verb]["allowed"]
         if state in edge.sources:
@@ -101,7 +101,7 @@ def test_a_state_is_in_no_input_and_starts_at_the_beginning(lab, resource):
 
 @each(where=lambda item: item.lifecycle)
 def test_transitions_agree_with_what_the_caller_may_do(lab, resource):
-    for edge in resource.lifecycle.edges:
+    for edge in resource.lifecycle.offered:
         granted = [(f"{resource.plural}:read", "all"), (f"{resource.plural}:{edge.verb}", "all")]
         person = lab.person(f"mover{next(_numbers)}", lab.role(f"Mover {next(_numbers)}", *granted))
         row = in_state(lab, resource, next(iter(edge.sources)))
@@ -255,3 +255,24 @@ def test_a_graph_has_no_state_that_nothing_reaches(resource):
     for state in resource.lifecycle.states:
         assert isinstance(path_to(resource.lifecycle, state), list)
     assert resource.table.c[resource.lifecycle.column].nullable is False
+
+
+OUTCOMES = [
+    pytest.param(parameter.values[0], parameter.values[1], state, id=f"{parameter.id}-{state}")
+    for parameter in EDGES
+    for state in parameter.values[1].otherwise
+]
+
+
+@pytest.mark.parametrize(("resource", "edge", "state"), OUTCOMES)
+def test_a_verb_that_needs_more_leads_elsewhere_with_an_event_of_its_own(lab, resource, edge, state, ledger):
+    column = resource.lifecycle.column
+    row = in_state(lab, resource, min(edge.sources))
+    row = OTHERWISE[resource.plural, edge.verb, state](lab.admin, row)
+    moved = move(lab, resource, row["id"], edge.verb)
+    assert moved.status_code == 200, moved.text
+    assert (moved.json()[column], moved.json()["version"]) == (state, row["version"] + 1)
+    audits, events = ledger(lab, row["id"])
+    new = [event["type"] for event in events if event["version"] == row["version"] + 1]
+    assert sorted(new) == sorted([f"{resource.singular}.updated", f"{resource.singular}.{edge.otherwise[state]}"])
+    assert audits[-1]["action"] == edge.verb

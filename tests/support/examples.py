@@ -5,13 +5,17 @@ from collections import deque
 from datetime import date
 from functools import cache
 from typing import Any
+from uuid import UUID
 
 from pydantic import BaseModel, TypeAdapter
 
 from crm_api.catalog import CATALOG
-from crm_api.domains.pricing.percent import Adjustment, Percent
+from crm_api.domains.products.percent import Adjustment, Percent
 from crm_api.kernel import schema as wire
+from crm_api.kernel.repository import create
 from crm_api.kernel.resource import Resource
+from crm_api.kernel.schema import with_defaults
+from crm_api.kernel.unit_of_work import system
 from tests.support.imports import run
 from tests.support.jobs import working
 from tests.support.webhooks import send_due
@@ -92,6 +96,10 @@ MEANT: dict[tuple[str, str], Any] = {
     ("products", "currency"): lambda *_: "EUR",  # those that differ are not merged
     ("products", "variant_of_id"): lambda person, n: _new_product(person, n) if n % 3 == 2 else None,
     ("product_components", "component_id"): _new_product,
+    ("approval_rules", "object_type"): lambda _, n: ("order", "quote")[n % 2],
+    ("approval_rules", "is_active"): lambda *_: False,  # or documents of all examples wait
+    ("approval_rules", "steps"): lambda *_: [{"kind": "manager", "remind_after_hours": 24}],
+    ("approval_rules", "exempt_role_ids"): lambda *_: [],
     ("number_ranges", "document"): lambda *_: f"document_{next(_serial)}",
     ("number_ranges", "prefix"): lambda _, n: ("A-{year}-", "B{year}/")[n % 2],
     **dict.fromkeys((("orders", "lines"), ("quotes", "lines")), _one_line),
@@ -177,7 +185,10 @@ EITHER: dict[tuple[str, str], str] = {
 """Fields of which a record has exactly one, each with the other."""
 AT_LEAST: dict[str, tuple[str, ...]] = {"leads": ("last_name", "company")}
 """Fields of which a body has one at least: the first, when it would have none."""
-NEEDS: dict[tuple[str, str], str] = dict.fromkeys((("products", "cost"), ("products", "list_price")), "currency")
+NEEDS: dict[tuple[str, str], str] = {
+    **dict.fromkeys((("products", "cost"), ("products", "list_price")), "currency"),
+    ("approval_rules", "amount_over"): "currency",
+}
 """Fields that are left out together with another."""
 
 
@@ -263,6 +274,42 @@ def _moved(documents: str, *verbs: str) -> Any:
     return move
 
 
+def _watched(person: Any, made: dict[str, Any], *, steps: int = 1) -> dict[str, Any]:
+    """A document of an account of its own, whose documents need approval."""
+    account = person.make("accounts", name=f"Watched {next(_serial)}")["id"]
+    step = {"kind": "manager", "principal_id": None, "role_id": None, "remind_after_hours": None}
+    rules = CATALOG.resources["approval_rules"]
+    name, given = f"Rule {next(_serial)}", {"object_type": made["object"], "account_id": account}
+    rule = with_defaults(rules.create, {"name": name, "steps": [step] * steps, **given})
+    tenant = UUID(person.get("/v1/me").json()["tenant_id"])
+    person.server.run(create(system(person.server.kernel, tenant, "test"), rules, rule))
+    answer = person.patch(f"/v1/{made['object']}s/{made['id']}", json={"account_id": account})
+    assert answer.status_code == 200, answer.text
+    return answer.json()
+
+
+@cache
+def _somebody(person: Any) -> Any:
+    """Another administrator, below the person."""
+    user = person.make("users", name="Asker", email=f"asker{next(_serial)}@example.com", manager_id=person.id)["id"]
+    (role,) = person.all("/v1/roles", name="Administrator")
+    person.make("role_assignments", principal_id=user, role_id=role["id"])
+    answer = person.post(f"/v1/users/{user}/issue_key", json={"name": "Asker"})
+    return type(person)(person.server, user, answer.json()["key"])
+
+
+def _approval(person: Any, n: int, *, steps: int = 1) -> dict[str, Any]:
+    """What an order of somebody below waits for."""
+    asker = _somebody(person) if person.post("/v1/users", params={"dry_run": "true"}).status_code != 403 else person
+    account = asker.make("accounts", name=f"Of the asker {n}")
+    order = asker.make("orders", account_id=account["id"], currency="EUR", lines=_one_line(asker, n))
+    _watched(asker, order, steps=steps)
+    answer = asker.post(f"/v1/orders/{order['id']}/confirm")
+    assert answer.json()["state"] == "pending_approval", answer.text
+    (found,) = person.all("/v1/approvals", object_id=order["id"])
+    return found
+
+
 READY: dict[tuple[str, str], Any] = {
     ("orders", "confirm"): _with_line,
     ("orders", "hold"): lambda person, made: _with_line(person, made, "confirm"),
@@ -274,9 +321,21 @@ READY: dict[tuple[str, str], Any] = {
     ("imports", "revert"): lambda person, made: _sent(person, made, "validate", "apply"),
 }
 """What brings a record where a verb can be asked of it."""
-OTHERWISE: dict[tuple[str, str, str], Any] = {}
+OTHERWISE: dict[tuple[str, str, str], Any] = {
+    ("orders", "confirm", "pending_approval"): _watched,
+    ("quotes", "submit", "pending_approval"): _watched,
+    ("approvals", "approve", "pending"): lambda person, _: _approval(person, 0, steps=2),
+}
 """What brings a record where a verb of it leads to another state than its target."""
+FOLLOWED: dict[tuple[str, str], tuple[str, ...]] = {
+    ("approvals", "approve"): ("order.confirmed",),
+    ("approvals", "reject"): ("order.rejected",),
+    ("approvals", "withdraw"): ("order.rejected",),
+    ("orders", "reopen"): ("approval.withdrawn",),
+}
+"""Events of other records that a verb moves, too."""
 MADE: dict[str, Any] = {
+    "approvals": _approval,
     "order_lines": _line_of("orders"),
     "quote_lines": _line_of("quotes"),
     "jobs": _job,

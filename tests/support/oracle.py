@@ -55,6 +55,8 @@ class Oracle:
             object_ == str(row["id"]) and who in grantees and level in levels for object_, who, level in self.shares
         ):
             return True
+        if resource.plural == "approvals" and self._asked(person, row, action):
+            return True
         for rule in resource.rows:
             plural = rule.name.removeprefix("through:")
             column = next((name for name in resource.references if self.target(resource, name) == plural), None)
@@ -71,6 +73,19 @@ class Oracle:
             ):
                 return True
         return False
+
+    def _asked(self, person, row, action) -> bool:
+        """Who asked for an approval, who holds the role that is asked, and who had a say before."""
+        if action in ("read", "withdraw") and str(row["requested_by_id"]) == person:
+            return True
+        if action == "read" and any(item["principal_id"] == person for item in row["decisions"]):
+            return True
+        held = {
+            str(item["role_id"])
+            for item in self.rows["role_assignments"]
+            if str(item["principal_id"]) == person and item["deleted_at"] is None
+        }
+        return action != "withdraw" and str(row["approver_role_id"]) in held
 
     def _linked(self, person, grants, resource, row, plural, action) -> bool:
         """Through a live link to a record that is open: what the rule `through:{links}` says."""

@@ -120,6 +120,7 @@ def _lifecycle(resource: Resource) -> dict[str, Any] | None:
             "from": sorted(edge.sources),
             "to": edge.target,
             "event": f"{resource.singular}.{edge.event}",
+            "internal": edge.internal,
             "otherwise": {state: f"{resource.singular}.{event}" for state, event in edge.otherwise.items()},
         }
         for edge in graph.edges

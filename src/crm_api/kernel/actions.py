@@ -50,7 +50,7 @@ async def transitions(ctx: Context, resource: Resource, id_: str, row: Any) -> l
     assert resource.lifecycle is not None  # noqa: S101 - the operation exists only with a lifecycle
     found = []
     state = row[resource.lifecycle.column]
-    for edge in resource.lifecycle.edges:
+    for edge in resource.lifecycle.offered:
         reasons = by_state(state, edge.sources) + await by_permission(ctx, resource, id_, edge.verb)
         if not reasons:  # who may not do it is not told what else it takes
             body = edge.body() if edge.body and edge.blocked else None

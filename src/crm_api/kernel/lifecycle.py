@@ -21,6 +21,8 @@ class Edge:
 
     `blocked` are asked before the move, and when somebody only wants to know what stands in its way: then of a row that
     is not locked, and with a body in which nothing was sent. A `run` that changes nothing itself may be one of them.
+
+    Nobody asks for an `internal` one: it is what something else does to the record, such as a decision.
     """
 
     verb: str
@@ -31,6 +33,7 @@ class Edge:
     body: type[Wire] | None = None
     otherwise: Mapping[str, str] = field(default_factory=dict, hash=False)
     blocked: tuple[Obstacle, ...] = ()
+    internal: bool = False
 
     def __post_init__(self) -> None:
         """Refuses obstacles that cannot be asked without a body."""
@@ -65,6 +68,11 @@ class Lifecycle:
         """Every state, the initial one first."""
         return tuple(dict.fromkeys([self.initial, *(state for edge in self.edges for state in edge.targets)]))
 
+    @property
+    def offered(self) -> tuple[Edge, ...]:
+        """The edges that somebody may ask for."""
+        return tuple(edge for edge in self.edges if not edge.internal)
+
     def edge(self, verb: str) -> Edge | None:
         """The edge of a verb."""
         return next((edge for edge in self.edges if edge.verb == verb), None)
@@ -80,6 +88,7 @@ def edge(
     body: type[Wire] | None = None,
     otherwise: Mapping[str, str] | None = None,
     blocked: tuple[Obstacle, ...] = (),
+    internal: bool = False,
 ) -> Edge:
     """`edge("activate", ("prospect",), "active", event="activated")`."""
-    return Edge(verb, frozenset(sources), target, event, run, body, otherwise or {}, blocked)
+    return Edge(verb, frozenset(sources), target, event, run, body, otherwise or {}, blocked, internal)

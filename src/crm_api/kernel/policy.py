@@ -136,6 +136,11 @@ class Scope:
         """Whether any role grants the action on the other resource."""
         return self.access.may(plural, action)
 
+    @property
+    def me(self) -> sa.ColumnElement[UUID]:
+        """The principal, as a parameter."""
+        return _SELF
+
     def own(self, column: Any) -> sa.ColumnElement[bool]:
         """A condition that a column names the principal."""
         return sa.cast(column == _SELF, sa.Boolean)

@@ -129,6 +129,13 @@ def unique(name: str, *columns: str) -> sa.Index:
     return sa.Index(name, "tenant_id", *columns, unique=True, postgresql_where=alive)
 
 
+def unique_while(name: str, *columns: str, **held: str) -> sa.Index:
+    """The same among the rows that hold these values: `unique_while("uq", "object_id", status="pending")`."""
+    alive = [sa.column("deleted_at").is_(None)]
+    same = [sa.column(column) == sa.literal_column(f"'{value}'") for column, value in held.items()]
+    return sa.Index(name, "tenant_id", *columns, unique=True, postgresql_where=sa.and_(*alive, *same))
+
+
 def sparse(table: str, column: str) -> sa.Index:
     """The same for a reference that most rows leave empty and nobody sorts by: such rows cost it nothing."""
     kept = sa.column(column).is_not(None)

@@ -243,6 +243,7 @@ class Resource:
     def deciding(self) -> frozenset[str]:
         """Columns that decide who may see a row: a change of one may open the row to some and close it to others."""
         own = {"owner_id", "team_id", "territory_id"} & set(self.table.c.keys()) if self.owned else set()
+        own |= {str(self.owner.key)} if self.owner is not None else set()
         return self.parents | self.circles | own
 
     @cached_property
@@ -306,7 +307,7 @@ class Resource:
         names = ["read"] if self.operations & READS else []
         names += [name for name in ("create", "update", "delete") if name in self.operations]
         names += ["transfer", "share"] if self.owned else []
-        names += [edge.verb for edge in self.lifecycle.edges] if self.lifecycle else []
+        names += [edge.verb for edge in self.lifecycle.offered] if self.lifecycle else []
         return tuple(dict.fromkeys([*names, *(act.verb for act in self.actions if act.level is None), *self.further]))
 
     @cached_property

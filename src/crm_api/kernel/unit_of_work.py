@@ -3,7 +3,7 @@
 import asyncio
 import random
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 from uuid import UUID
 
@@ -59,6 +59,11 @@ def system(kernel: Kernel, tenant_id: UUID, via: str) -> Context:
     return Context(
         kernel, Principal(tenant_id, None, "system"), Access(0, None, "system", unrestricted=True), via, via=via
     )
+
+
+def as_system(ctx: Context) -> Context:
+    """The same request, in the same transaction, with every right: for what follows from what the caller may do."""
+    return replace(ctx, access=Access(ctx.access.version, ctx.access.principal_id, "system", unrestricted=True))
 
 
 _LOST_RACES = (asyncpg.SerializationError, asyncpg.DeadlockDetectedError)

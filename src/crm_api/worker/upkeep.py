@@ -7,8 +7,10 @@ from uuid import UUID
 import sqlalchemy as sa
 
 from crm_api.adapters.storage import storage
+from crm_api.domains.approvals.remind import remind
 from crm_api.domains.files.lease import delete_expired
 from crm_api.domains.integrations.outcome import resume_failed
+from crm_api.domains.quotes.expire import expire_outdated
 from crm_api.kernel import sharing
 from crm_api.kernel.context import Kernel
 from crm_api.kernel.database import Database, Statement
@@ -108,6 +110,8 @@ def tasks(settings: Settings) -> tuple[Task, ...]:
         Task("keep_feed", 3600, lambda kernel: keep_feed(kernel.database, settings.feed_days)),
         Task("forget_deliveries", 3600, lambda kernel: forget_deliveries(kernel.database, settings.webhook_days)),
         Task("resume_failed_endpoints", 3600, resume_failed),
+        Task("remind_approvers", 300, remind),
+        Task("expire_quotes", 3600, expire_outdated),
         Task("purge_files", 3600, lambda kernel: purge_files(kernel.database, settings.file_days)),
         Task("delete_unclaimed_bytes", 300, lambda kernel: delete_expired(kernel, storage(settings))),
         Task("forget_import_rows", 3600, lambda kernel: forget_import_rows(kernel.database, settings.import_days)),

@@ -4,10 +4,11 @@ from crm_api.domains.identity.default_roles import REPRESENTATIVE, sales_roles
 from crm_api.domains.orders import sales
 from crm_api.domains.orders.order import ORDERS
 from crm_api.domains.orders.order_line import ORDER_LINES
+from crm_api.domains.orders.states import LIFECYCLE
 from crm_api.kernel.resource import Domain
 
 _SALES = sales_roles("orders", "order_lines")
-_VERBS = tuple((f"orders:{verb}", "own") for verb in ("confirm", "hold", "release", "close", "cancel"))
+_VERBS = tuple((f"orders:{edge.verb}", "own") for edge in LIFECYCLE.offered)
 
 DOMAIN = Domain(
     "orders",

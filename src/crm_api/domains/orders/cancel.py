@@ -2,8 +2,9 @@
 
 from typing import Any
 
+from crm_api.domains.approvals.asking import withdraw_open
 from crm_api.kernel.context import Context
-from crm_api.kernel.problems import CONFLICT, Problem
+from crm_api.kernel.problems import CONFLICT, Fault, Problem
 from crm_api.kernel.resource import Resource
 from crm_api.kernel.schema import Line, Wire
 
@@ -15,8 +16,14 @@ class CancelRequest(Wire):
 
 
 async def cancel(ctx: Context, resource: Resource, row: Any, body: CancelRequest) -> dict[str, Any]:
-    """Keeps the reason; what is under way is not cancelled but returned and credited."""
-    del ctx, resource
-    if row["fulfilment"] != "none" or row["billing"] != "none":
-        raise Problem(CONFLICT, "Something of the order was shipped or invoiced; return and credit it instead.")
+    """Keeps the reason."""
+    await withdraw_open(ctx, resource, row["id"])
     return {"reason": body.reason}
+
+
+async def under_way(ctx: Context, resource: Resource, row: Any, body: Any) -> None:
+    """409 for what is under way: that is returned and credited."""
+    del ctx, resource, body
+    if row["fulfilment"] != "none" or row["billing"] != "none":
+        detail = "Something of the order was shipped or invoiced; return and credit it instead."
+        raise Problem(CONFLICT, detail, [Fault("under_way", detail)])

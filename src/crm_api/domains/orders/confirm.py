@@ -7,8 +7,10 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import ARRAY
 
 from crm_api.domains.accounts.account import ACCOUNTS
+from crm_api.domains.approvals.asking import ask, withdraw_open
 from crm_api.domains.numbering.numbers import next_number
 from crm_api.domains.pricing.price_lookup import products_of
+from crm_api.domains.selling.approving import demand_of
 from crm_api.kernel.context import Context
 from crm_api.kernel.database import TENANT, Statement
 from crm_api.kernel.parts import items_of
@@ -22,7 +24,36 @@ _ACCOUNT = sa.bindparam("account_id", type_=sa.Uuid())
 
 
 async def confirm(ctx: Context, resource: Resource, row: Any, body: None) -> dict[str, Any]:
-    """Checks the account, its credit and the lines, and draws the number.
+    """Makes it binding, or asks for the approval that it needs first."""
+    del body
+    demand = await demand_of(ctx, resource, row)
+    if demand is not None:
+        await ask(ctx, resource, row, demand)
+        return {"state": "pending_approval"}
+    return await _binding(ctx, resource, row)
+
+
+async def approve(ctx: Context, resource: Resource, row: Any, body: None) -> dict[str, Any]:
+    """All who were asked agree: it is binding, if it can be by now."""
+    del body
+    return {**await _binding(ctx, resource, row), "is_approved": True}
+
+
+async def reject(ctx: Context, resource: Resource, row: Any, body: str | None) -> dict[str, Any]:
+    """One who was asked does not agree; keeps why."""
+    del ctx, resource, row
+    return {"reason": body}
+
+
+async def reopen(ctx: Context, resource: Resource, row: Any, body: None) -> dict[str, Any]:
+    """Takes it back from who was asked."""
+    del body
+    await withdraw_open(ctx, resource, row["id"])
+    return {}
+
+
+async def unsellable(ctx: Context, resource: Resource, row: Any, body: None) -> None:
+    """What stands in the way of a binding order.
 
     Raises:
         Problem: 422 for an order without lines or with a product that is no longer sold; 409 for a blocked account, or
@@ -37,8 +68,11 @@ async def confirm(ctx: Context, resource: Resource, row: Any, body: None) -> dic
     if account["is_blocked"]:
         raise Problem(CONFLICT, "The account is blocked.", [Fault("account_blocked", "It is blocked from business.")])
     await _credit(ctx, resource, row, account)
+
+
+async def _binding(ctx: Context, resource: Resource, row: Any) -> dict[str, Any]:
     number = row["number"] or await next_number(ctx, resource, row["ordered_on"], prefix=PREFIX)
-    return {"number": number, "confirmed_at": ctx.now}
+    return {"number": number, "confirmed_at": ctx.now, "reason": None}
 
 
 async def _account(ctx: Context, id_: str) -> Any:

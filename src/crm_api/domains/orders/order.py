@@ -66,14 +66,14 @@ class OrderView(DocumentView):
     """What an account has ordered."""
 
     object: Literal["order"]
-    state: Literal["draft", "confirmed", "on_hold", "closed", "cancelled"]
+    state: Literal["draft", "pending_approval", "confirmed", "on_hold", "closed", "cancelled"]
     fulfilment: Literal["none", "partial", "complete", "over"]
     billing: Literal["none", "partial", "complete"]
     channel: Name | None
     ordered_on: date
     requested_on: date | None
     promised_on: date | None
-    reason: Annotated[Line | None, Field(description="Why it is on hold or cancelled.")]
+    reason: Annotated[Line | None, Field(description="Why it is on hold, cancelled or not approved.")]
     confirmed_at: Instant | None
 
 

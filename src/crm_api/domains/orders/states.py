@@ -1,20 +1,35 @@
-"""The states of an order: draft, confirmed or on hold, and closed or cancelled in the end."""
+"""The states of an order: draft, perhaps waiting for approval, confirmed or on hold, closed or cancelled in the end."""
 
-from crm_api.domains.orders.cancel import CancelRequest, cancel
-from crm_api.domains.orders.confirm import confirm
+from crm_api.domains.orders.cancel import CancelRequest, cancel, under_way
+from crm_api.domains.orders.confirm import approve, confirm, reject, reopen, unsellable
 from crm_api.domains.orders.hold import HoldRequest, hold, release
 from crm_api.kernel.lifecycle import Lifecycle, edge
+
+_WAITS = {"pending_approval": "submitted"}
+_CHECKED = (unsellable,)
+_OPEN = ("draft", "pending_approval", "confirmed", "on_hold")
 
 LIFECYCLE = Lifecycle(
     "state",
     "draft",
     (
-        edge("confirm", ("draft",), "confirmed", event="confirmed", run=confirm),
+        edge(
+            "confirm", ("draft",), "confirmed", event="confirmed", run=confirm, otherwise=_WAITS, blocked=(unsellable,)
+        ),
+        edge(
+            "approve",
+            ("pending_approval",),
+            "confirmed",
+            event="confirmed",
+            run=approve,
+            blocked=_CHECKED,
+            internal=True,
+        ),
+        edge("reject", ("pending_approval",), "draft", event="rejected", run=reject, internal=True),
+        edge("reopen", ("pending_approval",), "draft", event="reopened", run=reopen),
         edge("hold", ("confirmed",), "on_hold", event="held", run=hold, body=HoldRequest),
         edge("release", ("on_hold",), "confirmed", event="released", run=release),
         edge("close", ("confirmed",), "closed", event="closed"),
-        edge(
-            "cancel", ("draft", "confirmed", "on_hold"), "cancelled", event="cancelled", run=cancel, body=CancelRequest
-        ),
+        edge("cancel", _OPEN, "cancelled", event="cancelled", run=cancel, body=CancelRequest, blocked=(under_way,)),
     ),
 )

@@ -11,8 +11,8 @@ from pydantic import Field
 from sqlalchemy.orm import Mapped, mapped_column
 
 from crm_api.domains.pricing.default_one import only_default
-from crm_api.domains.pricing.percent import Adjustment
 from crm_api.domains.pricing.validity import VALIDITY, ends_later
+from crm_api.domains.products.percent import Adjustment
 from crm_api.kernel.context import Context
 from crm_api.kernel.problems import invalid
 from crm_api.kernel.record import Entity, Ratio, reference, sortable, sparse, unique

@@ -10,8 +10,8 @@ import sqlalchemy as sa
 from pydantic import Field
 from sqlalchemy.orm import Mapped, mapped_column
 
-from crm_api.domains.pricing.percent import Adjustment
 from crm_api.domains.pricing.validity import VALIDITY, ends_later
+from crm_api.domains.products.percent import Adjustment
 from crm_api.kernel.context import Context
 from crm_api.kernel.examples import Shown
 from crm_api.kernel.policy import through

@@ -9,10 +9,10 @@ from pydantic import Field
 
 from crm_api.domains.pricing.amounts import Amount, units
 from crm_api.domains.pricing.basket import Priced, PricedLine, Step, StepKind
-from crm_api.domains.pricing.percent import Adjustment, Percent
 from crm_api.domains.pricing.price import MOST_LINES
 from crm_api.domains.pricing.tax import RateAmount
 from crm_api.domains.pricing.tax_rate import Region
+from crm_api.domains.products.percent import Adjustment, Percent
 from crm_api.kernel.database import Row
 from crm_api.kernel.external import To
 from crm_api.kernel.projection import ratio_text

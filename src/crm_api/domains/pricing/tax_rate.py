@@ -10,8 +10,8 @@ import sqlalchemy as sa
 from pydantic import Field
 from sqlalchemy.orm import Mapped, mapped_column
 
-from crm_api.domains.pricing.percent import Percent
 from crm_api.domains.pricing.validity import VALIDITY, ends_later
+from crm_api.domains.products.percent import Percent
 from crm_api.kernel.context import Context
 from crm_api.kernel.database import TENANT, Statement
 from crm_api.kernel.locking import one_at_a_time

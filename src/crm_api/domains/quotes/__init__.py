@@ -7,7 +7,7 @@ from crm_api.domains.quotes.states import LIFECYCLE
 from crm_api.kernel.resource import Domain
 
 _SALES = sales_roles("quotes", "quote_lines")
-_VERBS = tuple((f"quotes:{verb}", "own") for verb in (*(edge.verb for edge in LIFECYCLE.edges), "convert"))
+_VERBS = tuple((f"quotes:{verb}", "own") for verb in (*(edge.verb for edge in LIFECYCLE.offered), "convert"))
 
 DOMAIN = Domain(
     "quotes",

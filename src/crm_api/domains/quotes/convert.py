@@ -38,5 +38,6 @@ async def convert(ctx: Context, resource: Resource, row: Any, body: ConvertReque
     terms = terms_of(ctx, resource, row)
     told = {name: value for name, value in body.model_dump().items() if value is not None}
     book = {"price_book_id": await book_on(ctx, row["price_book_id"], day)}
-    order = {**terms, **book, **told, "ordered_on": day, "lines": lines_at_price(row)}
+    lines = lines_at_price(row)
+    order = {**terms, **book, **told, "ordered_on": day, "lines": lines, "is_approved": row["is_approved"]}
     return {"order_id": (await make(ctx, ORDERS, order))["id"]}

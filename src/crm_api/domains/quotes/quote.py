@@ -76,11 +76,13 @@ class QuoteView(DocumentView):
     """What an account is offered."""
 
     object: Literal["quote"]
-    state: Literal["draft", "approved", "sent", "accepted", "rejected", "expired", "superseded", "cancelled"]
+    state: Literal[
+        "draft", "pending_approval", "approved", "sent", "accepted", "rejected", "expired", "superseded", "cancelled"
+    ]
     revision: Annotated[int, Field(ge=1, le=10_000, description="Of the quotes of one number.")]
     quoted_on: date
     valid_until: date | None
-    reason: Annotated[Line | None, Field(description="Why it was declined or cancelled.")]
+    reason: Annotated[Line | None, Field(description="Why it was declined, cancelled or not approved.")]
     sent_at: Instant | None
     decided_at: Annotated[Instant | None, Field(description="When it was accepted or declined.")]
     previous_id: Annotated[Id | None, Field(description="The revision before.")]

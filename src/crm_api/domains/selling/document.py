@@ -50,6 +50,7 @@ class SalesDocument(Owned):
     gross_total: Mapped[int] = mapped_column(MoneyAmount)
     deepest_discount: Mapped[int] = mapped_column(Ratio)
     margin: Mapped[int | None] = mapped_column(MoneyAmount)
+    is_approved: Mapped[bool] = mapped_column(server_default="false")
     search_text: Mapped[str]
 
 
@@ -67,6 +68,7 @@ def document_filters(model: type[Any]) -> tuple[Any, ...]:
         model.tax_profile_id,
         model.net_total,
         model.gross_total,
+        model.is_approved,
         model.tags,
         model.owner_id,
         model.team_id,
@@ -136,3 +138,4 @@ class DocumentView(OwnedOutput):
     net_total: Money
     tax_total: Money
     gross_total: Money
+    is_approved: Annotated[bool, Field(description="As it is now: false again once it is priced anew.")]

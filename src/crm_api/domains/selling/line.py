@@ -7,8 +7,8 @@ from uuid import UUID
 from pydantic import Field
 from sqlalchemy.orm import Mapped, mapped_column
 
-from crm_api.domains.pricing.percent import Percent
 from crm_api.domains.pricing.quoting import TaxAmount
+from crm_api.domains.products.percent import Percent
 from crm_api.kernel.external import To
 from crm_api.kernel.policy import through
 from crm_api.kernel.record import MoneyAmount, Ratio, one_of, reference, sortable, sparse

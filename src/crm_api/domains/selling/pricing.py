@@ -64,7 +64,7 @@ async def price_document(
         prices=whole["prices"],
     )
     found = await price(ctx, basket, kept=True)
-    columns = _columns(items, stored, found)
+    columns = {**_columns(items, stored, found), "is_approved": before is None and bool(values.get("is_approved"))}
     if before is None:
         columns |= {"currency": found.currency, "prices": found.prices}
         columns |= {"payment_terms": values["payment_terms"] or found.payment_terms}

@@ -1,0 +1,106 @@
+"""Who decides a step of an approval: whom it names if they can, else somebody above; never who asked."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import JSONB
+
+from crm_api.domains.identity.principal import Principal
+from crm_api.domains.identity.role import Role, RoleAssignment
+from crm_api.kernel.context import Context
+from crm_api.kernel.database import TENANT, Statement
+from crm_api.kernel.external import is_external, own_id
+from crm_api.kernel.record import table_of
+
+_HIGHEST = 50
+_HOLDS, _ROLES, _PEOPLE = table_of(RoleAssignment), table_of(Role), table_of(Principal)
+_ID = sa.bindparam("id", type_=sa.Uuid())
+
+
+async def approver_of(
+    ctx: Context, step: Mapping[str, Any], requester: str | None, rank: int
+) -> tuple[str | None, str | None]:
+    """(principal, role) who decides: whom the step names if they can, else those above, else administrators."""
+    if step["kind"] == "principal" and step["principal_id"] != requester and await person(ctx, step["principal_id"]):
+        return step["principal_id"], None
+    if step["kind"] == "role" and await _is_held(ctx, step["role_id"], requester):
+        return None, step["role_id"]
+    above = [] if requester is None else await _above(ctx, requester)
+    if len(above) > rank:
+        return above[rank], None
+    return None, await _administrators(ctx)
+
+
+async def person(ctx: Context, id_: str) -> str | None:
+    """The id of an active principal."""
+    if is_external(id_):
+        id_ = str(await own_id(ctx, ctx.kernel.catalog.resources["principals"], id_))
+    statement = ctx.kernel.statement(
+        ("active principal",), lambda: Statement(one(_PEOPLE.c.id, _PEOPLE.c.id == _ID, _PEOPLE.c.is_active))
+    )
+    rows = await ctx.fetch(statement, {"id": id_})
+    return rows[0]["id"] if rows else None
+
+
+async def _is_held(ctx: Context, role_id: str, requester: str | None) -> bool:
+    """Whether somebody active beside the requester holds a role."""
+
+    def build() -> Statement:
+        rows = one(
+            _HOLDS.c.principal_id,
+            _HOLDS.c.role_id == _ID,
+            sa.func.coalesce(_HOLDS.c.principal_id != sa.bindparam("requester", type_=sa.Uuid()), sa.true()),
+            _HOLDS.c.principal_id.in_(
+                sa.select(_PEOPLE.c.id).where(
+                    _PEOPLE.c.tenant_id == TENANT, _PEOPLE.c.is_active, _PEOPLE.c.deleted_at.is_(None)
+                )
+            ),
+        )
+        return Statement(rows.limit(sa.literal_column("1")))
+
+    return bool(await ctx.fetch(ctx.kernel.statement(("role held",), build), {"id": role_id, "requester": requester}))
+
+
+async def _above(ctx: Context, principal_id: str) -> list[str]:
+    """Everybody active above a principal, nearest first."""
+
+    def build() -> Statement:
+        alive = (_PEOPLE.c.tenant_id == TENANT, _PEOPLE.c.deleted_at.is_(None))
+        columns = (_PEOPLE.c.id, _PEOPLE.c.manager_id, _PEOPLE.c.is_active)
+        line = sa.select(*columns, sa.literal_column("0").label("depth")).where(*alive, _PEOPLE.c.id == _ID)
+        tree = line.cte("line", recursive=True)
+        deeper = tree.c.depth + sa.literal_column("1")
+        up = sa.select(*columns, deeper).where(
+            *alive, _PEOPLE.c.id == tree.c.manager_id, tree.c.depth < sa.literal_column(str(_HIGHEST))
+        )
+        tree = tree.union_all(up)
+        found = sa.select(sa.cast(tree.c.id, sa.Text()).label("id")).where(
+            tree.c.is_active, tree.c.depth > sa.literal_column("0")
+        )
+        return Statement(found.order_by(tree.c.depth))
+
+    rows = await ctx.fetch(ctx.kernel.statement(("people above",), build), {"id": principal_id})
+    return [row["id"] for row in rows if row["id"] != principal_id]
+
+
+async def _administrators(ctx: Context) -> str | None:
+    """The role of those who may do everything."""
+
+    def build() -> Statement:
+        everything = sa.literal(orjson.dumps([{"permission": "*:*", "reach": "all"}]).decode(), sa.Text())
+        grants = sa.type_coerce(_ROLES.c.permissions, JSONB())
+        rows = one(_ROLES.c.id, grants.contains(sa.cast(everything, JSONB())))
+        return Statement(rows.order_by(_ROLES.c.created_at).limit(sa.literal_column("1")))
+
+    rows = await ctx.fetch(ctx.kernel.statement(("administrators",), build), {})
+    return rows[0]["id"] if rows else None
+
+
+def one(column: Any, *conditions: Any) -> sa.Select[Any]:
+    """A column of live rows, as text, under the name `id`."""
+    table = column.table
+    return sa.select(sa.cast(column, sa.Text()).label("id")).where(
+        table.c.tenant_id == TENANT, table.c.deleted_at.is_(None), *conditions
+    )

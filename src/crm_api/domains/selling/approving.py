@@ -1,0 +1,23 @@
+"""When a sales document needs approval."""
+
+from typing import Any
+
+from crm_api.domains.approvals.asking import Demand, Facts, demanded, share
+from crm_api.kernel.context import Context
+from crm_api.kernel.problems import CONFLICT, Fault, Problem
+from crm_api.kernel.resource import Resource
+
+
+async def demand_of(ctx: Context, resource: Resource, row: Any) -> Demand | None:
+    """The approval that the caller needs for a loaded document; None once it is approved as it is."""
+    if row["is_approved"]:
+        return None
+    margin = share(row["margin"], row["net_total"])
+    facts = Facts(str(row["account_id"]), row["currency"], row["gross_total"], row["deepest_discount"], margin)
+    return await demanded(ctx, resource.singular, facts)
+
+
+def approval_required(demand: Demand) -> Problem:
+    """409 with each reason why."""
+    faults = [Fault("approval_required", str(reason["detail"])) for reason in demand.reasons]
+    return Problem(CONFLICT, "This needs approval first.", faults)
