@@ -214,7 +214,7 @@ def test_a_contact_that_is_refused_leaves_no_account(server):
 def test_it_takes_the_rights_to_make_what_is_missing(firm):
     grants = [(f"leads:{verb}", "all") for verb in ("read", "create", "work", "qualify", "convert")]
     accounts = [*grants, ("accounts:read", "all"), ("accounts:create", "all")]
-    only = firm.person("converter", firm.role("Converts only", *grants))
+    only = firm.person("only_converter", firm.role("Converts only", *grants))
     half = firm.person("half", firm.role("Makes accounts", *accounts))
     made, before = qualified(firm.rep), numbers(firm)
     for person, missing in ((only, "accounts:create"), (half, "contacts:create")):
@@ -296,7 +296,7 @@ def test_candidates_are_those_that_the_caller_sees(server):
 
 def test_transitions_tell_what_a_conversion_lacks(firm):
     role = firm.role("Converter", ("leads:read", "all"), ("leads:convert", "all"), ("contacts:create", "all"))
-    person = firm.person("converter", role)
+    person = firm.person("half_a_converter", role)
     made = qualified(firm.admin)
 
     def told() -> tuple[bool, list[str]]:

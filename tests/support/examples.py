@@ -313,6 +313,7 @@ def _approval(person: Any, n: int, *, steps: int = 1) -> dict[str, Any]:
 READY: dict[tuple[str, str], Any] = {
     ("orders", "confirm"): _with_line,
     ("orders", "hold"): lambda person, made: _with_line(person, made, "confirm"),
+    ("orders", "amend"): lambda person, made: _with_line(person, made, "confirm"),
     ("orders", "close"): lambda person, made: _with_line(person, made, "confirm"),
     ("orders", "release"): lambda person, made: _with_line(person, made, "confirm", "hold"),
     ("quotes", "convert"): _moved("quotes", "send", "accept"),

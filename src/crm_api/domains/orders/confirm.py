@@ -64,6 +64,11 @@ async def unsellable(ctx: Context, resource: Resource, row: Any, body: None) -> 
     if not lines:
         raise invalid("/lines", "required", "An order without lines cannot be confirmed.")
     await _sold(ctx, lines)
+    await creditworthy(ctx, resource, row)
+
+
+async def creditworthy(ctx: Context, resource: Resource, row: Any) -> None:
+    """409 for a blocked account, or one whose open orders would come to more than its credit limit with this one."""
     account = await _account(ctx, str(row["account_id"]))
     if account["is_blocked"]:
         raise Problem(CONFLICT, "The account is blocked.", [Fault("account_blocked", "It is blocked from business.")])
@@ -104,12 +109,13 @@ async def _credit(ctx: Context, resource: Resource, row: Any, account: Any) -> N
                 table.c.account_id == _ACCOUNT,
                 table.c.currency == sa.bindparam("currency", type_=sa.Text()),
                 among(table.c.state, _OPEN),
+                table.c.id != sa.bindparam("id", type_=sa.Uuid()),
                 table.c.deleted_at.is_(None),
             )
         )
 
     statement = ctx.kernel.statement(("open orders of an account",), build)
-    rows = await ctx.fetch(statement, {"account_id": row["account_id"], "currency": row["currency"]})
+    rows = await ctx.fetch(statement, {name: row[name] for name in ("id", "account_id", "currency")})
     if rows[0]["total"] + row["gross_total"] > account["credit_limit"]:
         detail = "The open orders of the account would come to more than its credit limit."
         raise Problem(CONFLICT, detail, [Fault("credit_exceeded", detail)])

@@ -7,6 +7,7 @@ import sqlalchemy as sa
 from pydantic import Field
 from sqlalchemy.orm import Mapped, mapped_column
 
+from crm_api.domains.orders.amend import AmendRequest, amend
 from crm_api.domains.orders.order_line import OrderLine
 from crm_api.domains.orders.states import LIFECYCLE
 from crm_api.domains.selling.document import (
@@ -23,8 +24,8 @@ from crm_api.domains.selling.pricing import priced
 from crm_api.kernel.joints import Lock, Parts
 from crm_api.kernel.policy import through
 from crm_api.kernel.record import Entity, one_of, unique
-from crm_api.kernel.resource import Resource, ToMany
-from crm_api.kernel.schema import Instant, Line, Name
+from crm_api.kernel.resource import Action, Resource, ToMany
+from crm_api.kernel.schema import Count, Instant, Line, Name
 
 _PROGRESS = ("none", "partial", "complete", "over")
 
@@ -50,6 +51,8 @@ class Order(SalesDocument, Entity):
     promised_on: Mapped[date | None] = mapped_column(sa.Date)
     reason: Mapped[str | None]
     confirmed_at: Mapped[datetime | None]
+    amendment: Mapped[int] = mapped_column(server_default="0")
+    amendment_reason: Mapped[str | None]
 
 
 class OrderCreate(DocumentInput):
@@ -75,6 +78,8 @@ class OrderView(DocumentView):
     promised_on: date | None
     reason: Annotated[Line | None, Field(description="Why it is on hold, cancelled or not approved.")]
     confirmed_at: Instant | None
+    amendment: Annotated[Count, Field(description="How often it was amended.")]
+    amendment_reason: Annotated[Line | None, Field(description="Of the last time.")]
 
 
 ORDERS = Resource(
@@ -87,6 +92,7 @@ ORDERS = Resource(
     owner=Order.owner_id,
     rows=(through("account_id", "accounts"),),
     lifecycle=LIFECYCLE,
+    actions=(Action("amend", "Amend {one} that is confirmed", amend, event="changed", body=AmendRequest),),
     once=frozenset({"currency", "prices"}),
     require_match=True,
     lock=Lock(frozenset({"draft"}), frozenset({"owner_id", "team_id", "tags", "note", "promised_on"})),

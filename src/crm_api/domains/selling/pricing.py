@@ -36,9 +36,11 @@ def priced(day: str) -> Build:
 
 
 async def price_document(
-    ctx: Context, values: Mapping[str, Any], before: Mapping[str, Any] | None, day: str
+    ctx: Context, values: Mapping[str, Any], before: Mapping[str, Any] | None, day: str, *, keep: bool = False
 ) -> dict[str, Any]:
     """The columns of a document that follow from its terms.
+
+    With `keep`, a line that is there keeps its unit and price, as long as none is sent for it: they are agreed.
 
     Raises:
         Problem: 422 with a pointer for each line that cannot be sold so; see `pricing.price`.
@@ -47,6 +49,8 @@ async def price_document(
     stored = {item["id"]: item for item in items_of(before, "lines")}
     sent = values["lines"] if "lines" in values else [sent_again(item) for item in stored.values()]
     items = identified(sent, before, "lines", _same)
+    if keep:
+        items = [_kept(item, stored.get(item["id"])) for item in items]
     _refuse_nameless(items)
     moved = before is not None and "account_id" in values
     named = {
@@ -78,6 +82,18 @@ def sent_again(item: Mapping[str, Any]) -> dict[str, Any]:
     return line if item["price_source"] == "given" else line | {"unit_price": None}
 
 
+def _kept(item: dict[str, Any], old: Mapping[str, Any] | None) -> dict[str, Any]:
+    if old is None or item["unit_price"] is not None or _id(item["product_id"]) != old["product_id"]:
+        return item
+    if _id(item["unit_id"]) not in (None, old["unit_id"]):
+        return item
+    return {**item, "unit_id": old["unit_id"], "unit_price": Decimal(old["unit_price"]), "kept": True}
+
+
+def _id(value: Any) -> str | None:
+    return None if value is None else str(value).lower()
+
+
 def _address(value: Any) -> Mapping[str, Any]:
     found: Mapping[str, Any] | None = orjson.loads(value) if isinstance(value, str) else value
     return found or {}
@@ -102,10 +118,10 @@ def _refuse_nameless(items: Sequence[Mapping[str, Any]]) -> None:
 
 
 def _line(item: Mapping[str, Any], old: Mapping[str, Any] | None) -> BasketLine:
-    product = None if item["product_id"] is None else str(item["product_id"]).lower()
+    product = _id(item["product_id"])
     return BasketLine(
         product,
-        unit_id=None if item["unit_id"] is None else str(item["unit_id"]).lower(),
+        unit_id=_id(item["unit_id"]),
         tax_class=item["tax_class"] or "standard",
         retired=(old is not None and old["product_id"] == product) or item.get("origin_line_id") is not None,
         **{name: item[name] for name in _NUMBERS},
@@ -136,9 +152,13 @@ def _columns(
 
 def _written(item: Mapping[str, Any], old: Mapping[str, Any], line: PricedLine, currency: str) -> dict[str, Any]:
     product, amounts = line.product or {}, line.amounts
-    source = "list" if line.price_entry_id is None else "book"
-    if line.line.unit_price is not None:
+    source, book, entry = ("list", None, None)
+    if item.get("kept"):
+        source, book, entry = (old[name] for name in ("price_source", "price_book_id", "price_entry_id"))
+    elif line.line.unit_price is not None:
         source = "given"
+    elif line.price_entry_id is not None:
+        source, book, entry = "book", line.price_book_id, line.price_entry_id
     return {
         "id": item["id"],
         "position": item["position"],
@@ -149,8 +169,8 @@ def _written(item: Mapping[str, Any], old: Mapping[str, Any], line: PricedLine, 
         "unit_id": line.unit_id,
         "unit_price": line.unit_price,
         "price_source": source,
-        "price_book_id": line.price_book_id if source == "book" else None,
-        "price_entry_id": line.price_entry_id if source == "book" else None,
+        "price_book_id": book,
+        "price_entry_id": entry,
         "found_price": line.found_price,
         "discount_percent": line.line.discount_percent,
         "discount_amount": line.line.discount_amount,
