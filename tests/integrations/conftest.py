@@ -1,13 +1,10 @@
-"""Followers of the change feed, and the operator's view by SQL, as the laws have it."""
+"""Followers of the change feed."""
 
 from typing import Any
 
 import pytest
 
 from crm_api.kernel import feed
-from tests.laws.conftest import sql
-
-__all__ = ["sql"]
 
 
 class Follower:

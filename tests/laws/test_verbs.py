@@ -8,6 +8,7 @@ from dataclasses import replace
 import asyncpg
 import pytest
 
+from crm_api.catalog import CATALOG
 from crm_api.kernel.router import operations
 from tests.laws.test_permission import asked_with, example_body
 from tests.support.asking import RESOURCES, code, each
@@ -20,6 +21,20 @@ EDGES = [
     for item in RESOURCES
     if item.lifecycle
     for edge in item.lifecycle.offered
+]
+OUTCOMES = [
+    pytest.param(item, edge, state, id=f"{item.plural}.{edge.verb}.{state}")
+    for item in RESOURCES
+    if item.lifecycle
+    for edge in item.lifecycle.offered
+    for state in edge.otherwise
+]
+INTERNAL = [
+    pytest.param(item, edge, id=f"{item.plural}.{edge.verb}")
+    for item in RESOURCES
+    if item.lifecycle
+    for edge in item.lifecycle.edges
+    if edge.internal
 ]
 ACTIONS = [
     pytest.param(operation, id=operation.operation_id)
@@ -89,6 +104,35 @@ def test_every_pair_of_state_and_verb_follows_the_graph(lab, resource, edge, led
                     refused = move(lab, resource, row["id"], edge.verb, **options)
                     assert code(refused) == (409, "transition_refused")
                     assert (refused.json()["state"], refused.json()["allowed_from"]) == (state, sorted(edge.sources))
+
+
+@pytest.mark.parametrize(("resource", "edge", "state"), OUTCOMES)
+def test_a_verb_that_needs_more_leads_elsewhere_with_an_event_of_its_own(lab, resource, edge, state, ledger, unchanged):
+    column = resource.lifecycle.column
+    for source in sorted(edge.sources):
+        row = OTHERWISE[resource.plural, edge.verb, state](lab.admin, in_state(lab, resource, source))
+        assert row[column] == source
+        offered = lab.admin.get(f"/v1/{resource.plural}/{row['id']}/transitions").json()["data"]
+        assert state in next(item for item in offered if item["action"] == edge.verb)["otherwise"]
+        with unchanged(lab):
+            dry = move(lab, resource, row["id"], edge.verb, params={"dry_run": "true"})
+            assert (dry.status_code, dry.json()[column]) == (200, state), dry.text
+        moved = move(lab, resource, row["id"], edge.verb)
+        assert (moved.status_code, moved.json()[column]) == (200, state), moved.text
+        audits, events = ledger(lab, row["id"])
+        new = [event["type"] for event in events if event["version"] == row["version"] + 1]
+        assert sorted(new) == sorted([f"{resource.singular}.updated", f"{resource.singular}.{edge.otherwise[state]}"])
+        assert audits[-1]["action"] == edge.verb
+
+
+@pytest.mark.parametrize(("resource", "edge"), INTERNAL)
+def test_an_internal_edge_is_neither_offered_nor_permitted_nor_reached(lab, resource, edge):
+    row = in_state(lab, resource, min(edge.sources))
+    path = f"/v1/{resource.plural}/{row['id']}"
+    assert lab.admin.post(f"{path}/{edge.verb}", json={}).status_code == 404
+    assert edge.verb not in {item["action"] for item in lab.admin.get(f"{path}/transitions").json()["data"]}
+    assert f"{resource.plural}:{edge.verb}" not in CATALOG.permissions
+    assert lab.admin.get(path).json() == row
 
 
 @each("create", where=lambda item: item.lifecycle)
@@ -255,24 +299,3 @@ def test_a_graph_has_no_state_that_nothing_reaches(resource):
     for state in resource.lifecycle.states:
         assert isinstance(path_to(resource.lifecycle, state), list)
     assert resource.table.c[resource.lifecycle.column].nullable is False
-
-
-OUTCOMES = [
-    pytest.param(parameter.values[0], parameter.values[1], state, id=f"{parameter.id}-{state}")
-    for parameter in EDGES
-    for state in parameter.values[1].otherwise
-]
-
-
-@pytest.mark.parametrize(("resource", "edge", "state"), OUTCOMES)
-def test_a_verb_that_needs_more_leads_elsewhere_with_an_event_of_its_own(lab, resource, edge, state, ledger):
-    column = resource.lifecycle.column
-    row = in_state(lab, resource, min(edge.sources))
-    row = OTHERWISE[resource.plural, edge.verb, state](lab.admin, row)
-    moved = move(lab, resource, row["id"], edge.verb)
-    assert moved.status_code == 200, moved.text
-    assert (moved.json()[column], moved.json()["version"]) == (state, row["version"] + 1)
-    audits, events = ledger(lab, row["id"])
-    new = [event["type"] for event in events if event["version"] == row["version"] + 1]
-    assert sorted(new) == sorted([f"{resource.singular}.updated", f"{resource.singular}.{edge.otherwise[state]}"])
-    assert audits[-1]["action"] == edge.verb

@@ -1,5 +1,5 @@
 """What tests of security take from elsewhere."""
 
-from tests.laws.conftest import sql, unchanged
+from tests.laws.conftest import unchanged
 
-__all__ = ["sql", "unchanged"]
+__all__ = ["unchanged"]

@@ -51,6 +51,7 @@ class Access:
     primary_team: UUID | None = None
     name: str = ""
     roles: tuple[str, ...] = ()
+    role_ids: tuple[str, ...] = ()
     unrestricted: bool = False
     closed: frozenset[str] = frozenset()
     sources: Mapping[str, Source] = field(default_factory=dict)

@@ -216,7 +216,7 @@ def _act(resource: Resource, action: Action) -> Prepare:
             row = await repository.load(ctx, resource, id_, permission)
             if expected is not None and row["version"] != expected:
                 raise await stale(ctx, resource, row["id"], expected, row["version"])
-            result = await action.run(ctx, resource, row, body if action.body else None)
+            result = await action.run(ctx, resource, row, None if isinstance(body, Nothing) else body)
             if action.reply is not None:
                 return dict(result or {})
             event = action.otherwise.get(result.get(column), action.event)

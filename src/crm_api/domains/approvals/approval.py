@@ -13,6 +13,7 @@ from crm_api.domains.approvals.deciding import (
     RejectRequest,
     approve,
     delegate,
+    lapse,
     reject,
     withdraw,
 )
@@ -38,7 +39,7 @@ LIFECYCLE = Lifecycle(
         ),
         edge("reject", ("pending",), "rejected", event="rejected", run=reject, body=RejectRequest),
         edge("withdraw", ("pending",), "withdrawn", event="withdrawn", run=withdraw),
-        edge("lapse", ("pending",), "withdrawn", event="withdrawn", internal=True),
+        edge("lapse", ("pending",), "withdrawn", event="withdrawn", run=lapse, internal=True),
     ),
 )
 
@@ -104,7 +105,7 @@ class ApprovalView(Output):
     requested_by_id: Id | None
     reasons: Annotated[list[ApprovalReason], Field(max_length=200)]
     steps: Annotated[list[ApprovalStep], Field(max_length=100)]
-    step: Annotated[int, Field(ge=0, le=100, description="The one that it waits at, or ended at; 0 is the first.")]
+    step: Annotated[int, Field(ge=0, le=100, description="Which one it waits at, or ended at; 0 is the first.")]
     approver_id: Annotated[Id | None, Field(description="Who is asked at this step.")]
     approver_role_id: Annotated[Id | None, Field(description="Or whoever holds this role.")]
     decisions: Annotated[list[ApprovalDecision], Field(max_length=1000)]

@@ -9,7 +9,7 @@ from crm_api.domains.approvals.people import person
 from crm_api.kernel.context import Context
 from crm_api.kernel.external import To
 from crm_api.kernel.parts import items_of
-from crm_api.kernel.problems import CONFLICT, TRANSITION_REFUSED, Fault, Problem, invalid
+from crm_api.kernel.problems import CONFLICT, TRANSITION_REFUSED, Fault, Problem, forbidden, invalid
 from crm_api.kernel.resource import Resource
 from crm_api.kernel.schema import Line, Ref, Wire
 from crm_api.kernel.writes import run_edge
@@ -51,7 +51,7 @@ async def approve(ctx: Context, resource: Resource, row: Any, body: ApproveReque
         if asked["approver_id"] not in agreed:
             return {"status": "pending", "decisions": decisions, "reminders": 0, **asked}
     await run_edge(ctx, _document(ctx, row), row["object_id"], "approve")
-    return {"decisions": decisions, "decided_at": ctx.now, "remind_at": None}
+    return {"decisions": decisions, **_over(ctx)}
 
 
 async def reject(ctx: Context, resource: Resource, row: Any, body: RejectRequest) -> dict[str, Any]:
@@ -59,14 +59,27 @@ async def reject(ctx: Context, resource: Resource, row: Any, body: RejectRequest
     del resource
     _refuse_own(ctx, row)
     await run_edge(ctx, _document(ctx, row), row["object_id"], "reject", body.comment)
-    return {"decisions": _decided(ctx, row, "rejected", body.comment), "decided_at": ctx.now, "remind_at": None}
+    return {"decisions": _decided(ctx, row, "rejected", body.comment), **_over(ctx)}
 
 
 async def withdraw(ctx: Context, resource: Resource, row: Any, body: None) -> dict[str, Any]:
-    """Nobody is asked any more; the document is a draft again."""
-    del resource, body
+    """Nobody is asked any more; the document is a draft again. Whose turn it is may not do this.
+
+    Raises:
+        Problem: 403 for whoever neither asked for it nor may withdraw all.
+    """
+    del body
+    asked = ctx.principal.id is not None and str(row["requested_by_id"]) == str(ctx.principal.id)
+    if not asked and "all" not in ctx.access.reach.get((resource.plural, "withdraw"), ()):
+        raise forbidden(f"{resource.plural}:withdraw")
     await run_edge(ctx, _document(ctx, row), row["object_id"], "reject")
-    return {"decided_at": ctx.now, "remind_at": None}
+    return _over(ctx)
+
+
+async def lapse(ctx: Context, resource: Resource, row: Any, body: None) -> dict[str, Any]:
+    """The document goes another way by itself."""
+    del resource, row, body
+    return _over(ctx)
 
 
 async def delegate(ctx: Context, resource: Resource, row: Any, body: DelegateRequest) -> dict[str, Any]:
@@ -87,6 +100,11 @@ async def delegate(ctx: Context, resource: Resource, row: Any, body: DelegateReq
         raise invalid("/principal_id", "own_request", "Nobody decides what they asked for themselves.")
     decisions = _decided(ctx, row, "delegated", body.comment, found)
     return {"approver_id": found, "approver_role_id": None, "decisions": decisions, "reminders": 0}
+
+
+def _over(ctx: Context) -> dict[str, Any]:
+    """Nobody is reminded any more; who was asked last stays named."""
+    return {"decided_at": ctx.now, "remind_at": None}
 
 
 def _refuse_own(ctx: Context, row: Any) -> None:

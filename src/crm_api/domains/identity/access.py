@@ -80,6 +80,8 @@ def _access_statement() -> Statement:
         sa.select(
             sa.func.jsonb_agg(
                 sa.func.jsonb_build_object(
+                    "id",
+                    _ROLES.c.id,
                     "name",
                     _ROLES.c.name,
                     "permissions",
@@ -318,4 +320,5 @@ def _compile(catalog: Catalog, principal: Principal, row: Any) -> Access:
         primary_team=row["team_id"] and UUID(str(row["team_id"])),
         name=row["name"],
         roles=tuple(role["name"] for role in roles),
+        role_ids=tuple(role["id"] for role in roles),
     )

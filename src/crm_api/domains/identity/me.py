@@ -39,6 +39,7 @@ class Me(BaseModel):
     name: _Name
     credential_id: Id
     roles: Annotated[list[_Name], Field(max_length=1000)]
+    role_ids: Annotated[list[Id], Field(max_length=1000, description="Of the roles, for filters by role.")]
     scopes: Annotated[
         list[Annotated[str, Field(max_length=80)]] | None,
         Field(max_length=100, description="Null: the credential bounds nothing."),
@@ -90,6 +91,7 @@ async def me(ctx: Current) -> Me:
         name=access.name,
         credential_id=str(ctx.principal.credential_id),
         roles=sorted(access.roles),
+        role_ids=sorted(access.role_ids),
         scopes=None if ctx.principal.scopes is None else sorted(ctx.principal.scopes),
         permissions=[
             EffectivePermission(permission=f"{name}:{action}", reach=sorted(reach))

@@ -1,5 +1,0 @@
-"""What tests of files take from elsewhere."""
-
-from tests.laws.conftest import sql
-
-__all__ = ["sql"]
