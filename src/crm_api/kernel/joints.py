@@ -61,4 +61,4 @@ class Printed:
     """
 
     dates: tuple[str, ...]
-    drafts: frozenset[str] = frozenset({"draft"})
+    drafts: frozenset[str] = frozenset({"draft", "pending_approval"})
