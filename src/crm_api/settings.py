@@ -95,6 +95,9 @@ class Settings(BaseSettings):
         30, ge=1, le=3650, description="Days that the bytes of a deleted file are kept; until then it can be restored."
     )
     export_days: int = Field(7, ge=1, le=365, description="Days that the result of an export can be got.")
+    print_processes: int = Field(
+        2, ge=1, le=64, description="Documents that a server process sets at once, each in a process of its own."
+    )
     import_days: int = Field(
         30,
         ge=1,

@@ -103,11 +103,13 @@ def test_every_table_is_documented_with_its_file():
 
 
 def test_every_limit_is_documented_as_it_is():
+    from crm_api.adapters import typesetting_child
     from crm_api.domains.accounts import contact_points
     from crm_api.domains.distribution import people, selection, walk
     from crm_api.domains.files import upload
     from crm_api.domains.identity import issue_key
     from crm_api.domains.integrations import source
+    from crm_api.domains.printing import document_template, press
     from crm_api.kernel import batch_requests, collections, edge, filters, headers, jobs, paging, query, schema, tree
 
     assert {what: int(cells[0]) for what, cells in _table(DOCS / "operations.md", "what").items()} == {
@@ -134,6 +136,13 @@ def test_every_limit_is_documented_as_it_is():
         "fields that a source owns": source.MOST_OWNED,
         "uploads of files at once, of a process": upload.AT_ONCE,
         "uploads of files at once, of a tenant": upload.OF_TENANT,
+        "documents in print or waiting, of a process": press.MOST,
+        "documents in print or waiting, of a tenant": press.OF_TENANT,
+        "seconds of processor time of a printed document": typesetting_child.CPU_SECONDS,
+        "bytes of memory of a printed document": typesetting_child.MEMORY,
+        "bytes of a printed document": typesetting_child.LARGEST,
+        "characters of a document template": document_template.MOST_SOURCE,
+        "bytes of its logo": document_template.LARGEST_LOGO,
         "jobs of a tenant that wait": jobs.MOST_WAITING,
         "jobs of one principal that wait": jobs.MOST_OF_ONE,
         "ids of a verb on many records": selection.MOST_IDS,

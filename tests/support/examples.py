@@ -105,6 +105,8 @@ MEANT: dict[tuple[str, str], Any] = {
     **dict.fromkeys((("orders", "lines"), ("quotes", "lines")), _one_line),
     ("quotes", "quoted_on"): lambda _, n: ("1999-12-31", "2024-02-29")[n % 2],
     ("quotes", "valid_until"): lambda _, n: ("2090-01-01", "2099-12-31", None)[n % 3],
+    ("document_templates", "object_type"): lambda *_: "order",
+    ("document_templates", "source"): lambda _, n: ("= Form", '#let doc = json("/data.json")\n= #doc.title')[n % 2],
     ("pipelines", "is_active"): lambda *_: True,
     ("forecast_quotas", "period_start"): lambda _, n: ("2026-01-01", "2026-04-01", "2025-10-01")[n % 3],
     ("access_defaults", "resource"): _free_resource("access_defaults"),
@@ -360,11 +362,17 @@ def claims(resource: Resource) -> bool:
 
 
 def unique_columns(resource: Resource, *, every: bool = False) -> set[str]:
-    """Wire fields of which a live row must have its own value; of several columns one is enough."""
+    """Wire fields of which a live row needs its own value, unless a verb sets it; of several columns one is enough."""
     found = set()
     keys = {str(key.key): name for name, key in resource.keys.items()}
+    by_verb = {
+        column
+        for name, derived in resource.derive.items()
+        if name not in resource.create.model_fields
+        for column in derived(None)
+    }
     for index in resource.table.indexes:
-        if index.unique:
+        if index.unique and by_verb.isdisjoint(str(column.name) for column in index.columns):
             names = [keys.get(str(column.name), str(column.name)) for column in index.columns][1:]
             if every:
                 found.update(names)

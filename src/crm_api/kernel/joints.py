@@ -1,4 +1,4 @@
-"""What a resource declares of documents: what is worked out, when they are locked, which lists are rows as well."""
+"""What a resource declares of documents: what is worked out, when locked, which lists are rows, how it is printed."""
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
@@ -51,3 +51,14 @@ class Parts:
     column: str
     item: type[Wire]
     journal: bool = False
+
+
+@dataclass(frozen=True)
+class Printed:
+    """That records are printed, as sales documents are: with lines, taxes and totals, for an account.
+
+    `dates` are the columns of the days that stand on it, the day it is of first. It is marked as a draft in `drafts`.
+    """
+
+    dates: tuple[str, ...]
+    drafts: frozenset[str] = frozenset({"draft", "pending_approval"})

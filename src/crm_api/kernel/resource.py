@@ -1,7 +1,7 @@
 """Typed declarations: Resource, Action, Check, JobKind, Domain. Nothing runs here."""
 
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +10,7 @@ from fastapi import APIRouter
 from sqlalchemy.dialects.postgresql import JSONB
 
 from crm_api.kernel.duplicates import Duplicates
-from crm_api.kernel.joints import Build, Lock, Parts
+from crm_api.kernel.joints import Build, Lock, Parts, Printed
 from crm_api.kernel.lifecycle import Lifecycle
 from crm_api.kernel.record import MoneyAmount, Ratio, Record, table_of
 from crm_api.kernel.schema import Input, Wire, nullable, updated_from
@@ -138,6 +138,7 @@ class Resource:
         builds: what is worked out from the values that were sent.
         lock: when a record can no longer be changed by a body, nor deleted.
         parts: lists whose items are rows, too.
+        printed: how records are printed, if they are.
         deletable: asked before a deletion, with no new values and the row.
         fixed: column values that make rows of a shared table this resource.
         owner: the column that says whose a row is; None when rows belong to nobody.
@@ -177,6 +178,7 @@ class Resource:
     builds: tuple[Build, ...] = ()
     lock: Lock | None = None
     parts: Mapping[str, Parts] = field(default_factory=dict)
+    printed: Printed | None = None
     deletable: CheckFunction | None = None
     actions: tuple[Action, ...] = ()
     many: Mapping[str, ToMany] = field(default_factory=dict)
@@ -328,7 +330,7 @@ class Resource:
 class Domain:
     """A room of the house: its nouns, routers for what cannot be derived, kinds of jobs, part of the default roles.
 
-    `roles` maps a role's name to (permission, reach) pairs; domains add to the same role.
+    `roles` maps a role's name to (permission, reach) pairs; domains add to the same role. `over` gives one more router.
     """
 
     name: str
@@ -336,6 +338,7 @@ class Domain:
     routers: tuple[APIRouter, ...] = ()
     roles: Mapping[str, tuple[tuple[str, str], ...]] = field(default_factory=dict)
     jobs: tuple[JobKind, ...] = ()
+    over: Callable[["Catalog"], APIRouter] | None = None
 
 
 def kind(column: sa.Column[Any]) -> str:
@@ -347,17 +350,15 @@ class Catalog:
     """All domains, resolved: which resource a table, a plural or a reference means."""
 
     def __init__(self, domains: Iterable[Domain]) -> None:
-        self.domains = tuple(domains)
-        self.resources: dict[str, Resource] = {}
-        self.by_table: dict[str, Resource] = {}
-        self.by_type: dict[str, Resource] = {}
-        self.jobs = {kind_.name: kind_ for domain in self.domains for kind_ in domain.jobs}
-        for domain in self.domains:
+        given = tuple(domains)
+        for domain in given:
             for resource in domain.resources:
                 object.__setattr__(resource, "domain", domain.name)
-                self.resources[resource.plural] = resource
-                self.by_table.setdefault(resource.table.name, resource)
-                self.by_type[resource.singular] = resource
+        self.resources = {resource.plural: resource for domain in given for resource in domain.resources}
+        self.by_table = {resource.table.name: resource for resource in reversed(self.resources.values())}
+        self.by_type = {resource.singular: resource for resource in self.resources.values()}
+        self.jobs = {kind_.name: kind_ for domain in given for kind_ in domain.jobs}
+        self.domains = tuple(replace(one, routers=(*one.routers, one.over(self))) if one.over else one for one in given)
 
     @cached_property
     def permissions(self) -> tuple[str, ...]:

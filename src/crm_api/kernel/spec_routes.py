@@ -54,9 +54,7 @@ def merge(routes: dict[str, dict[str, Any]], schemas: dict[str, JsonSchema], rou
         for method, operation in methods.items():
             declared = {int(status) for status in operation["responses"]}
             good = {
-                str(status): {**_media(operation["responses"][str(status)]), "headers": headers()}
-                for status in declared
-                if status < 400
+                str(status): _headed(_media(operation["responses"][str(status)])) for status in declared if status < 400
             }
             for item in operation.get("parameters", ()):
                 item["schema"] = _present(normal(item["schema"]))
@@ -75,6 +73,11 @@ def _media(response: dict[str, Any]) -> dict[str, Any]:
     """A response with its schemas in the contract's style."""
     content = {media: {**item, "schema": normal(item["schema"])} for media, item in response.get("content", {}).items()}
     return {**response, "content": content}
+
+
+def _headed(response: dict[str, Any]) -> dict[str, Any]:
+    """A response with the headers that it names, and those that are on every one."""
+    return {**response, "headers": headers(*response.get("headers", ()))}
 
 
 def _present(schema: JsonSchema) -> JsonSchema:

@@ -100,11 +100,11 @@ async def send(request: Request, key: str, name: str, type_: str, size: int, sha
     return StreamingResponse(chunks, 200 if whole else 206, headers)
 
 
-def disposition(name: str) -> str:
+def disposition(name: str, way: str = "attachment") -> str:
     """`Content-Disposition` of a file that is called so (RFC 6266), without anything that could be a path."""
     safe = re.sub(r'[/\\:*?"<>|]', "_", name).strip(". ") or "file"
     plain = _PLAIN.sub("_", safe)
-    return f"attachment; filename=\"{plain}\"; filename*=UTF-8''{quote(safe, safe='')}"
+    return f"{way}; filename=\"{plain}\"; filename*=UTF-8''{quote(safe, safe='')}"
 
 
 def _range(text: str | None, size: int, *, same: bool) -> tuple[int, int]:

@@ -21,7 +21,7 @@ from crm_api.domains.selling.document import (
 )
 from crm_api.domains.selling.line import LineItem
 from crm_api.domains.selling.pricing import priced
-from crm_api.kernel.joints import Lock, Parts
+from crm_api.kernel.joints import Lock, Parts, Printed
 from crm_api.kernel.policy import through
 from crm_api.kernel.record import Entity, one_of, unique
 from crm_api.kernel.resource import Action, Resource, ToMany
@@ -99,6 +99,7 @@ ORDERS = Resource(
     builds=(priced("ordered_on"),),
     many={"quotes": ToMany("quotes", "order_id")},
     parts={"lines": Parts("order_lines", OrderLine, "order_id", LineItem)},
+    printed=Printed(("ordered_on", "requested_on", "promised_on")),
     search=("number", "client_reference"),
     values={"tags": list},
     filters=(

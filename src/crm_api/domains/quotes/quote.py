@@ -24,7 +24,7 @@ from crm_api.domains.selling.document import (
 )
 from crm_api.domains.selling.line import LineItem
 from crm_api.domains.selling.pricing import priced
-from crm_api.kernel.joints import Lock, Parts
+from crm_api.kernel.joints import Lock, Parts, Printed
 from crm_api.kernel.policy import through
 from crm_api.kernel.record import Entity, one_of, reference, sparse, unique
 from crm_api.kernel.resource import Action, Resource
@@ -109,6 +109,7 @@ QUOTES = Resource(
     checks=(in_order("quoted_on", "valid_until"),),
     builds=(priced("quoted_on"),),
     parts={"lines": Parts("quote_lines", QuoteLine, "quote_id", LineItem)},
+    printed=Printed(("quoted_on", "valid_until")),
     require_match=True,
     search=("number", "client_reference"),
     values={"tags": list},
