@@ -27,6 +27,8 @@ ActionFunction = Callable[["Context", "Resource", Any, Any], Awaitable[Any]]
 """(context, resource, row, body) -> what to change in the row, or the reply when the action declares one."""
 JobFunction = Callable[["Run", Any], Awaitable[Mapping[str, Any] | None]]
 """(run, body) -> the result, or raises a Problem."""
+SeedFunction = Callable[["Context"], Awaitable[bool]]
+"""(context of the tenant, in a transaction) -> whether it made anything."""
 
 READS = frozenset({"get", "list", "search", "aggregate"})
 ALL = READS | {"create", "update", "delete", "restore"}
@@ -115,6 +117,19 @@ class JobKind:
     run: JobFunction
     permission: str | None = None
     attempts: int = 5
+
+
+@dataclass(frozen=True)
+class Seed:
+    """Records that a tenant begins with: given once, by `crm_api.kernel.seeds`, to those from before it existed, too.
+
+    Attributes:
+        name: by which it is known whether a tenant got it, so it is not changed.
+        run: makes them, and gives whether it made any; a tenant that has such records already is left alone.
+    """
+
+    name: str
+    run: SeedFunction
 
 
 @dataclass(frozen=True)
@@ -326,7 +341,7 @@ class Resource:
 
 @dataclass(frozen=True)
 class Domain:
-    """A room of the house: its nouns, routers for what cannot be derived, kinds of jobs, part of the default roles.
+    """A room of the house: its nouns, routers for what cannot be derived, kinds of jobs, default roles, seeds.
 
     `roles` maps a role's name to (permission, reach) pairs; domains add to the same role.
     """
@@ -336,6 +351,7 @@ class Domain:
     routers: tuple[APIRouter, ...] = ()
     roles: Mapping[str, tuple[tuple[str, str], ...]] = field(default_factory=dict)
     jobs: tuple[JobKind, ...] = ()
+    seeds: tuple[Seed, ...] = ()
 
 
 def kind(column: sa.Column[Any]) -> str:

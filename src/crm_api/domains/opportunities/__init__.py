@@ -2,6 +2,7 @@
 
 from crm_api.domains.identity.default_roles import MANAGER, READER, REPRESENTATIVE, sales_roles
 from crm_api.domains.opportunities import forecast
+from crm_api.domains.opportunities.begin import SEED
 from crm_api.domains.opportunities.forecast_quota import FORECAST_QUOTAS
 from crm_api.domains.opportunities.opportunity import OPPORTUNITIES
 from crm_api.domains.opportunities.opportunity_contact import OPPORTUNITY_CONTACTS
@@ -17,6 +18,7 @@ DOMAIN = Domain(
     "opportunities",
     resources=(PIPELINES, STAGES, OPPORTUNITIES, OPPORTUNITY_CONTACTS, STAGE_CHANGES, FORECAST_QUOTAS),
     routers=(forecast.router,),
+    seeds=(SEED,),
     roles={
         MANAGER: (
             *_SALES[MANAGER],
