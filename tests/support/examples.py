@@ -2,7 +2,7 @@
 
 import itertools
 from collections import deque
-from datetime import date
+from datetime import UTC, date, datetime
 from functools import cache
 from typing import Any
 from uuid import UUID
@@ -310,6 +310,16 @@ def _approval(person: Any, n: int, *, steps: int = 1) -> dict[str, Any]:
     return found
 
 
+def _snapshot(person: Any, n: int) -> dict[str, Any]:
+    """Of a principal who has a quota for this month."""
+    user = Examples(person).make(CATALOG.resources["users"], n)
+    month = datetime.now(UTC).date().replace(day=1).isoformat()
+    quota = {"principal_id": user["id"], "period": "month", "period_start": month, "currency": "EUR"}
+    person.make("forecast_quotas", amount=f"{n + 1}.50", **quota)
+    assert person.post("/v1/forecast_snapshots/take").status_code == 200
+    return person.all("/v1/forecast_snapshots", principal_id=user["id"])[0]
+
+
 READY: dict[tuple[str, str], Any] = {
     ("orders", "confirm"): _with_line,
     ("orders", "hold"): lambda person, made: _with_line(person, made, "confirm"),
@@ -342,6 +352,7 @@ MADE: dict[str, Any] = {
     "jobs": _job,
     "files": _file,
     "exports": _export,
+    "forecast_snapshots": _snapshot,
 }
 """How rows come about that no create makes."""
 
