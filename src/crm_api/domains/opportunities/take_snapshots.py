@@ -9,16 +9,19 @@ import sqlalchemy as sa
 from fastapi import APIRouter
 from pydantic import BaseModel, Field
 from sqlalchemy.dialects.postgresql import insert as upsert
+from starlette.requests import Request
+from starlette.responses import Response
 
-from crm_api.domains.identity.me import Current
 from crm_api.domains.opportunities.forecast_quota import FORECAST_QUOTAS, MONTHS, period_end
 from crm_api.domains.opportunities.forecast_snapshot import FIGURES, FORECAST_SNAPSHOTS
 from crm_api.domains.opportunities.opportunity import OPPORTUNITIES
 from crm_api.kernel.context import Context, Kernel
 from crm_api.kernel.database import TENANT, Statement
+from crm_api.kernel.headers import query
 from crm_api.kernel.ledger import ACTOR, NOW
+from crm_api.kernel.projection import Json
 from crm_api.kernel.schema import Count
-from crm_api.kernel.unit_of_work import system, transact
+from crm_api.kernel.unit_of_work import permitted, system, transact
 
 router = APIRouter()
 PAGE = 100
@@ -156,12 +159,16 @@ async def take_weekly_snapshots(kernel: Kernel) -> int:
 
 @router.post(
     "/v1/forecast_snapshots/take",
+    name="take_forecast_snapshots",
     operation_id="take_forecast_snapshots",
     summary="Take snapshots of all forecasts now",
-    responses={403: {}},
+    response_model=SnapshotsTaken,
+    responses={403: {}, 422: {}},
 )
-async def take(ctx: Current) -> SnapshotsTaken:
+async def take(request: Request) -> Response:
     """Of this and the next month and quarter, of all principals; at most once a day, so it may be repeated."""
-    ctx.require(FORECAST_SNAPSHOTS, "take")
+    ctx = await permitted(request, FORECAST_SNAPSHOTS, "take")
+    query(request, ())
     taken = await take_snapshots(ctx)
-    return SnapshotsTaken(object="forecast_snapshots_taken", taken_on=ctx.now.astimezone(UTC).date(), taken=taken)
+    day = ctx.now.astimezone(UTC).date().isoformat()
+    return Json({"object": "forecast_snapshots_taken", "taken_on": day, "taken": taken})
