@@ -50,6 +50,7 @@ def upgrade():
         ["tenant_id", "period", "period_start", "principal_id", "currency", "taken_on"],
         unique=True,
         postgresql_nulls_not_distinct=True,
+        postgresql_where=sa.text("deleted_at IS NULL"),
     )
     for column in ("principal_id", "period_start", "taken_on"):
         op.create_index(f"ix_forecast_snapshots_{column}", "forecast_snapshots", ["tenant_id", column, "id"])

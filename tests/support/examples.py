@@ -11,6 +11,7 @@ from pydantic import BaseModel, TypeAdapter
 
 from crm_api.catalog import CATALOG
 from crm_api.domains.products.percent import Adjustment, Percent
+from crm_api.domains.opportunities.take_snapshots import take_snapshots
 from crm_api.kernel import schema as wire
 from crm_api.kernel.repository import create
 from crm_api.kernel.resource import Resource
@@ -25,6 +26,7 @@ SETTINGS = ("access_defaults", "duplicate_checks")
 """Resources with one record for each resource, so that few can be made."""
 _AT_ONCE = 8
 """Examples are different that a test may prepare before it makes the first; there are two more."""
+_CURRENCIES = ("AUD", "BRL", "CAD", "CHF", "CZK", "DKK", "GBP", "HUF", "INR", "JPY", "NOK", "NZD", "PLN", "SEK", "TRY")
 OWNERSHIP = ("owner_id", "team_id", "territory_id")
 
 
@@ -311,13 +313,14 @@ def _approval(person: Any, n: int, *, steps: int = 1) -> dict[str, Any]:
 
 
 def _snapshot(person: Any, n: int) -> dict[str, Any]:
-    """Of a principal who has a quota for this month."""
-    user = Examples(person).make(CATALOG.resources["users"], n)
-    month = datetime.now(UTC).date().replace(day=1).isoformat()
-    quota = {"principal_id": user["id"], "period": "month", "period_start": month, "currency": "EUR"}
-    person.make("forecast_quotas", amount=f"{n + 1}.50", **quota)
-    assert person.post("/v1/forecast_snapshots/take").status_code == 200
-    return person.all("/v1/forecast_snapshots", principal_id=user["id"])[0]
+    """Of the person's own opportunities in a currency; taken as by the schedule, since not everyone may."""
+    currency = _CURRENCIES[next(_serial) % len(_CURRENCIES)]
+    me, kernel = person.get("/v1/me").json(), person.server.kernel
+    account = person.make("accounts", name=f"Forecast {n}")["id"]
+    values = {"amount": f"{n + 1}.50", "currency": currency, "close_date": datetime.now(UTC).date().isoformat()}
+    person.make("opportunities", name=f"Forecast {n}", account_id=account, **values)
+    person.server.run(take_snapshots(system(kernel, UUID(me["tenant_id"]), "test")))
+    return person.all("/v1/forecast_snapshots", principal_id=me["id"], currency=currency)[0]
 
 
 READY: dict[tuple[str, str], Any] = {

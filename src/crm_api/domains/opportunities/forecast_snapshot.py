@@ -31,6 +31,7 @@ class ForecastSnapshot(Entity):
             *("tenant_id", "period", "period_start", "principal_id", "currency", "taken_on"),
             unique=True,
             postgresql_nulls_not_distinct=True,
+            postgresql_where=sa.column("deleted_at").is_(None),
         ),
         *sortable("forecast_snapshots", "principal_id", "period_start", "taken_on"),
     )
