@@ -44,6 +44,10 @@ CREATE TABLE bench.sellers AS
 SELECT id, owner_id, near, row_number() OVER (PARTITION BY near) - 1 AS n, count(*) OVER (PARTITION BY near) AS most
 FROM (SELECT id, owner_id, owner_id = ANY($1::uuid[]) AS near FROM accounts WHERE created_via = 'import') a
 """
+_INDEXES = """
+SELECT indexname, indexdef FROM pg_indexes WHERE schemaname = 'public' AND tablename = 'opportunities'
+  AND indexname NOT IN (SELECT conname FROM pg_constraint)
+"""
 _BARE = {
     "by stage": "SELECT stage_id, count(*), sum(amount::numeric) FROM opportunities WHERE tenant_id = $1 AND deleted_at IS NULL {only} GROUP BY 1",
     "by owner": "SELECT owner_id, count(*), sum(amount::numeric) FROM opportunities WHERE tenant_id = $1 AND deleted_at IS NULL {only} GROUP BY 1",
@@ -63,13 +67,20 @@ async def fill(stage: Stage, scale: int) -> None:
     await load.load(stage, 1, ACCOUNTS, ACCOUNTS)
     connection = await connect(stage)
     try:
-        await connection.execute("SET session_replication_role = replica; SET jit = off")
+        await connection.execute(
+            "SET session_replication_role = replica; SET jit = off; SET maintenance_work_mem = '1GB'"
+        )
         tree = ", ".join(f"'{owner}'" for owner in stage.tree)  # a table is not made with parameters
         await connection.execute(_SELLERS.replace("$1::uuid[]", f"ARRAY[{tree}]::uuid[]"))
+        rows = await connection.fetch(_INDEXES)
+        for row in rows:
+            await connection.execute(f'DROP INDEX "{row["indexname"]}"')
         since = await connection.fetchval("SELECT at FROM bench.since")
         for start in range(1, scale + 1, load.BATCH):
             end = min(start + load.BATCH - 1, scale)
             await connection.execute(_OPPORTUNITIES, stage.tenant, start, end, since)
+        for row in rows:
+            await connection.execute(row["indexdef"])
         await connection.execute("VACUUM (ANALYZE, FREEZE) opportunities")
         await connection.execute("CHECKPOINT")
     finally:

@@ -88,7 +88,7 @@ def _sums(ctx: Context) -> Statement:
             sa.func.sum(amount * likely).label("weighted"),
         )
         .where(
-            *ctx.kernel.policy.gate(ctx.access, OPPORTUNITIES, "read", table),
+            *ctx.kernel.policy.gate(ctx.access, OPPORTUNITIES, "read", table, narrow=False, whole=True),
             table.c.close_date >= _FROM,
             table.c.close_date < _UNTIL,
             table.c.status != sa.literal("lost", sa.Text()),

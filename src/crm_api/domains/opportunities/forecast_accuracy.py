@@ -72,7 +72,7 @@ def _won(ctx: Context, period: str) -> Any:
             table.c.owner_id, table.c.currency, start, sa.func.sum(sa.cast(table.c.amount, sa.Numeric)).label("actual")
         )
         .where(
-            *ctx.kernel.policy.gate(ctx.access, OPPORTUNITIES, "read", table),
+            *ctx.kernel.policy.gate(ctx.access, OPPORTUNITIES, "read", table, narrow=False, whole=True),
             table.c.status == sa.literal("won", sa.Text()),
             table.c.close_date >= _FROM,
             table.c.close_date < _UNTIL,
