@@ -36,12 +36,13 @@ SELECT $1::uuid, bench.id('opportunity', i, at), 'Deal ' || i, 'deal ' || i, acc
 FROM (SELECT d.i, bench.at(d.i, $4::timestamptz) AS at, a.id AS account, a.owner_id AS owner
       FROM (SELECT i, bench.dice(53, i, 10) = 0 AS near, bench.dice(54, i, 1000000000) AS pick
             FROM generate_series($2::bigint, $3::bigint) i) d
-      JOIN bench.sellers a ON a.near = d.near AND a.n = d.pick % a.most) rows
+      JOIN (SELECT near, max(n) + 1 AS most FROM bench.sellers GROUP BY near) m ON m.near = d.near
+      JOIN bench.sellers a ON a.near = d.near AND a.n = d.pick % m.most) rows
 JOIN (SELECT *, row_number() OVER (ORDER BY position) - 1 AS n FROM stages WHERE tenant_id = $1) s ON s.n = bench.dice(55, i, 6)
 """
 _SELLERS = """
 CREATE TABLE bench.sellers AS
-SELECT id, owner_id, near, row_number() OVER (PARTITION BY near) - 1 AS n, count(*) OVER (PARTITION BY near) AS most
+SELECT id, owner_id, near, row_number() OVER (PARTITION BY near) - 1 AS n
 FROM (SELECT id, owner_id, owner_id = ANY($1::uuid[]) AS near FROM accounts WHERE created_via = 'import') a
 """
 _INDEXES = """
