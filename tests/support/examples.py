@@ -10,8 +10,8 @@ from uuid import UUID
 from pydantic import BaseModel, TypeAdapter
 
 from crm_api.catalog import CATALOG
-from crm_api.domains.products.percent import Adjustment, Percent
 from crm_api.domains.opportunities.take_snapshots import take_snapshots
+from crm_api.domains.products.percent import Adjustment, Percent
 from crm_api.kernel import schema as wire
 from crm_api.kernel.repository import create
 from crm_api.kernel.resource import Resource

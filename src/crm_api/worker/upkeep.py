@@ -10,8 +10,8 @@ from crm_api.adapters.storage import storage
 from crm_api.domains.approvals.remind import remind
 from crm_api.domains.files.lease import delete_expired
 from crm_api.domains.integrations.outcome import resume_failed
-from crm_api.domains.quotes.expire import expire_outdated
 from crm_api.domains.opportunities.take_snapshots import take_weekly_snapshots
+from crm_api.domains.quotes.expire import expire_outdated
 from crm_api.kernel import sharing
 from crm_api.kernel.context import Kernel
 from crm_api.kernel.database import Database, Statement
