@@ -6,7 +6,7 @@ from alembic import op
 from crm_api.kernel.migration import protect
 
 revision = "20261130s"
-down_revision = "20261129q"
+down_revision = "20261129m"
 branch_labels = None
 depends_on = None
 
