@@ -12,7 +12,7 @@ READY := .venv/ready
 COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
 	--no-emit-index-url --no-emit-find-links --annotation-style line pyproject.toml
 
-.PHONY: help install run test test-all check check-format check-types check-openapi bench bench-events bench-imports bench-search bench-full soak lint format lock openapi contract clean
+.PHONY: help install run test test-all check check-format check-types check-openapi bench bench-events bench-imports bench-search bench-pipeline bench-full soak lint format lock openapi contract clean
 .DEFAULT_GOAL := help
 
 help: ## List the targets
@@ -81,6 +81,9 @@ bench-imports: $(READY) ## Benchmarks of imports and exports; ARGS="--rows 10000
 
 bench-search: $(READY) ## Benchmarks of the search across resources
 	@$(BIN)/python -m benchmarks.search $(ARGS)
+
+bench-pipeline: $(READY) ## Benchmarks of sums over a million opportunities and of forecasts
+	@$(BIN)/python -m benchmarks.pipeline $(ARGS)
 
 bench-full: $(READY) ## Benchmarks with a million rows, flatness and memory
 	@$(BIN)/python -m benchmarks --full $(ARGS)

@@ -22,7 +22,7 @@ from crm_api.domains import (
     search,
     selling,
 )
-from crm_api.kernel.resource import Catalog
+from crm_api.kernel.domain import Catalog
 
 CATALOG = Catalog(
     [

@@ -1,4 +1,4 @@
-"""Creates tenants: the row, the roles every tenant starts with, and a first administrator with a key."""
+"""Creates tenants: the row, the roles and records every tenant starts with, and a first administrator with a key."""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -11,6 +11,7 @@ from crm_api.domains.identity.give_defaults import give_defaults
 from crm_api.domains.identity.issue_key import IssueKey, issue_key
 from crm_api.kernel.context import Context, Kernel, new_id
 from crm_api.kernel.repository import create, load
+from crm_api.kernel.seeds import sow
 from crm_api.kernel.unit_of_work import system, transact
 
 
@@ -39,6 +40,7 @@ async def create_tenant(
         await connection.close()
     ctx = system(kernel, tenant_id, "cli")
     roles = (await give_defaults(ctx)).roles
+    await sow(ctx)
     administrator = await add_user(ctx, {"name": "Administrator", "email": email}, roles[ADMINISTRATOR])
     return NewTenant(tenant_id, administrator, await add_key(ctx, administrator, "first key"), roles)
 

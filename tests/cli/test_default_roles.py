@@ -3,7 +3,7 @@
 import asyncio
 import json
 from types import SimpleNamespace
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import asyncpg
 import pytest
@@ -15,7 +15,7 @@ from crm_api.commands.database import Place
 from crm_api.commands.default_roles import give
 from crm_api.domains.identity.default_roles import MANAGER, READER, REPRESENTATIVE
 from crm_api.domains.identity.give_defaults import default_roles
-from crm_api.kernel.resource import Domain
+from crm_api.kernel.domain import Domain
 from crm_api.settings import Settings
 from tests.support.command import Serving, crm_api
 from tests.support.org import Person
@@ -204,3 +204,49 @@ def test_roles_of_tenants_from_before_are_marked(admin_url, worker_id, tmp_path,
     assert found.pop(ids["own"]) == (None, [], 1)
     assert sorted(role for role, _, _ in found.values()) == ["Administrator", "Collector"]
     assert here("migrate", **where).out.splitlines() == [f"The database is at {migrate.revisions()[-1]} already."]
+
+
+PIPELINES_GONE = ["DELETE FROM stages WHERE tenant_id = $1", "DELETE FROM pipelines WHERE tenant_id = $1"]
+
+
+def test_seeds_come_once_and_stay_away_when_they_are_deleted(admin, where, here):
+    account = admin.make("accounts", name="First")
+    first = admin.make("opportunities", name="Without configuration", account_id=account["id"])
+    (pipeline,) = admin.all("/v1/pipelines")
+    assert (pipeline["id"], pipeline["is_default"]) == (first["pipeline_id"], True)
+    kinds = [stage["kind"] for stage in admin.all("/v1/stages", sort="position")]
+    assert kinds == ["open", "open", "open", "open", "won", "lost"]
+    (unit,) = admin.all("/v1/units")
+    assert unit["code"] == "piece"
+    assert admin.delete(f"/v1/units/{unit['id']}").status_code == 204
+    said = here("migrate", **where)
+    assert (said.code, "to begin with" in said.out) == (0, False), said
+    assert (admin.all("/v1/units"), len(admin.all("/v1/pipelines"))) == ([], 1)
+
+
+def test_seeds_reach_tenants_from_before_that_have_none_of_their_own(admin, where, here):
+    async def forget(statements):
+        connection = await asyncpg.connect(where["migrate_url"])
+        try:
+            await connection.execute("SET ROLE crm_owner")
+            await connection.execute("SELECT set_config('crm.tenant', $1, false)", str(admin.tenant))
+            await connection.execute("DELETE FROM tenant_seeds WHERE tenant_id = $1", UUID(admin.tenant))
+            for statement in statements:
+                await connection.execute(statement, UUID(admin.tenant))
+        finally:
+            await connection.close()
+
+    asyncio.run(forget([*PIPELINES_GONE, "DELETE FROM units WHERE tenant_id = $1"]))
+    own = admin.make("units", code="kg", name="Kilogram")
+    assert "1 tenant got records to begin with." in here("migrate", **where).out
+    assert [unit["id"] for unit in admin.all("/v1/units")] == [own["id"]]
+    assert [(row["name"], row["is_default"]) for row in admin.all("/v1/pipelines")] == [("Standard", True)]
+    place = Place(Settings(**where), where["database_url"], where["migrate_url"], embedded=False)
+    asyncio.run(forget(PIPELINES_GONE))
+
+    async def together():
+        return await asyncio.gather(*(give(place) for _ in range(3)))
+
+    said = [line for lines in asyncio.run(together()) for line in lines]
+    assert said == ["1 tenant got records to begin with."]
+    assert (len(admin.all("/v1/pipelines")), len(admin.all("/v1/stages"))) == (1, 6)

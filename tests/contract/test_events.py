@@ -13,8 +13,8 @@ import pytest
 from crm_api.catalog import CATALOG
 from crm_api.domains.integrations.outcome import BREAKS_AT
 from crm_api.kernel import feed
+from crm_api.kernel.domain import JobKind
 from crm_api.kernel.problems import invalid
-from crm_api.kernel.resource import JobKind
 from crm_api.kernel.spec import document
 from crm_api.kernel.spec_asyncapi import asyncapi
 from tests.integrations.test_webhooks import endpoint, hurry

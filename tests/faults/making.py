@@ -12,9 +12,10 @@ from crm_api.domains import accounts
 from crm_api.domains.distribution import walk
 from crm_api.domains.jobs.job import JobView
 from crm_api.kernel.context import Context
+from crm_api.kernel.domain import Catalog, Domain
 from crm_api.kernel.headers import parse, read_body
 from crm_api.kernel.jobs import accepted, start
-from crm_api.kernel.resource import Action, Catalog, Domain, Resource
+from crm_api.kernel.resource import Action, Resource
 from crm_api.kernel.unit_of_work import open_context, transact
 from tests.support.jobs import MAKE_ACCOUNTS, Naming
 

@@ -14,9 +14,9 @@ from crm_api.app import build_kernel, worker_limits
 from crm_api.domains.accounts.account import ACCOUNTS
 from crm_api.kernel import jobs as kernel_jobs
 from crm_api.kernel.context import new_id
+from crm_api.kernel.domain import JobKind
 from crm_api.kernel.problems import Problem, invalid, unavailable
 from crm_api.kernel.repository import create
-from crm_api.kernel.resource import JobKind
 from crm_api.kernel.running import Step
 from crm_api.kernel.unit_of_work import system
 from tests.support.jobs import FINAL, MAKE_ACCOUNTS, UNKNOWN, Naming, Nothing, context, get, start, wait, working

@@ -111,6 +111,7 @@ def test_what_is_scheduled(server):
         "purge_files": 3600,
         "forget_import_rows": 3600,
         "keep_feed": 3600,
+        "take_weekly_snapshots": 3600,
     }
     for each in tasks(server.settings):
         server.run(each.run(server.kernel))

@@ -143,6 +143,8 @@ def test_a_conversion_takes_records_that_are_there(firm):
 
 def test_what_is_refused_leaves_nothing(firm):
     rep, before = firm.rep, numbers(firm)
+    for pipeline in firm.admin.all("/v1/pipelines"):
+        assert firm.admin.delete(f"/v1/pipelines/{pipeline['id']}").status_code == 204
     hidden = firm.outsider.make("accounts", name="Hidden")
     theirs = firm.outsider.make("contacts", last_name="Hidden")
     blocked = rep.make("accounts", name="Blocked")
@@ -175,6 +177,7 @@ def test_what_is_refused_leaves_nothing(firm):
 def test_an_opportunity_is_made_with_the_estimate_unless_told(server):
     firm = Org.create(server)
     pipeline = firm.admin.make("pipelines", name="Sales")
+    assert firm.admin.post(f"/v1/pipelines/{pipeline['id']}/make_default").status_code == 200
     stage = firm.admin.make("stages", pipeline_id=pipeline["id"], name="First", code="first", position=1)
     made = qualified(firm.rep, estimate="1234.50", currency="EUR", tags=["a"])
     now = convert(firm.rep, made, opportunity={}).json()

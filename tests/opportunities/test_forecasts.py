@@ -1,7 +1,10 @@
 """Forecasts over HTTP: categories, weights, the manager tree, quotas, and what of it whom is told."""
 
+from datetime import UTC, date, datetime
+
 import pytest
 
+from crm_api.domains.opportunities.take_snapshots import take_weekly_snapshots
 from tests.support.org import Org
 from tests.support.problems import problem
 
@@ -113,3 +116,91 @@ def test_quotas_are_seen_up_the_tree(org):
     assert org.outsider.all("/v1/forecast_quotas") == []
     mine = org.rep.all("/v1/forecast_quotas")[0]
     assert problem(org.rep.patch(f"/v1/forecast_quotas/{mine['id']}", json={"amount": "1"}), 403)
+
+
+def accuracy(person, **params) -> list[dict]:
+    answer = person.get("/v1/forecasts/accuracy", params=params)
+    assert answer.status_code == 200, answer.text
+    return answer.json()["data"]
+
+
+@pytest.fixture(scope="module")
+def tracked(server) -> Org:
+    """Deals of this month, of which a snapshot was taken; one of `rep` was won after, one of `colleague` lost."""
+    org, today = Org.create(server), datetime.now(UTC).date()
+    org.month = today.replace(day=1).isoformat()
+    stages = {stage["code"]: stage["id"] for stage in org.admin.all("/v1/stages")}
+    quota = {"period": "month", "period_start": org.month, "currency": "EUR"}
+    org.admin.make("forecast_quotas", principal_id=org.rep.id, amount="500", **quota)
+    deals = {}
+    for name, owner, code in (("a", "rep", "proposal"), ("b", "rep", "commitment"), ("c", "colleague", "negotiation")):
+        person = org.people[owner]
+        account = person.make("accounts", name="Kaufmann")["id"]
+        values = {"name": name, "account_id": account, "stage_id": stages[code], "close_date": today.isoformat()}
+        deals[name] = person.make("opportunities", **values, amount="100.01", currency="EUR")["id"]
+    answer = org.admin.post("/v1/forecast_snapshots/take")
+    assert (answer.status_code, answer.json()["taken"] >= 4) == (200, True), answer.text
+    assert org.rep.post(f"/v1/opportunities/{deals['b']}/win").status_code == 200
+    assert org.colleague.post(f"/v1/opportunities/{deals['c']}/lose").status_code == 200
+    return org
+
+
+def test_a_snapshot_says_what_the_forecast_said(tracked):
+    (line,) = tracked.rep.all("/v1/forecast_snapshots", period="month", period_start=tracked.month)
+    figures = {"count": 2, "closed": "0.00", "commit": "100.01", "best_case": "0.00", "pipeline": "100.01"}
+    assert {name: line[name] for name in figures} == figures
+    assert (line["weighted"], line["quota"], line["created_by"]) == ("130.013", "500.00", tracked.admin.id)
+    again = tracked.admin.post("/v1/forecast_snapshots/take")
+    assert again.json()["taken"] == 0, "once a day"
+    for person in (tracked.manager, tracked.rep, tracked.reader):
+        assert problem(person.post("/v1/forecast_snapshots/take"), 403)["permission"] == "forecast_snapshots:take"
+
+
+def test_accuracy_sets_the_forecast_beside_what_was_closed(tracked):
+    span = {"period": "month", "from": tracked.month}
+    mine, theirs = sorted(accuracy(tracked.manager, **span), key=lambda line: line["principal_id"] != tracked.rep.id)
+    assert (mine["principal_id"], mine["weighted"], mine["actual"]) == (tracked.rep.id, "130.013", "100.01")
+    assert (mine["deviation"], mine["deviation_percent"], mine["is_final"]) == ("30.003", 30.0, False)
+    assert (theirs["principal_id"], theirs["actual"], theirs["deviation_percent"]) == (
+        tracked.colleague.id,
+        "0.00",
+        None,
+    )
+    assert accuracy(tracked.rep, **span) == [mine]
+    assert accuracy(tracked.manager, **span, principal_id=tracked.rep.id) == [mine]
+    assert accuracy(tracked.outsider, **span) == []
+    assert accuracy(tracked.rep, **span, snapshots="last") == accuracy(tracked.rep, **span, snapshots="all") == [mine]
+    quarter = date.fromisoformat(tracked.month)
+    quarter = quarter.replace(month=quarter.month - (quarter.month - 1) % 3)
+    (line,) = accuracy(tracked.rep, period="quarter", **{"from": quarter.isoformat()})
+    assert (line["actual"], line["quota"]) == ("100.01", None)
+
+
+def test_accuracy_is_bounded_and_tells_nothing_hidden(tracked):
+    span = {"period": "month", "from": tracked.month}
+    for params, name in (
+        ({"from": "2026-10-02"}, "from"),
+        ({"periods": 25}, "periods"),
+        ({"from": "9999-10-01"}, "from"),
+    ):
+        refused = tracked.rep.get("/v1/forecasts/accuracy", params={**span, **params})
+        assert problem(refused, 422)["errors"][0]["parameter"] == name
+    rules = [{"resource": "opportunities", "field": "amount", "rule": "hidden"}]
+    names = ("opportunities", "forecast_snapshots")
+    role = tracked.role("Blind", *((f"{name}:read", "all") for name in names), field_rules=rules)
+    blind = tracked.person("blind", role)
+    assert problem(blind.get("/v1/forecasts/accuracy", params=span), 403)["permission"] == "field opportunities.amount"
+    assert {row["weighted"] for row in blind.all("/v1/forecast_snapshots")} == {None}
+
+
+def test_the_schedule_takes_what_a_week_lacks_once(server):
+    org = Org.create(server)
+    org.admin.make("forecast_quotas", **this_month(), principal_id=org.rep.id, amount="7", currency="EUR")
+    for _ in range(2):
+        server.run(take_weekly_snapshots(server.kernel))
+        found = org.rep.all("/v1/forecast_snapshots", period="month")
+        assert [(row["quota"], row["weighted"], row["created_by"]) for row in found] == [("7.00", "0.00", None)]
+
+
+def this_month() -> dict:
+    return {"period": "month", "period_start": datetime.now(UTC).date().replace(day=1).isoformat()}

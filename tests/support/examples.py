@@ -2,7 +2,7 @@
 
 import itertools
 from collections import deque
-from datetime import date
+from datetime import UTC, date, datetime
 from functools import cache
 from typing import Any
 from uuid import UUID
@@ -10,6 +10,7 @@ from uuid import UUID
 from pydantic import BaseModel, TypeAdapter
 
 from crm_api.catalog import CATALOG
+from crm_api.domains.opportunities.take_snapshots import take_snapshots
 from crm_api.domains.products.percent import Adjustment, Percent
 from crm_api.kernel import schema as wire
 from crm_api.kernel.repository import create
@@ -25,6 +26,7 @@ SETTINGS = ("access_defaults", "duplicate_checks")
 """Resources with one record for each resource, so that few can be made."""
 _AT_ONCE = 8
 """Examples are different that a test may prepare before it makes the first; there are two more."""
+_CURRENCIES = ("AUD", "BRL", "CAD", "CHF", "CZK", "DKK", "GBP", "HUF", "INR", "JPY", "NOK", "NZD", "PLN", "SEK", "TRY")
 OWNERSHIP = ("owner_id", "team_id", "territory_id")
 
 
@@ -312,6 +314,17 @@ def _approval(person: Any, n: int, *, steps: int = 1) -> dict[str, Any]:
     return found
 
 
+def _snapshot(person: Any, n: int) -> dict[str, Any]:
+    """Of the person's own opportunities in a currency; taken as by the schedule, since not everyone may."""
+    currency = _CURRENCIES[next(_serial) % len(_CURRENCIES)]
+    me, kernel = person.get("/v1/me").json(), person.server.kernel
+    account = person.make("accounts", name=f"Forecast {n}")["id"]
+    values = {"amount": f"{n + 1}.50", "currency": currency, "close_date": datetime.now(UTC).date().isoformat()}
+    person.make("opportunities", name=f"Forecast {n}", account_id=account, **values)
+    person.server.run(take_snapshots(system(kernel, UUID(me["tenant_id"]), "test")))
+    return person.all("/v1/forecast_snapshots", principal_id=me["id"], currency=currency)[0]
+
+
 READY: dict[tuple[str, str], Any] = {
     ("orders", "confirm"): _with_line,
     ("orders", "hold"): lambda person, made: _with_line(person, made, "confirm"),
@@ -344,6 +357,7 @@ MADE: dict[str, Any] = {
     "jobs": _job,
     "files": _file,
     "exports": _export,
+    "forecast_snapshots": _snapshot,
 }
 """How rows come about that no create makes."""
 

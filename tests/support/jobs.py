@@ -11,7 +11,7 @@ from pydantic import Field
 from crm_api.kernel import jobs
 from crm_api.kernel.context import Context
 from crm_api.kernel.database import TENANT, Statement
-from crm_api.kernel.resource import JobKind
+from crm_api.kernel.domain import JobKind
 from crm_api.kernel.running import Run, Step
 from crm_api.kernel.schema import Name, Wire
 from crm_api.kernel.unit_of_work import transact

@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 
 from crm_api.catalog import CATALOG
-from crm_api.kernel.resource import Catalog
+from crm_api.kernel.domain import Catalog
 from crm_api.kernel.spec import document
 from crm_api.kernel.spec_asyncapi import asyncapi
 

@@ -1,18 +1,15 @@
 """Endpoints of what a verb tells: actions that read, and the list of what is possible now."""
 
 from collections.abc import Awaitable, Callable
-from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import Response
 
 from crm_api.kernel import collections, repository
-from crm_api.kernel.context import Context
 from crm_api.kernel.headers import query
-from crm_api.kernel.obstacles import by_permission, by_refusal, by_state
+from crm_api.kernel.obstacles import transitions
 from crm_api.kernel.projection import Json
 from crm_api.kernel.resource import Action, Resource
-from crm_api.kernel.spec_models import MOST_BLOCKS
 from crm_api.kernel.unit_of_work import permitted
 
 Endpoint = Callable[[Request], Awaitable[Response]]
@@ -43,26 +40,3 @@ def transitions_endpoint(resource: Resource) -> Endpoint:
         return Json({"data": await transitions(ctx, resource, row["id"], row)})
 
     return endpoint
-
-
-async def transitions(ctx: Context, resource: Resource, id_: str, row: Any) -> list[dict[str, Any]]:
-    """Each edge with whether it is open and the reasons that block it."""
-    assert resource.lifecycle is not None  # noqa: S101 - the operation exists only with a lifecycle
-    found = []
-    state = row[resource.lifecycle.column]
-    for edge in resource.lifecycle.offered:
-        reasons = by_state(state, edge.sources) + await by_permission(ctx, resource, id_, edge.verb)
-        if not reasons:  # who may not do it is not told what else it takes
-            body = edge.body() if edge.body and edge.blocked else None
-            for obstacle in edge.blocked:
-                reasons += await by_refusal(obstacle(ctx, resource, row, body))
-        found.append(
-            {
-                "action": edge.verb,
-                "to": edge.target,
-                "otherwise": list(edge.otherwise),
-                "allowed": not reasons,
-                "blocked_by": reasons[:MOST_BLOCKS],
-            }
-        )
-    return found

@@ -15,6 +15,7 @@ from pydantic_core import to_json
 from crm_api.kernel import idempotency
 from crm_api.kernel.batch_references import replaced
 from crm_api.kernel.context import Context, Idempotency, new_id
+from crm_api.kernel.domain import Catalog
 from crm_api.kernel.external import is_external, own_id
 from crm_api.kernel.headers import ANY
 from crm_api.kernel.locking import in_order
@@ -32,7 +33,7 @@ from crm_api.kernel.problems import (
 )
 from crm_api.kernel.projection import dumps
 from crm_api.kernel.repository import find
-from crm_api.kernel.resource import Catalog, Resource
+from crm_api.kernel.resource import Resource
 from crm_api.kernel.unit_of_work import Outcome, Work, write
 from crm_api.kernel.writes import Write, carry_out, writes_by_name
 

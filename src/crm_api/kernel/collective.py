@@ -9,9 +9,10 @@ from starlette.responses import Response
 
 from crm_api.kernel import jobs
 from crm_api.kernel.context import Context
+from crm_api.kernel.domain import Catalog, Domain, JobKind
 from crm_api.kernel.headers import boolean, idempotency_key, parse, query, read_body
 from crm_api.kernel.projection import Json
-from crm_api.kernel.resource import Catalog, Domain, JobKind, Resource
+from crm_api.kernel.resource import Resource
 from crm_api.kernel.router import Endpoint, Operation
 from crm_api.kernel.schema import Wire
 from crm_api.kernel.unit_of_work import permitted

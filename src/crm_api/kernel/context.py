@@ -17,8 +17,9 @@ from crm_api.kernel.sealing import Sealer
 from crm_api.kernel.signing import Signer
 
 if TYPE_CHECKING:
+    from crm_api.kernel.domain import Catalog
     from crm_api.kernel.policy import Access, Policy
-    from crm_api.kernel.resource import Catalog, Resource
+    from crm_api.kernel.resource import Resource
 
 
 Compiled = TypeVar("Compiled")

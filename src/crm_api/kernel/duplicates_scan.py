@@ -8,12 +8,13 @@ from pydantic import Field
 
 from crm_api.kernel.collections import page_rows
 from crm_api.kernel.context import Context
+from crm_api.kernel.domain import JobKind
 from crm_api.kernel.duplicates_search import candidates
 from crm_api.kernel.filters import Group
 from crm_api.kernel.paging import Key
 from crm_api.kernel.problems import not_found
 from crm_api.kernel.query import Listing
-from crm_api.kernel.resource import JobKind, Resource
+from crm_api.kernel.resource import Resource
 from crm_api.kernel.running import Run, Step
 from crm_api.kernel.schema import Code, Wire
 

@@ -15,11 +15,12 @@ from sqlalchemy.dialects.postgresql import insert as upsert
 
 from crm_api.kernel.context import Context, settled
 from crm_api.kernel.database import TENANT, Statement
+from crm_api.kernel.domain import Catalog
 from crm_api.kernel.external_records import ExternalId
 from crm_api.kernel.ledger import NOW
 from crm_api.kernel.query import framed
 from crm_api.kernel.record import table_of
-from crm_api.kernel.resource import Catalog, Resource
+from crm_api.kernel.resource import Resource
 from crm_api.kernel.schema import external_key
 
 if TYPE_CHECKING:

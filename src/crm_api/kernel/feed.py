@@ -17,10 +17,11 @@ from sqlalchemy.dialects.postgresql import ARRAY
 
 from crm_api.kernel.context import Context, Kernel
 from crm_api.kernel.database import TENANT, Row, Statement
+from crm_api.kernel.domain import Catalog
 from crm_api.kernel.problems import CURSOR_EXPIRED, FEED_RESTARTED, INVALID_CURSOR, Problem
 from crm_api.kernel.projection import Projection
 from crm_api.kernel.record import FeedEvent, FeedHead, among, table_of
-from crm_api.kernel.resource import Catalog, Resource
+from crm_api.kernel.resource import Resource
 from crm_api.kernel.schema import instant_text
 from crm_api.kernel.sealing import SealError
 from crm_api.kernel.sight import may_read, saw, seen, settle

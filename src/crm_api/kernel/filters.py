@@ -11,10 +11,11 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import ARRAY
 
 from crm_api.kernel.database import TENANT
+from crm_api.kernel.domain import Catalog
 from crm_api.kernel.policy import Access, Policy
 from crm_api.kernel.problems import Problem, forbidden, invalid, invalid_parameter
 from crm_api.kernel.record import FieldValue, among, table_of
-from crm_api.kernel.resource import Catalog, Resource
+from crm_api.kernel.resource import Resource
 from crm_api.kernel.schema import UUID_PATTERN, external_key, fold
 
 MAX_LEAVES = 50

@@ -14,6 +14,7 @@ from starlette.responses import Response
 
 from crm_api.kernel.context import Context
 from crm_api.kernel.database import TENANT, Statement
+from crm_api.kernel.domain import JobKind
 from crm_api.kernel.headers import idempotency_key
 from crm_api.kernel.idempotency import identify
 from crm_api.kernel.lifecycle import Lifecycle, edge
@@ -22,7 +23,7 @@ from crm_api.kernel.problems import LIMIT_REACHED, TRANSITION_REFUSED, Problem
 from crm_api.kernel.projection import Json
 from crm_api.kernel.record import Entity, one_of, sortable, table_of
 from crm_api.kernel.repository import create
-from crm_api.kernel.resource import JobKind, Resource
+from crm_api.kernel.resource import Resource
 from crm_api.kernel.schema import Wire
 from crm_api.kernel.unit_of_work import Work, write
 

@@ -42,3 +42,26 @@ async def by_refusal(asked: Awaitable[object]) -> Blocks:
     except Problem as problem:
         return told(problem)
     return []
+
+
+async def transitions(ctx: Context, resource: Resource, id_: str, row: Any) -> list[dict[str, Any]]:
+    """Each edge with whether it is open and the reasons that block it."""
+    assert resource.lifecycle is not None  # noqa: S101 - the operation exists only with a lifecycle
+    found = []
+    state = row[resource.lifecycle.column]
+    for edge in resource.lifecycle.offered:
+        reasons = by_state(state, edge.sources) + await by_permission(ctx, resource, id_, edge.verb)
+        if not reasons:  # who may not do it is not told what else it takes
+            body = edge.body() if edge.body and edge.blocked else None
+            for obstacle in edge.blocked:
+                reasons += await by_refusal(obstacle(ctx, resource, row, body))
+        found.append(
+            {
+                "action": edge.verb,
+                "to": edge.target,
+                "otherwise": list(edge.otherwise),
+                "allowed": not reasons,
+                "blocked_by": reasons[:MOST_BLOCKS],
+            }
+        )
+    return found

@@ -10,10 +10,11 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import ARRAY
 
 from crm_api.kernel.database import TENANT, bound
+from crm_api.kernel.domain import Catalog
 from crm_api.kernel.external_sources import Source
 from crm_api.kernel.problems import FIELD_READ_ONLY, Fault, Problem, forbidden
 from crm_api.kernel.record import Share, Tenant, among, table_of
-from crm_api.kernel.resource import Catalog, Resource, RowRule
+from crm_api.kernel.resource import Resource, RowRule
 
 REACHES = ("own", "subordinates", "team", "territory", "all")
 LEVEL_OF = {"read": "read", "update": "update"}

@@ -1,12 +1,11 @@
-"""Typed declarations: Resource, Action, Check, JobKind, Domain. Nothing runs here."""
+"""Typed declarations of nouns: Resource, Action, Check. Nothing runs here."""
 
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
-from fastapi import APIRouter
 from sqlalchemy.dialects.postgresql import JSONB
 
 from crm_api.kernel.duplicates import Duplicates
@@ -18,15 +17,12 @@ from crm_api.kernel.schema import Input, Wire, nullable, updated_from
 if TYPE_CHECKING:
     from crm_api.kernel.context import Context
     from crm_api.kernel.policy import Access, Scope
-    from crm_api.kernel.running import Run
 
 Column = sa.orm.InstrumentedAttribute[Any]
 CheckFunction = Callable[["Context", "Resource", Mapping[str, Any], Mapping[str, Any] | None], Awaitable[None]]
 """(context, resource, new values, row before or None) -> raises a Problem."""
 ActionFunction = Callable[["Context", "Resource", Any, Any], Awaitable[Any]]
 """(context, resource, row, body) -> what to change in the row, or the reply when the action declares one."""
-JobFunction = Callable[["Run", Any], Awaitable[Mapping[str, Any] | None]]
-"""(run, body) -> the result, or raises a Problem."""
 
 READS = frozenset({"get", "list", "search", "aggregate"})
 ALL = READS | {"create", "update", "delete", "restore"}
@@ -96,25 +92,6 @@ class Action:
     path: str | None = None
     otherwise: Mapping[str, str] = field(default_factory=dict)
     private: frozenset[str] = frozenset()
-
-
-@dataclass(frozen=True)
-class JobKind:
-    """Work that outlives a request: it runs in a worker, in steps, with the rights that its originator has by then.
-
-    Attributes:
-        name: what it does, as a verb with its object; it stands in each job, so it is not changed.
-        body: schema of the parameters.
-        run: the work; `crm_api.kernel.running` says what it may ask of its first argument.
-        permission: asked of the originator when the job is started, and again each time that it is run.
-        attempts: tries in a row without a step done, after which it fails for good.
-    """
-
-    name: str
-    body: type[Wire]
-    run: JobFunction
-    permission: str | None = None
-    attempts: int = 5
 
 
 @dataclass(frozen=True)
@@ -326,72 +303,6 @@ class Resource:
         return tuple(f"{self.singular}.{name}" for name in dict.fromkeys(past))
 
 
-@dataclass(frozen=True)
-class Domain:
-    """A room of the house: its nouns, routers for what cannot be derived, kinds of jobs, part of the default roles.
-
-    `roles` maps a role's name to (permission, reach) pairs; domains add to the same role. `over` gives one more router.
-    """
-
-    name: str
-    resources: tuple[Resource, ...] = ()
-    routers: tuple[APIRouter, ...] = ()
-    roles: Mapping[str, tuple[tuple[str, str], ...]] = field(default_factory=dict)
-    jobs: tuple[JobKind, ...] = ()
-    over: Callable[["Catalog"], APIRouter] | None = None
-
-
 def kind(column: sa.Column[Any]) -> str:
     """The wire kind of a column."""
     return next(name for type_, name in KINDS if isinstance(column.type, type_))
-
-
-class Catalog:
-    """All domains, resolved: which resource a table, a plural or a reference means."""
-
-    def __init__(self, domains: Iterable[Domain]) -> None:
-        given = tuple(domains)
-        for domain in given:
-            for resource in domain.resources:
-                object.__setattr__(resource, "domain", domain.name)
-        self.resources = {resource.plural: resource for domain in given for resource in domain.resources}
-        self.by_table = {resource.table.name: resource for resource in reversed(self.resources.values())}
-        self.by_type = {resource.singular: resource for resource in self.resources.values()}
-        self.jobs = {kind_.name: kind_ for domain in given for kind_ in domain.jobs}
-        self.domains = tuple(replace(one, routers=(*one.routers, one.over(self))) if one.over else one for one in given)
-
-    @cached_property
-    def permissions(self) -> tuple[str, ...]:
-        """Every permission there is, `resource:action`."""
-        return tuple(
-            f"{name}:{action}" for name, resource in self.resources.items() for action in resource.permitted_actions
-        )
-
-    @cached_property
-    def constraints(self) -> dict[str, tuple[str, ...]]:
-        """Constraint or unique index name -> the wire fields it spans, for error pointers."""
-        found: dict[str, tuple[str, ...]] = {}
-        for table in Record.metadata.tables.values():
-            for item in [*table.constraints, *table.indexes]:
-                columns = [str(column.name) for column in getattr(item, "columns", [])]
-                found[str(getattr(item, "name", ""))] = tuple(name for name in columns if name != "tenant_id")
-        return found
-
-    def target(self, resource: Resource, column: str) -> Resource | None:
-        """The resource that a reference column points to, if the API shows it."""
-        return self.by_table.get(resource.references.get(column, ""))
-
-    def meant(self, resource: Resource, column: str) -> Resource | None:
-        """What the ids of a filter are of: also of its own column, and of who did something, which has no key."""
-        if column == "id":
-            return resource
-        return self.by_table["principals"] if column in ("created_by", "actor_id") else self.target(resource, column)
-
-    def to_one(self, resource: Resource) -> dict[str, tuple[str, Resource]]:
-        """Expandable name -> (column, target): `owner_id` is expanded as `owner`."""
-        found = {}
-        for column in resource.references:
-            target = self.target(resource, column)
-            if target and column.endswith("_id") and column in resource.columns:
-                found[column.removesuffix("_id")] = (column, target)
-        return found

@@ -15,6 +15,7 @@ from crm_api.kernel.actions import reading_endpoint, transitions_endpoint
 from crm_api.kernel.aggregate import aggregate_endpoint
 from crm_api.kernel.batch_requests import batch_endpoint, batched, collection_endpoint
 from crm_api.kernel.context import Context
+from crm_api.kernel.domain import Domain
 from crm_api.kernel.duplicates_requests import duplicate_operations, read_flags
 from crm_api.kernel.external_sources import ignored_fields
 from crm_api.kernel.headers import (
@@ -29,7 +30,7 @@ from crm_api.kernel.headers import (
 )
 from crm_api.kernel.idempotency import identify
 from crm_api.kernel.projection import Json
-from crm_api.kernel.resource import Action, Domain, Resource
+from crm_api.kernel.resource import Action, Resource
 from crm_api.kernel.unit_of_work import Outcome, open_context, permitted
 from crm_api.kernel.writes import Write, actions_of, carry_out, writes
 

@@ -11,11 +11,11 @@ from sqlalchemy.dialects.postgresql import JSONB
 
 from crm_api.kernel.context import Context, Kernel, Principal
 from crm_api.kernel.database import TENANT, Row, Statement
+from crm_api.kernel.domain import JobKind
 from crm_api.kernel.jobs import Job, permit, resource_of, trusted
 from crm_api.kernel.problems import UNAUTHENTICATED, AccessMoved, Problem, unavailable
 from crm_api.kernel.record import table_of
 from crm_api.kernel.repository import update
-from crm_api.kernel.resource import JobKind
 from crm_api.kernel.unit_of_work import system, transact
 
 _TRIES = 4

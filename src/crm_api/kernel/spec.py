@@ -5,10 +5,11 @@ from typing import Any
 from crm_api import __version__
 from crm_api.kernel import spec_collective, spec_webhooks
 from crm_api.kernel.collective import CollectiveOperation, collective_operations
+from crm_api.kernel.domain import Catalog
 from crm_api.kernel.duplicates_requests import DuplicateList
 from crm_api.kernel.duplicates_scan import ScanRequest
 from crm_api.kernel.examples import SAMPLE_ID, sample
-from crm_api.kernel.resource import Action, Catalog, Resource
+from crm_api.kernel.resource import Action, Resource
 from crm_api.kernel.router import Operation, operations
 from crm_api.kernel.spec_batch import batch_example, batch_replies, run_batch
 from crm_api.kernel.spec_events import envelopes, examples, kinds

@@ -5,8 +5,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from crm_api import __version__
+from crm_api.kernel.domain import Catalog
 from crm_api.kernel.feed import TEST
-from crm_api.kernel.resource import Catalog
 from crm_api.kernel.spec_events import EventKind, envelopes, examples, kinds
 from crm_api.kernel.spec_parameters import JSON
 from crm_api.kernel.spec_schemas import collect

@@ -4,9 +4,10 @@ from typing import Any
 
 from crm_api.kernel.batch_references import NAME_PATTERN, REFERENCE_PATTERN, SIGN
 from crm_api.kernel.batch_requests import MAX_ID, MAX_ITEMS, MAX_OPERATIONS, MAX_VERSION, batched
+from crm_api.kernel.domain import Catalog
 from crm_api.kernel.examples import SAMPLE_ID, sample
 from crm_api.kernel.headers import ANY
-from crm_api.kernel.resource import Catalog, Resource
+from crm_api.kernel.resource import Resource
 from crm_api.kernel.schema import EXTERNAL_PATTERN, LONGEST_REF, UUID_PATTERN
 from crm_api.kernel.spec_parameters import JSON, parameter, problems, reply
 from crm_api.kernel.spec_routes import SECURITY

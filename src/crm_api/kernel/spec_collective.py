@@ -3,7 +3,8 @@
 from typing import Any
 
 from crm_api.kernel.collective import Collective, collective_operations, collective_verbs
-from crm_api.kernel.resource import Catalog, Resource
+from crm_api.kernel.domain import Catalog
+from crm_api.kernel.resource import Resource
 from crm_api.kernel.spec_parameters import reply
 from crm_api.kernel.spec_queries import body_of
 from crm_api.kernel.spec_style import JsonSchema, components, name_of, ref, without

@@ -5,10 +5,11 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from crm_api.kernel.domain import Catalog
 from crm_api.kernel.examples import SAMPLE_ID, record, sample
 from crm_api.kernel.feed import RIGHTS, TEST, event_types
 from crm_api.kernel.feed_envelope import Event
-from crm_api.kernel.resource import Catalog, Resource
+from crm_api.kernel.resource import Resource
 from crm_api.kernel.spec_style import JsonSchema, components, name_of, noun, ref
 
 _AT = "2026-01-31T12:00:00Z"

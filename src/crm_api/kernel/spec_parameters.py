@@ -3,11 +3,12 @@
 from typing import Any
 
 from crm_api.kernel.collections import MAX_LIMIT, MAX_PATHS, MAX_TEXT
+from crm_api.kernel.domain import Catalog
 from crm_api.kernel.edge import MAX_HEADER
 from crm_api.kernel.filters import MAX_IN, OPERATORS, choices, flat_parameters
 from crm_api.kernel.paging import MAX_SORT_KEYS
 from crm_api.kernel.problems import PROBLEM_JSON
-from crm_api.kernel.resource import Catalog, Resource
+from crm_api.kernel.resource import Resource
 from crm_api.kernel.schema import EXTERNAL_PATTERN, LONGEST_REF, REF_PATTERN, UUID_PATTERN
 from crm_api.kernel.spec_queries import paths, sorts
 from crm_api.kernel.spec_style import JsonSchema, array, ref

@@ -4,9 +4,10 @@ from pydantic import BaseModel
 
 from crm_api.kernel.aggregate import AggregateRequest
 from crm_api.kernel.collections import MAX_LIMIT, MAX_PATHS, SearchRequest
+from crm_api.kernel.domain import Catalog
 from crm_api.kernel.filters import MAX_IN, MAX_LEAVES, OPERATORS
 from crm_api.kernel.paging import MAX_SORT_KEYS
-from crm_api.kernel.resource import Catalog, Resource
+from crm_api.kernel.resource import Resource
 from crm_api.kernel.spec_style import JsonSchema, array, components, name_of, ref
 
 _MEASURED = ("money", "ratio", "integer", "date", "instant")

@@ -4,10 +4,11 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
+from crm_api.kernel.domain import Catalog
 from crm_api.kernel.duplicates_requests import DuplicateList
 from crm_api.kernel.duplicates_scan import ScanRequest
 from crm_api.kernel.query import MANY
-from crm_api.kernel.resource import Action, Catalog, Resource
+from crm_api.kernel.resource import Action, Resource
 from crm_api.kernel.spec_batch import any_batch, collection_batch
 from crm_api.kernel.spec_models import REPLIES
 from crm_api.kernel.spec_queries import aggregate, filters, page, search

@@ -8,12 +8,13 @@ from typing import Any
 from crm_api.kernel import repository, upsert
 from crm_api.kernel.collections import record_id
 from crm_api.kernel.context import Context
+from crm_api.kernel.domain import Catalog
 from crm_api.kernel.external_links import link_actions
 from crm_api.kernel.headers import parse
 from crm_api.kernel.lifecycle import Edge
 from crm_api.kernel.policy import Access
 from crm_api.kernel.problems import PRECONDITION_REQUIRED, TRANSITION_REFUSED, Problem
-from crm_api.kernel.resource import Action, Catalog, Resource
+from crm_api.kernel.resource import Action, Resource
 from crm_api.kernel.schema import Wire
 from crm_api.kernel.sharing import share_actions
 from crm_api.kernel.stale import stale

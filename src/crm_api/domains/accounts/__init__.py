@@ -3,7 +3,7 @@
 from crm_api.domains.accounts.account import ACCOUNTS
 from crm_api.domains.accounts.team_member import ACCOUNT_TEAM_MEMBERS
 from crm_api.domains.identity.default_roles import sales_roles
-from crm_api.kernel.resource import Domain
+from crm_api.kernel.domain import Domain
 
 DOMAIN = Domain(
     "accounts", resources=(ACCOUNTS, ACCOUNT_TEAM_MEMBERS), roles=sales_roles("accounts", "account_team_members")

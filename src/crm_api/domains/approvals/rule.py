@@ -11,12 +11,13 @@ from sqlalchemy.orm import Mapped, mapped_column
 from crm_api.domains.accounts.account import Level
 from crm_api.domains.products.percent import Percent
 from crm_api.kernel.context import Context
+from crm_api.kernel.domain import Catalog
 from crm_api.kernel.external import To
 from crm_api.kernel.parts import items_of
 from crm_api.kernel.problems import INVALID, Fault, Problem, invalid
 from crm_api.kernel.record import Entity, MoneyAmount, Ratio, reference, sortable, sparse
 from crm_api.kernel.repository import find
-from crm_api.kernel.resource import Catalog, Check, Resource
+from crm_api.kernel.resource import Check, Resource
 from crm_api.kernel.schema import Code, Currency, Id, Input, Money, Name, Output, Ref, Wire
 
 MOST_STEPS = 10

@@ -10,7 +10,8 @@ from crm_api.domains.distribution.walk import PREVIEW_ROWS, Bulk, State, Task
 from crm_api.kernel.collective_rows import children
 from crm_api.kernel.collective_writes import assign
 from crm_api.kernel.context import Context
-from crm_api.kernel.resource import Catalog, Resource
+from crm_api.kernel.domain import Catalog
+from crm_api.kernel.resource import Resource
 from crm_api.kernel.schema import Ref
 
 CHILDREN = 1_000

@@ -12,9 +12,10 @@ from crm_api.kernel.collections import tree_of
 from crm_api.kernel.collective import Collective
 from crm_api.kernel.collective_rows import Found, count, judged, named, next_ids
 from crm_api.kernel.context import Context
+from crm_api.kernel.domain import JobKind
 from crm_api.kernel.problems import INVALID, Problem
 from crm_api.kernel.query import COUNT_LIMITS
-from crm_api.kernel.resource import JobKind, Resource
+from crm_api.kernel.resource import Resource
 from crm_api.kernel.running import Run, Step
 from crm_api.kernel.schema import Code, Wire
 

@@ -9,9 +9,10 @@ from pydantic import Field
 
 from crm_api.kernel.context import Context
 from crm_api.kernel.database import TENANT, Row, Statement
+from crm_api.kernel.domain import Catalog
 from crm_api.kernel.problems import LIMIT_REACHED, Problem
 from crm_api.kernel.repository import delete, find, restore, update
-from crm_api.kernel.resource import Catalog, Resource
+from crm_api.kernel.resource import Resource
 from crm_api.kernel.schema import Count, Id, Wire
 from crm_api.kernel.sight import seen
 

@@ -7,7 +7,7 @@ from crm_api.domains.exchange.imports import IMPORTS
 from crm_api.domains.exchange.reverting import REVERT_ROWS
 from crm_api.domains.exchange.validating import VALIDATE_ROWS
 from crm_api.domains.identity.default_roles import MANAGER, READER, REPRESENTATIVE
-from crm_api.kernel.resource import Domain
+from crm_api.kernel.domain import Domain
 
 DOMAIN = Domain(
     "exchange",

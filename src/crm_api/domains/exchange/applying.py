@@ -16,11 +16,12 @@ from crm_api.domains.exchange.validating import waiting
 from crm_api.domains.exchange.walking import Refused, Settled, Walk, failed, imports_of, same, told
 from crm_api.kernel.collective_creates import insert_all
 from crm_api.kernel.context import Context
+from crm_api.kernel.domain import JobKind
 from crm_api.kernel.external_links import LinkRequest, link_actions
 from crm_api.kernel.external_sources import EXTERNAL_IDS, contested, without_owned
 from crm_api.kernel.problems import CONFLICT, Fault, Problem
 from crm_api.kernel.repository import create, drafted, load, update
-from crm_api.kernel.resource import JobKind, Resource
+from crm_api.kernel.resource import Resource
 from crm_api.kernel.running import Run, Step
 
 _PASSES = 20

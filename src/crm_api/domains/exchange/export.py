@@ -18,13 +18,14 @@ from crm_api.domains.files.lease import lease
 from crm_api.kernel import feed
 from crm_api.kernel.collections import run as page_of
 from crm_api.kernel.context import Context
+from crm_api.kernel.domain import JobKind
 from crm_api.kernel.external import settle
 from crm_api.kernel.filters import Filters, Group
 from crm_api.kernel.jobs import Job
 from crm_api.kernel.paging import MAX_SORT_KEYS, parse_sort
 from crm_api.kernel.problems import AccessMoved, forbidden, invalid, unavailable
 from crm_api.kernel.query import Listing
-from crm_api.kernel.resource import READS, JobKind, Resource
+from crm_api.kernel.resource import READS, Resource
 from crm_api.kernel.running import Run, Step
 from crm_api.kernel.schema import Code, Instant, Output, Wire, instant_text
 

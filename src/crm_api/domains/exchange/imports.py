@@ -13,10 +13,11 @@ from crm_api.domains.exchange.subject import SETTINGS, importable, note, of_row
 from crm_api.domains.exchange.validating import VALIDATE_ROWS
 from crm_api.domains.jobs.job import JOBS, JobView
 from crm_api.kernel.context import Context
+from crm_api.kernel.domain import JobKind
 from crm_api.kernel.jobs import start, trusted
 from crm_api.kernel.problems import TRANSITION_REFUSED, Problem, invalid
 from crm_api.kernel.repository import find
-from crm_api.kernel.resource import ALL, Action, Check, JobKind, Resource
+from crm_api.kernel.resource import ALL, Action, Check, Resource
 
 _CHANGEABLE = ("created", "uploaded", "validated")
 

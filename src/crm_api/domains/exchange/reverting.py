@@ -13,12 +13,13 @@ from crm_api.domains.exchange.subject import Subject, note
 from crm_api.domains.exchange.walking import Settled, Walk, imports_of, same, told
 from crm_api.kernel.context import Context
 from crm_api.kernel.database import TENANT, Statement
+from crm_api.kernel.domain import JobKind
 from crm_api.kernel.external_links import UnlinkRequest, link_actions
 from crm_api.kernel.external_sources import EXTERNAL_IDS
 from crm_api.kernel.problems import Fault
 from crm_api.kernel.record import AuditEntry, table_of
 from crm_api.kernel.repository import delete, load, update
-from crm_api.kernel.resource import JobKind, Resource
+from crm_api.kernel.resource import Resource
 from crm_api.kernel.running import Run, Step
 
 _AUDIT = table_of(AuditEntry)

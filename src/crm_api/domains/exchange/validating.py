@@ -17,9 +17,9 @@ from crm_api.domains.exchange.reading import Row
 from crm_api.domains.exchange.subject import Subject, file_of, note, subject
 from crm_api.domains.exchange.walking import MOST, Walk, imports_of, pace, told
 from crm_api.kernel.context import Context
+from crm_api.kernel.domain import JobKind
 from crm_api.kernel.problems import Fault, from_validation
 from crm_api.kernel.projection import dumps
-from crm_api.kernel.resource import JobKind
 from crm_api.kernel.running import Run, Step
 from crm_api.kernel.schema import external_key
 

@@ -3,7 +3,7 @@
 from crm_api.domains.files import download, upload
 from crm_api.domains.files.file import FILES
 from crm_api.domains.identity.default_roles import MANAGER, READER, REPRESENTATIVE
-from crm_api.kernel.resource import Domain
+from crm_api.kernel.domain import Domain
 
 DOMAIN = Domain(
     "files",

@@ -22,13 +22,13 @@ from crm_api.domains.identity.role import AccessDefault, Role, RoleAssignment
 from crm_api.domains.identity.team import Team, TeamMember
 from crm_api.kernel.context import Principal
 from crm_api.kernel.database import TENANT, Database, Link, Statement
+from crm_api.kernel.domain import Catalog
 from crm_api.kernel.duplicates_check import DuplicateCheck
 from crm_api.kernel.external_records import Source as SourceRow
 from crm_api.kernel.external_sources import Source
 from crm_api.kernel.policy import Access
 from crm_api.kernel.problems import UNAUTHENTICATED, Problem
 from crm_api.kernel.record import Tenant, table_of
-from crm_api.kernel.resource import Catalog
 
 log = structlog.get_logger("crm_api.identity")
 CREDENTIAL_SECONDS = 5.0

@@ -8,9 +8,9 @@ from crm_api.domains.identity.delegation import parsed
 from crm_api.domains.identity.role import ROLES
 from crm_api.kernel.context import Context
 from crm_api.kernel.database import TENANT, Row, Statement
+from crm_api.kernel.domain import Catalog
 from crm_api.kernel.locking import one_at_a_time
 from crm_api.kernel.repository import create, update
-from crm_api.kernel.resource import Catalog
 from crm_api.kernel.schema import fold
 from crm_api.kernel.unit_of_work import transact
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import Any
 
-from crm_api.kernel.resource import Catalog
+from crm_api.kernel.domain import Catalog
 
 
 def expand(catalog: Catalog, permission: str) -> Iterable[tuple[str, str]]:

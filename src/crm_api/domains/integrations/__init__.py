@@ -5,7 +5,7 @@ from crm_api.domains.integrations.replay import REPLAY_EVENTS
 from crm_api.domains.integrations.source import SOURCES
 from crm_api.domains.integrations.webhook_delivery import WEBHOOK_ATTEMPTS, WEBHOOK_DELIVERIES
 from crm_api.domains.integrations.webhook_endpoint import WEBHOOK_ENDPOINTS
-from crm_api.kernel.resource import Domain
+from crm_api.kernel.domain import Domain
 
 DOMAIN = Domain(
     "integrations",

@@ -17,13 +17,14 @@ from crm_api.domains.integrations.webhook_delivery import WebhookDelivery
 from crm_api.domains.jobs.job import JobView
 from crm_api.kernel.context import Context, new_id
 from crm_api.kernel.database import TENANT, Statement
+from crm_api.kernel.domain import JobKind
 from crm_api.kernel.external import is_external, own_id
 from crm_api.kernel.feed import event_types
 from crm_api.kernel.jobs import start
 from crm_api.kernel.problems import Problem, invalid
 from crm_api.kernel.record import FeedEvent, among, table_of
 from crm_api.kernel.repository import record
-from crm_api.kernel.resource import Action, JobKind, Resource
+from crm_api.kernel.resource import Action, Resource
 from crm_api.kernel.running import Run, Step
 from crm_api.kernel.schema import Id, Instant, Ref, Wire
 

@@ -2,7 +2,7 @@
 
 from crm_api.domains.identity.default_roles import REPRESENTATIVE, sales_roles
 from crm_api.domains.leads.lead import LEADS
-from crm_api.kernel.resource import Domain
+from crm_api.kernel.domain import Domain
 
 _SALES = sales_roles("leads")
 _MOVES = tuple((f"leads:{verb}", "own") for verb in ("work", "qualify", "disqualify", "recycle", "convert"))

@@ -1,28 +1,40 @@
 """Opportunities: pipelines and their stages, what accounts may buy, and how it got where it is."""
 
 from crm_api.domains.identity.default_roles import MANAGER, READER, REPRESENTATIVE, sales_roles
-from crm_api.domains.opportunities import forecast
+from crm_api.domains.opportunities import forecast, forecast_accuracy, take_snapshots
+from crm_api.domains.opportunities.begin import SEED
 from crm_api.domains.opportunities.forecast_quota import FORECAST_QUOTAS
+from crm_api.domains.opportunities.forecast_snapshot import FORECAST_SNAPSHOTS
 from crm_api.domains.opportunities.opportunity import OPPORTUNITIES
 from crm_api.domains.opportunities.opportunity_contact import OPPORTUNITY_CONTACTS
 from crm_api.domains.opportunities.pipeline import PIPELINES
 from crm_api.domains.opportunities.stage import STAGES
 from crm_api.domains.opportunities.stage_change import STAGE_CHANGES
-from crm_api.kernel.resource import Domain
+from crm_api.kernel.domain import Domain
 
 _SALES = sales_roles("opportunities", "opportunity_contacts")
 _EVERYBODY = (("pipelines:read", "all"), ("stages:read", "all"))
 
 DOMAIN = Domain(
     "opportunities",
-    resources=(PIPELINES, STAGES, OPPORTUNITIES, OPPORTUNITY_CONTACTS, STAGE_CHANGES, FORECAST_QUOTAS),
-    routers=(forecast.router,),
+    resources=(
+        PIPELINES,
+        STAGES,
+        OPPORTUNITIES,
+        OPPORTUNITY_CONTACTS,
+        STAGE_CHANGES,
+        FORECAST_QUOTAS,
+        FORECAST_SNAPSHOTS,
+    ),
+    routers=(forecast.router, forecast_accuracy.router, take_snapshots.router),
+    seeds=(SEED,),
     roles={
         MANAGER: (
             *_SALES[MANAGER],
             *_EVERYBODY,
             ("stage_changes:read", "subordinates"),
             ("forecast_quotas:*", "subordinates"),
+            ("forecast_snapshots:read", "subordinates"),
         ),
         REPRESENTATIVE: (
             *_SALES[REPRESENTATIVE],
@@ -30,7 +42,14 @@ DOMAIN = Domain(
             *_EVERYBODY,
             ("stage_changes:read", "own"),
             ("forecast_quotas:read", "own"),
+            ("forecast_snapshots:read", "own"),
         ),
-        READER: (*_SALES[READER], *_EVERYBODY, ("stage_changes:read", "all"), ("forecast_quotas:read", "all")),
+        READER: (
+            *_SALES[READER],
+            *_EVERYBODY,
+            ("stage_changes:read", "all"),
+            ("forecast_quotas:read", "all"),
+            ("forecast_snapshots:read", "all"),
+        ),
     },
 )

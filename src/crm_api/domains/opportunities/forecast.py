@@ -11,7 +11,8 @@ from pydantic import BaseModel, Field
 
 from crm_api.domains.identity.me import Current
 from crm_api.domains.identity.principal import PRINCIPALS
-from crm_api.domains.opportunities.forecast_quota import FORECAST_QUOTAS, MONTHS, Period, begins
+from crm_api.domains.opportunities.forecast_quota import FORECAST_QUOTAS, Period, begins, period_end
+from crm_api.domains.opportunities.forecast_snapshot import FIELDS
 from crm_api.domains.opportunities.opportunity import OPPORTUNITIES
 from crm_api.kernel.context import Context, settled
 from crm_api.kernel.database import Row, Statement
@@ -24,7 +25,6 @@ from crm_api.kernel.schema import Count, Currency, Id, Ref, money_text
 router = APIRouter()
 MOST_LINES = 1_000
 _MOST_ROWS = 20_000
-_FIELDS = ("amount", "currency", "probability", "forecast_category", "close_date")
 _SHOWN = ("closed", "commit", "best_case", "pipeline")
 _FROM, _UNTIL = (sa.bindparam(name, type_=sa.Date()) for name in ("start", "until"))
 Total = Annotated[str, Field(max_length=40, pattern=r"^-?[0-9]+\.[0-9]{2,4}$", examples=["1234.50"])]
@@ -66,11 +66,6 @@ Key = tuple[str, str | None]
 Sums = dict[str, int]
 
 
-def _end(period: str, start: date) -> date:
-    months = start.month - 1 + MONTHS[period]
-    return date(start.year + months // 12, months % 12 + 1, 1)
-
-
 def _limited(rows: Any) -> Statement:
     return framed(rows.limit(sa.literal_column(str(_MOST_ROWS + 1))).lateral("page"))
 
@@ -93,7 +88,7 @@ def _sums(ctx: Context) -> Statement:
             sa.func.sum(amount * likely).label("weighted"),
         )
         .where(
-            *ctx.kernel.policy.gate(ctx.access, OPPORTUNITIES, "read", table),
+            *ctx.kernel.policy.gate(ctx.access, OPPORTUNITIES, "read", table, narrow=False, whole=True),
             table.c.close_date >= _FROM,
             table.c.close_date < _UNTIL,
             table.c.status != sa.literal("lost", sa.Text()),
@@ -162,7 +157,7 @@ async def forecast(
     ctx.require(OPPORTUNITIES, "read")
     ctx.access.through(PRINCIPALS)
     ctx.access.through(FORECAST_QUOTAS)
-    for name in _FIELDS:
+    for name in FIELDS:
         if name in ctx.access.hides(OPPORTUNITIES.plural):
             raise forbidden(f"field {OPPORTUNITIES.plural}.{name}")
     if "manager_id" in ctx.access.hides(PRINCIPALS.plural):
@@ -172,7 +167,7 @@ async def forecast(
     if start.year > 9_000:
         raise invalid_parameter("from", "too_late", "This is too far in the future.")
     root = None if principal_id is None else await _root(ctx, principal_id)
-    until = _end(period, start)
+    until = period_end(period, start)
     span = {"start": start, "until": until}
     own: dict[Key, Sums] = defaultdict(lambda: defaultdict(int))
     tree: dict[Key, Sums] = defaultdict(lambda: defaultdict(int))

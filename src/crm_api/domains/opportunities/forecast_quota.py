@@ -64,6 +64,12 @@ def begins(period: str, day: date) -> bool:
     return day.day == 1 and (day.month - 1) % MONTHS[period] == 0
 
 
+def period_end(period: str, start: date) -> date:
+    """The first day after a month or quarter."""
+    months = start.month - 1 + MONTHS[period]
+    return date(start.year + months // 12, months % 12 + 1, 1)
+
+
 async def _first_day(
     ctx: Context, resource: Resource, values: Mapping[str, Any], before: Mapping[str, Any] | None
 ) -> None:

@@ -5,7 +5,7 @@ from crm_api.domains.orders import sales
 from crm_api.domains.orders.order import ORDERS
 from crm_api.domains.orders.order_line import ORDER_LINES
 from crm_api.domains.orders.states import LIFECYCLE
-from crm_api.kernel.resource import Domain
+from crm_api.kernel.domain import Domain
 
 _SALES = sales_roles("orders", "order_lines")
 _VERBS = tuple((f"orders:{verb}", "own") for verb in (*(edge.verb for edge in LIFECYCLE.offered), "amend"))

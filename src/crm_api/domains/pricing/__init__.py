@@ -7,7 +7,7 @@ from crm_api.domains.pricing.price_entry import PRICE_ENTRIES
 from crm_api.domains.pricing.quote_routes import router
 from crm_api.domains.pricing.tax_profile import TAX_PROFILES
 from crm_api.domains.pricing.tax_rate import TAX_RATES
-from crm_api.kernel.resource import Domain
+from crm_api.kernel.domain import Domain
 
 _RESOURCES = (CURRENCY_RATES, TAX_PROFILES, TAX_RATES, PRICE_BOOKS, PRICE_ENTRIES)
 _READ = tuple((f"{resource.plural}:read", "all") for resource in _RESOURCES)

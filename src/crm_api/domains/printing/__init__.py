@@ -3,7 +3,7 @@
 from crm_api.domains.identity.default_roles import MANAGER, READER, REPRESENTATIVE
 from crm_api.domains.printing import pdf_routes
 from crm_api.domains.printing.document_template import DOCUMENT_TEMPLATES
-from crm_api.kernel.resource import Domain
+from crm_api.kernel.domain import Domain
 
 _READ = (("document_templates:read", "all"),)
 

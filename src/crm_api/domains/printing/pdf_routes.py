@@ -26,13 +26,14 @@ from crm_api.domains.products.unit import UNITS
 from crm_api.kernel.collections import path_id
 from crm_api.kernel.context import Context, settled
 from crm_api.kernel.database import Statement, bound
+from crm_api.kernel.domain import Catalog
 from crm_api.kernel.headers import header, query, single
 from crm_api.kernel.problems import unavailable
 from crm_api.kernel.projection import dumps
 from crm_api.kernel.query import framed
 from crm_api.kernel.record import among
 from crm_api.kernel.repository import get
-from crm_api.kernel.resource import Catalog, Resource
+from crm_api.kernel.resource import Resource
 from crm_api.kernel.schema import LONGEST_REF, REF_PATTERN
 from crm_api.kernel.unit_of_work import permitted
 

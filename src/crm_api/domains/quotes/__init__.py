@@ -4,7 +4,7 @@ from crm_api.domains.identity.default_roles import REPRESENTATIVE, sales_roles
 from crm_api.domains.quotes.quote import QUOTES
 from crm_api.domains.quotes.quote_line import QUOTE_LINES
 from crm_api.domains.quotes.states import LIFECYCLE
-from crm_api.kernel.resource import Domain
+from crm_api.kernel.domain import Domain
 
 _SALES = sales_roles("quotes", "quote_lines")
 _VERBS = tuple((f"quotes:{verb}", "own") for verb in (*(edge.verb for edge in LIFECYCLE.offered), "convert"))

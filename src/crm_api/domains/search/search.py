@@ -13,10 +13,11 @@ from crm_api.domains.search import matches, ranking
 from crm_api.domains.search.matches import Match
 from crm_api.domains.search.words import Query as Words
 from crm_api.kernel.context import Context
+from crm_api.kernel.domain import Catalog
 from crm_api.kernel.headers import query
 from crm_api.kernel.problems import Problem, forbidden, invalid_parameter
 from crm_api.kernel.projection import Json
-from crm_api.kernel.resource import Catalog, Resource
+from crm_api.kernel.resource import Resource
 from crm_api.kernel.schema import Id, fold
 from crm_api.kernel.unit_of_work import open_context
 
