@@ -6,6 +6,8 @@ UV ?= 0.13.9
 ARGS ?=
 PYTEST ?=
 export CRM_LOG_FORMAT ?= text
+# Dozens of processes of a test run read the same modules: compiled by the first, whatever the environment says.
+export PYTHONDONTWRITEBYTECODE :=
 
 BIN := .venv/bin
 READY := .venv/ready

@@ -1,6 +1,7 @@
 """One embedded PostgreSQL for the run, one migrated database for each worker, one live server over it."""
 
 import asyncio
+import gc
 import os
 import shutil
 import sys
@@ -56,6 +57,17 @@ SLOW = (
     *("faults/test_sync", "faults/test_batches", "scenarios/test_erp_receiver"),
 )
 """Modules of long tests, the longest first."""
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection(session):
+    """Collects without the garbage collector, which would look through thousands of tests again and again."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()  # they live as long as the run
+        gc.enable()
 
 
 def pytest_collection_modifyitems(config, items):

@@ -12,11 +12,11 @@ import pytest
 from crm_api.catalog import CATALOG
 from crm_api.kernel.examples import example, references
 from crm_api.kernel.router import operations
-from crm_api.kernel.spec import document
+from tests.support.contract import OPENAPI
 from tests.support.examples import MADE, SETTINGS, Examples
 from tests.support.wire import anonymous
 
-DOCUMENT = json.loads(json.dumps(document(CATALOG)))
+DOCUMENT = json.loads(json.dumps(OPENAPI))
 _numbers = itertools.count(1)
 RESOURCES = list(CATALOG.resources.values())
 CREATED = [resource for resource in RESOURCES if resource.create]

@@ -11,9 +11,8 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 from crm_api.catalog import CATALOG
 from crm_api.commands.openapi import drift
 from crm_api.kernel.router import operations
-from crm_api.kernel.spec import document
+from tests.support.contract import OPENAPI as DOCUMENT
 
-DOCUMENT = document(CATALOG)
 COMMITTED = Path(__file__).parents[2] / "openapi" / "openapi.json"
 OPERATIONS = [(path, method, item) for path, methods in DOCUMENT["paths"].items() for method, item in methods.items()]
 WEBHOOKS = [(name, item["post"]) for name, item in DOCUMENT["webhooks"].items()]

@@ -15,11 +15,10 @@ from crm_api.domains.integrations.outcome import BREAKS_AT
 from crm_api.kernel import feed
 from crm_api.kernel.domain import JobKind
 from crm_api.kernel.problems import invalid
-from crm_api.kernel.spec import document
-from crm_api.kernel.spec_asyncapi import asyncapi
 from tests.integrations.test_webhooks import endpoint, hurry
 from tests.laws.test_verbs import ACTIONS, EDGES, _ready, in_state, move
 from tests.support.asking import RESOURCES
+from tests.support.contract import ASYNCAPI, OPENAPI
 from tests.support.examples import MADE, Examples, attach
 from tests.support.imports import begin, run
 from tests.support.jobs import Nothing, nothing, start, wait, working
@@ -27,7 +26,6 @@ from tests.support.org import Org
 from tests.support.receiver import Receiver
 from tests.support.webhooks import work
 
-OPENAPI, ASYNCAPI = document(CATALOG), asyncapi(CATALOG)
 TYPES = sorted({*feed.event_types(CATALOG), feed.TEST})
 MERGED = "019aa1d2-0000-7000-8000-0000000000e1"
 COMMITTED = Path(__file__).parents[2] / "openapi" / "asyncapi.json"

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,7 +14,6 @@ import sqlalchemy as sa
 from asyncpg.pgproto import pgproto
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.dialects.postgresql.asyncpg import dialect as asyncpg_dialect
-from sqlalchemy.sql import visitors
 
 from crm_api.kernel.problems import AccessMoved, Problem, unavailable
 
@@ -80,7 +79,7 @@ def check_tenant_bound(clause: sa.ClauseElement) -> None:
     """
     used: set[Any] = set()
     bound: set[Any] = set()
-    for element in visitors.iterate(clause):
+    for element in _elements(clause):
         if isinstance(element, (sa.Table, sa.Alias)):
             used.add(element)
         elif isinstance(element, sa.BinaryExpression) and _is_tenant(element.right):
@@ -96,6 +95,24 @@ def check_tenant_bound(clause: sa.ClauseElement) -> None:
     loose = {str(table.name) for table in used - bound - targets if "tenant_id" in table.c and _base(table) is not None}
     if loose:
         raise ValueError(f"tables without a tenant condition: {sorted(loose)}")
+
+
+def _elements(clause: sa.ClauseElement) -> Iterator[Any]:
+    """Each element of a clause once: parts are shared, and a traversal of SQLAlchemy's meets them every time again."""
+    seen: dict[int, Any] = {}  # holds what is met, lest the identity of something short-lived be given to another
+    waiting: list[Any] = [clause]
+    while waiting:
+        element = waiting.pop()
+        if id(element) in seen:
+            continue
+        seen[id(element)] = element
+        yield element
+        if not isinstance(element, _LEAVES):
+            waiting.extend(element.get_children())
+
+
+_LEAVES = (sa.ColumnClause, sa.BindParameter)
+"""Most elements by far, without any part that could be a table."""
 
 
 def _base(table: Any) -> sa.Table | None:

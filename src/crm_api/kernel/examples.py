@@ -1,7 +1,9 @@
 """Example bodies, derived from the wire schemas: what the contract shows and what the laws send."""
 
+import copy
 from dataclasses import dataclass
 from datetime import date, timedelta
+from functools import cache
 from typing import Any
 
 from pydantic import BaseModel
@@ -68,8 +70,7 @@ def references(resource: Resource) -> tuple[str, ...]:
 
 def sample(model: type[BaseModel], number: int = 1) -> dict[str, Any]:
     """The smallest body that a schema takes, with a made-up id in each reference."""
-    _, schema = models_json_schema([(model, "validation")])
-    definitions = schema["$defs"]
+    definitions = _definitions(model)
     made = _value("", {"$ref": f"{_REF}{model.__name__}"}, definitions, number)
     assert isinstance(made, dict)  # noqa: S101 - a model is an object
     properties = definitions[model.__name__]["properties"]
@@ -79,6 +80,14 @@ def sample(model: type[BaseModel], number: int = 1) -> dict[str, Any]:
     return made
 
 
+@cache
+def _definitions(model: type[BaseModel]) -> dict[str, Any]:
+    """The JSON schemas of a wire schema and of its parts, by name; to be read only."""
+    _, schema = models_json_schema([(model, "validation")])
+    found: dict[str, Any] = schema["$defs"]
+    return found
+
+
 def _value(name: str, schema: dict[str, Any], definitions: dict[str, Any], number: int) -> Any:
     if "$ref" in schema or "anyOf" in schema:
         inner = schema["anyOf"][0] if "anyOf" in schema else definitions[schema["$ref"].removeprefix(_REF)]
@@ -86,7 +95,7 @@ def _value(name: str, schema: dict[str, Any], definitions: dict[str, Any], numbe
     given = [schema[key] for key in ("const", "default") if key in schema]
     given += [options[0] for key in ("examples", "enum") if (options := schema.get(key))]
     if given:
-        return given[0]
+        return copy.deepcopy(given[0])
     kind = schema.get("type")
     if kind == "object":
         inner = schema.get("properties", {})

@@ -1,5 +1,7 @@
 """What a list, search or aggregate of a resource takes, as schemas."""
 
+from functools import cache
+
 from pydantic import BaseModel
 
 from crm_api.kernel.aggregate import AggregateRequest
@@ -98,9 +100,15 @@ def filters(catalog: Catalog, resource: Resource, name: str) -> dict[str, JsonSc
     return found
 
 
+@cache
+def _parts(model: type[BaseModel]) -> dict[str, JsonSchema]:
+    """The schemas of a body and of its parts; to be read only."""
+    return components([(model, "validation")])
+
+
 def body_of(model: type[BaseModel], **replaced: JsonSchema) -> JsonSchema:
     """The schema of a body, with some of its properties as they are for one resource."""
-    schema = components([(model, "validation")])[name_of(model)]
+    schema = _parts(model)[name_of(model)]
     return {**schema, "properties": {**schema["properties"], **replaced}}
 
 
@@ -125,7 +133,7 @@ def aggregate(resource: Resource, name: str) -> dict[str, JsonSchema]:
     """The body of an aggregate."""
     groups = [field for field, kind in resource.filterable.items() if kind != "values"]
     measured = [field for field, kind in resource.filterable.items() if kind in _MEASURED]
-    measure = components([(AggregateRequest, "validation")])["Measure"]
+    measure = _parts(AggregateRequest)["Measure"]
     if measured:
         measure = {
             **measure,
