@@ -153,6 +153,28 @@ def test_a_discount_over_the_bound_asks_and_the_bound_is_told(org):
     assert {reason["code"] for reason in found["reasons"]} == {"account", "discount"}
 
 
+def test_the_price_api_tells_what_may_be_given_away(org):
+    account = org.rep.make("accounts", name="Asking")
+    unit = org.admin.make("units", code=f"u{next(_numbers)}", name="Unit")["id"]
+    priced = {"kind": "goods", "unit_id": unit, "list_price": "10.00", "currency": "EUR"}
+    product = org.admin.make("products", sku=f"TEA-{next(_numbers)}", name="Tea", **priced)
+    body = {"account_id": account["id"], "currency": "EUR", "lines": [{"product_id": product["id"], "quantity": "1"}]}
+
+    def allowed(person):
+        answer = person.post("/v1/prices/quote", json=body)
+        assert answer.status_code == 200, answer.text
+        return answer.json()["allowed_discount"]
+
+    assert allowed(org.rep) is None
+    role = org.role(f"Director {next(_numbers)}", ("approvals:read", "own"))
+    held = org.admin.make("role_assignments", role_id=role, principal_id=org.manager.id)
+    given = {"object_type": "order", "steps": [MANAGED], "account_id": account["id"]}
+    org.admin.make("approval_rules", name="Deep", discount_over="30", **given)
+    org.admin.make("approval_rules", name="Any", discount_over="12.5", exempt_role_ids=[role], **given)
+    assert (allowed(org.rep), allowed(org.manager)) == ("12.5", "30")
+    assert org.admin.delete(f"/v1/role_assignments/{held['id']}").status_code == 204
+
+
 def test_delegation_hands_the_step_on(org):
     made, found = submitted(org, org.rep, MANAGED)
     assert org.colleague.get(f"/v1/approvals/{found['id']}").status_code == 404

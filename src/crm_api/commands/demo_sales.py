@@ -1,4 +1,4 @@
-"""What the demo tenant sells: products, a pipeline with opportunities, and orders. The same each time."""
+"""What the demo tenant sells: products, opportunities, quotes and orders. The same each time."""
 
 import random
 from collections.abc import Sequence
@@ -8,26 +8,27 @@ from typing import Any
 from uuid import UUID
 
 import orjson
+import sqlalchemy as sa
 
 from crm_api.commands.demo_data import SEED, START
+from crm_api.domains.approvals.rule import APPROVAL_RULES
 from crm_api.domains.opportunities.opportunity import OPPORTUNITIES
-from crm_api.domains.opportunities.pipeline import PIPELINES
 from crm_api.domains.opportunities.stage import STAGES
 from crm_api.domains.orders.order import ORDERS
 from crm_api.domains.products.product import PRODUCTS
 from crm_api.domains.products.product_category import PRODUCT_CATEGORIES
 from crm_api.domains.products.unit import UNITS
+from crm_api.domains.quotes.quote import QUOTES
 from crm_api.kernel import repository
 from crm_api.kernel.context import Context, new_id
+from crm_api.kernel.database import TENANT, Statement
 from crm_api.kernel.resource import Resource
 from crm_api.kernel.unit_of_work import transact
 from crm_api.kernel.writes import writes
 
-OPEN, SOLD = 300, 200
+OPEN, OFFERED, SOLD = 300, 80, 200
 CURRENCY = "EUR"
-_STAGES = (("New", "open"), ("Qualified", "open"), ("Offer", "open"), ("Negotiation", "open"))
-_CLOSED = (("Won", "won"), ("Lost", "lost"))
-_CHANCES = (10, 30, 60, 80, 100, 0)
+_FATES = (("send", "accept", "convert"), ("send",), ("send", "decline"), ("submit",), ())
 _GOODS = {
     "Sensors": ("Flow meter", "Level probe", "Pressure gauge", "Thermometer"),
     "Valves": ("Ball valve", "Check valve", "Gate valve", "Relief valve"),
@@ -46,14 +47,19 @@ class Sales:
     async def load(self) -> None:
         """Everything, one after the other: it is little."""
         products = await self._products()
-        stages = await self._pipeline()
+        for type_ in ("quote", "order"):
+            rule = {"name": "Deep discounts", "object_type": type_, "discount_over": "15"}
+            await self._make(APPROVAL_RULES, {**rule, "steps": [{"kind": "manager", "remind_after_hours": 48}]})
+        stages = list((await self._given(STAGES)).values())
         for number in range(min(OPEN, len(self._accounts))):
             await self._opportunity(number, stages)
+        for number in range(min(OFFERED, len(self._accounts))):
+            await self._quote(number, products)
         for number in range(min(SOLD, len(self._accounts))):
             await self._order(number, products)
 
     async def _products(self) -> list[str]:
-        piece = await self._make(UNITS, {"code": "pcs", "name": "Piece"})
+        piece = (await self._given(UNITS))["piece"]
         hour = await self._make(UNITS, {"code": "h", "name": "Hour", "decimals": 2})
         found = []
         for name, goods in _GOODS.items():
@@ -74,14 +80,12 @@ class Sales:
                 found.append(await self._make(PRODUCTS, values))
         return found
 
-    async def _pipeline(self) -> list[str]:
-        pipeline = await self._make(PIPELINES, {"name": "Sales"})
-        await self._act(PIPELINES, pipeline, "make_default", self._ctx)
-        found = []
-        for i, ((name, kind), chance) in enumerate(zip((*_STAGES, *_CLOSED), _CHANCES, strict=True)):
-            values = {"pipeline_id": pipeline, "name": name, "code": name.lower(), "kind": kind, "position": i}
-            found.append(await self._make(STAGES, {**values, "probability": chance}))
-        return found
+    async def _given(self, resource: Resource) -> dict[str, str]:
+        """Ids by code of what every tenant begins with."""
+        table = resource.table
+        columns = (table.c.code, sa.cast(table.c.id, sa.Text()).label("id"))
+        rows = await self._ctx.fetch(Statement(sa.select(*columns).where(table.c.tenant_id == TENANT)), {})
+        return {row["code"]: row["id"] for row in rows}
 
     async def _opportunity(self, number: int, stages: Sequence[str]) -> None:
         account, seller = self._random.choice(self._accounts)
@@ -97,10 +101,23 @@ class Sales:
         }
         await self._make(OPPORTUNITIES, values, self._at(seller, at))
 
+    async def _quote(self, number: int, products: Sequence[str]) -> None:
+        values, ctx = self._document(products)
+        day = ctx.now.date()
+        quote = await self._make(QUOTES, {**values, "quoted_on": day.isoformat()}, ctx)
+        for verb in _FATES[number % len(_FATES)]:
+            await self._act(QUOTES, quote, verb, ctx)
+
     async def _order(self, number: int, products: Sequence[str]) -> None:
+        values, ctx = self._document(products)
+        own = {"client_reference": f"PO-{number + 1:05d}", "ordered_on": ctx.now.date().isoformat()}
+        order = await self._make(ORDERS, {**values, **own}, ctx)
+        if number % 4:
+            await self._act(ORDERS, order, "confirm", ctx)
+
+    def _document(self, products: Sequence[str]) -> tuple[dict[str, Any], Context]:
+        """What is offered or sold to some account, and a context of its seller then."""
         account, seller = self._random.choice(self._accounts)
-        at = self._moment()
-        ctx = self._at(seller, at)
         lines = [
             {
                 "product_id": product,
@@ -110,17 +127,8 @@ class Sales:
             }
             for product in self._random.sample(products, self._random.randrange(1, 5))
         ]
-        values = {
-            "account_id": account,
-            "client_reference": f"PO-{number + 1:05d}",
-            "ordered_on": at.date().isoformat(),
-            "currency": CURRENCY,
-            "lines": lines,
-            "owner_id": seller,
-        }
-        order = await self._make(ORDERS, values, ctx)
-        if number % 4:
-            await self._act(ORDERS, order, "confirm", ctx)
+        values = {"account_id": account, "currency": CURRENCY, "lines": lines, "owner_id": seller}
+        return values, self._at(seller, self._moment())
 
     def _moment(self) -> datetime:
         return START + timedelta(days=self._random.randrange(660), seconds=self._random.randrange(36_000))

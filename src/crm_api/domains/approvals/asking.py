@@ -127,11 +127,14 @@ def _causes(rule: Any, facts: Facts) -> list[tuple[str, str]] | None:
 
 
 async def allowed_discount(ctx: Context, object_type: str, account_id: str | None) -> int | None:
-    """Up to how many percent, in millionths, the caller may give without approval; None for any."""
+    """Up to how many percent, in millionths, the caller may give without approval; None for any.
+
+    What else a rule asks for may come to be, with an amount or a margin, so only rules for other accounts do not count.
+    """
     limits = [
         rule["discount_over"]
         for rule in await _applying(ctx, object_type, account_id)
-        if rule["discount_over"] is not None
+        if rule["discount_over"] is not None and rule["account_id"] in (None, account_id)
     ]
     return min(limits, default=None)
 

@@ -9,6 +9,7 @@ from sqlalchemy.dialects.postgresql import ARRAY
 from crm_api.domains.accounts.account import ACCOUNTS
 from crm_api.domains.approvals.asking import ask, withdraw_open
 from crm_api.domains.numbering.numbers import next_number
+from crm_api.domains.orders.reserving import reserve
 from crm_api.domains.pricing.price_lookup import products_of
 from crm_api.domains.selling.approving import demand_of
 from crm_api.kernel.context import Context
@@ -76,6 +77,7 @@ async def creditworthy(ctx: Context, resource: Resource, row: Any) -> None:
 
 
 async def _binding(ctx: Context, resource: Resource, row: Any) -> dict[str, Any]:
+    await reserve(ctx, resource, row)
     number = row["number"] or await next_number(ctx, resource, row["ordered_on"], prefix=PREFIX)
     return {"number": number, "confirmed_at": ctx.now, "reason": None}
 

@@ -7,6 +7,7 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
+from crm_api.domains.approvals.asking import allowed_discount
 from crm_api.domains.pricing.basket import Basket, BasketLine
 from crm_api.domains.pricing.last_sale import last_sales
 from crm_api.domains.pricing.price import price
@@ -49,7 +50,8 @@ async def quote_prices(request: Request) -> Response:
     priced = await price(ctx, basket)
     products = [line.product_id for line in basket.lines if line.product_id is not None]
     sold = {} if basket.account_id is None else await last_sales(ctx, basket.account_id, products)
-    return Json(quote_of(priced, sold))
+    allowed = await allowed_discount(ctx, "order", basket.account_id)
+    return Json(quote_of(priced, sold, allowed))
 
 
 async def _basket(ctx: Context, body: PriceQuoteRequest) -> Basket:

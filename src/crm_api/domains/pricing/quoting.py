@@ -142,12 +142,15 @@ class PriceQuote(Wire):
     region: Region | None
     prices: _MODE
     rounding: Annotated[Literal["line", "document"], Field(description="How taxes are rounded.")]
+    allowed_discount: Annotated[
+        Percent | None, Field(description="What the caller may give on orders without approval; null is any discount.")
+    ]
     lines: Annotated[list[PriceQuoteLine], Field(max_length=MOST_LINES)]
     totals: PriceQuoteTotals
 
 
-def quote_of(priced: Priced, sold: Mapping[str, Row] | None) -> dict[str, Any]:
-    """A priced basket as it is sent; `sold` are last sales by product, None when they are hidden."""
+def quote_of(priced: Priced, sold: Mapping[str, Row] | None, allowed: int | None) -> dict[str, Any]:
+    """A priced basket as it is sent; `sold` are last sales by product, None when hidden, `allowed` is in millionths."""
     hidden = [*priced.hidden, *(["last_sale"] if sold is None else [])]
     return {
         "object": "price_quote",
@@ -155,6 +158,7 @@ def quote_of(priced: Priced, sold: Mapping[str, Row] | None) -> dict[str, Any]:
         "currency": priced.currency,
         "day": priced.day.isoformat(),
         **{name: getattr(priced, name) for name in ("country", "region", "prices", "rounding")},
+        "allowed_discount": None if allowed is None else ratio_text(allowed),
         "lines": [
             {**_line(line), "last_sale": _sale((sold or {}).get(str(line.line.product_id))), "redacted": hidden}
             for line in priced.lines
