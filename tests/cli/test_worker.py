@@ -62,6 +62,7 @@ def test_it_works_until_it_is_told_to_stop(org, server, database, tmp_path):
         "resume_failed_endpoints": 3600,
         "remind_approvers": 300,
         "expire_quotes": 3600,
+        "take_weekly_snapshots": 3600,
         "purge_files": 3600,
         "forget_import_rows": 3600,
         "forget_deliveries": 3600,

@@ -1,25 +1,28 @@
 """Events in the contract: each type has its webhook, its example and its message, and what is sent fits them."""
 
+import asyncio
 import json
 import re
 from functools import cache
 from pathlib import Path
 
+import asyncpg
 import httpx2
 import jsonschema
 import orjson
 import pytest
 
 from crm_api.catalog import CATALOG
+from crm_api.domains.approvals.remind import remind
 from crm_api.domains.integrations.outcome import BREAKS_AT
 from crm_api.kernel import feed
 from crm_api.kernel.domain import JobKind
 from crm_api.kernel.problems import invalid
 from tests.integrations.test_webhooks import endpoint, hurry
-from tests.laws.test_verbs import ACTIONS, EDGES, _ready, in_state, move
+from tests.laws.test_verbs import ACTIONS, EDGES, OUTCOMES, _ready, in_state, move
 from tests.support.asking import RESOURCES
 from tests.support.contract import ASYNCAPI, OPENAPI
-from tests.support.examples import MADE, Examples, attach
+from tests.support.examples import MADE, OTHERWISE, Examples, attach
 from tests.support.imports import begin, run
 from tests.support.jobs import Nothing, nothing, start, wait, working
 from tests.support.org import Org
@@ -107,6 +110,26 @@ def what_workers_find_out(server, database) -> Org:
     return org
 
 
+def _decide_a_quote(lab, database) -> None:
+    """A quote waits for its approval until somebody is reminded, and is refused."""
+    account = lab.rep.make("accounts", name="Asks for a quote")["id"]
+    steps = [{"kind": "manager", "remind_after_hours": 1}]
+    lab.admin.make("approval_rules", name="Quotes", object_type="quote", account_id=account, steps=steps)
+    line = {"description": "Tea", "unit_price": "5.00"}
+    quote = lab.rep.make("quotes", account_id=account, currency="EUR", lines=[line])
+    assert lab.rep.post(f"/v1/quotes/{quote['id']}/submit").json()["state"] == "pending_approval"
+    (asked,) = lab.manager.all("/v1/approvals", object_id=quote["id"])
+
+    async def wait_an_hour() -> None:
+        connection = await asyncpg.connect(database["admin"])
+        await connection.execute("UPDATE approvals SET remind_at = now() WHERE id = $1", asked["id"])
+        await connection.close()
+
+    asyncio.run(wait_an_hour())
+    lab.server.run(remind(lab.server.kernel))
+    assert lab.manager.post(f"/v1/approvals/{asked['id']}/reject", json={"comment": "No."}).status_code == 200
+
+
 @pytest.fixture(scope="module")
 def told(server, database) -> list[dict]:
     """The whole feed of two tenants, in which everything was done to everything, as several people read it."""
@@ -130,6 +153,10 @@ def told(server, database) -> list[dict]:
     for resource, edge in (parameter.values for parameter in EDGES):
         row = in_state(lab, resource, min(edge.sources))
         assert move(lab, resource, row["id"], edge.verb).status_code == 200
+    for resource, edge, state in (parameter.values for parameter in OUTCOMES):
+        row = OTHERWISE[resource.plural, edge.verb, state](lab.admin, in_state(lab, resource, min(edge.sources)))
+        assert move(lab, resource, row["id"], edge.verb).json()[resource.lifecycle.column] == state
+    _decide_a_quote(lab, database)
     for (operation,) in (parameter.values for parameter in ACTIONS):
         _, path, body = _ready(lab, operation)
         assert lab.admin.post(path, json=body).status_code == operation.action.status

@@ -223,7 +223,8 @@ def paged(person, path, limit, **params) -> list[str]:
 @pytest.mark.parametrize("direction", ["", "-"])
 @each("list")
 def test_each_sort_pages_completely_and_in_order(world, rows, resource, direction):
-    some = rows(resource)[:30]
+    every = rows(resource)
+    some = every[:: max(1, len(every) // 30)][:30]
     chosen = [row["id"] for row in some]
     path = f"/v1/{resource.plural}"
     for name, column in resource.sortable.items():

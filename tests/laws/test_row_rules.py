@@ -42,7 +42,8 @@ def firm(server) -> Org:
                 for column in resource.references:
                     target = CATALOG.target(resource, column)
                     if target and rule.column == column and rule.name == f"through:{target.plural}":
-                        rows = org.admin.all(f"/v1/{target.plural}", sort="id")[:5]
+                        found = enumerate(org.admin.all(f"/v1/{target.plural}", sort="id"))
+                        rows = list({row.get("owner_id", i): row for i, row in found}.values())[:5]
                         given[column] = rows[n % len(rows)]["id"]
             org.examples.make(resource, n, bare=True, fresh=True, given=given)
     return org

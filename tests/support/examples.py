@@ -278,15 +278,22 @@ def _moved(documents: str, *verbs: str) -> Any:
     return move
 
 
-def _watched(person: Any, made: dict[str, Any], *, steps: int = 1) -> dict[str, Any]:
-    """A document of an account of its own, whose documents need approval."""
+@cache
+def _watched_account(person: Any, type_: str, steps: int) -> str:
+    """An account whose documents need approval."""
     account = person.make("accounts", name=f"Watched {next(_serial)}")["id"]
     step = {"kind": "manager", "principal_id": None, "role_id": None, "remind_after_hours": None}
     rules = CATALOG.resources["approval_rules"]
-    name, given = f"Rule {next(_serial)}", {"object_type": made["object"], "account_id": account}
+    name, given = f"Rule {next(_serial)}", {"object_type": type_, "account_id": account}
     rule = with_defaults(rules.create, {"name": name, "steps": [step] * steps, **given})
     tenant = UUID(person.get("/v1/me").json()["tenant_id"])
     person.server.run(create(system(person.server.kernel, tenant, "test"), rules, rule))
+    return account
+
+
+def _watched(person: Any, made: dict[str, Any]) -> dict[str, Any]:
+    """A document that needs approval."""
+    account = _watched_account(person, made["object"], 1)
     answer = person.patch(f"/v1/{made['object']}s/{made['id']}", json={"account_id": account})
     assert answer.status_code == 200, answer.text
     return answer.json()
@@ -305,9 +312,8 @@ def _somebody(person: Any) -> Any:
 def _approval(person: Any, n: int, *, steps: int = 1) -> dict[str, Any]:
     """What an order of somebody below waits for."""
     asker = _somebody(person) if person.post("/v1/users", params={"dry_run": "true"}).status_code != 403 else person
-    account = asker.make("accounts", name=f"Of the asker {n}")
-    order = asker.make("orders", account_id=account["id"], currency="EUR", lines=_one_line(asker, n))
-    _watched(asker, order, steps=steps)
+    account = _watched_account(asker, "order", steps)
+    order = asker.make("orders", account_id=account, currency="EUR", lines=_one_line(asker, n))
     answer = asker.post(f"/v1/orders/{order['id']}/confirm")
     assert answer.json()["state"] == "pending_approval", answer.text
     (found,) = person.all("/v1/approvals", object_id=order["id"])
@@ -351,13 +357,13 @@ FOLLOWED: dict[tuple[str, str], tuple[str, ...]] = {
 }
 """Events of other records that a verb moves, too."""
 MADE: dict[str, Any] = {
-    "approvals": _approval,
     "order_lines": _line_of("orders"),
     "quote_lines": _line_of("quotes"),
     "jobs": _job,
     "files": _file,
     "exports": _export,
     "forecast_snapshots": _snapshot,
+    "approvals": _approval,
 }
 """How rows come about that no create makes."""
 

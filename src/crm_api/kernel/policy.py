@@ -20,7 +20,7 @@ REACHES = ("own", "subordinates", "team", "territory", "all")
 LEVEL_OF = {"read": "read", "update": "update"}
 """Actions that a share of level read or write opens; any other action needs reach."""
 
-_SELF = sa.bindparam("p_self", type_=sa.Uuid())
+SELF = sa.bindparam("p_self", type_=sa.Uuid())
 _SUBORDINATES = sa.bindparam("p_subordinates", type_=ARRAY(sa.Uuid()))
 _TEAMS = sa.bindparam("p_teams", type_=ARRAY(sa.Uuid()))
 _TERRITORIES = sa.bindparam("p_territories", type_=ARRAY(sa.Uuid()))
@@ -138,14 +138,9 @@ class Scope:
         """Whether any role grants the action on the other resource."""
         return self.access.may(plural, action)
 
-    @property
-    def me(self) -> sa.ColumnElement[UUID]:
-        """The principal, as a parameter."""
-        return _SELF
-
     def own(self, column: Any) -> sa.ColumnElement[bool]:
         """A condition that a column names the principal."""
-        return sa.cast(column == _SELF, sa.Boolean)
+        return sa.cast(column == SELF, sa.Boolean)
 
 
 class Policy:
@@ -267,7 +262,7 @@ class Policy:
 def _reach(resource: Resource, reach: str, table: Any) -> sa.ColumnElement[bool] | None:
     if reach in ("own", "subordinates") and resource.owner is not None:
         owner = table.c[resource.owner.key]
-        return sa.cast(owner == (_SELF if reach == "own" else sa.any_(_SUBORDINATES)), sa.Boolean)
+        return sa.cast(owner == (SELF if reach == "own" else sa.any_(_SUBORDINATES)), sa.Boolean)
     if reach == "team" and resource.owned:
         return among(table.c.team_id, _TEAMS)
     if reach == "territory" and resource.owned:
@@ -281,7 +276,7 @@ def _shared(resource: Resource, action: str) -> sa.ColumnElement[Any]:
         shares.c.tenant_id == TENANT,
         shares.c.object_type == sa.literal(resource.singular, sa.Text()),
         shares.c.grantee_id == sa.any_(_GRANTEES),
-        (shares.c.grantee_type == sa.literal("user", sa.Text())) == (shares.c.grantee_id == _SELF),
+        (shares.c.grantee_type == sa.literal("user", sa.Text())) == (shares.c.grantee_id == SELF),
         sa.or_(shares.c.expires_at.is_(None), shares.c.expires_at > sa.func.now()),
     )
     if action != "read":

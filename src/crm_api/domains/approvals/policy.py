@@ -7,7 +7,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 
 from crm_api.domains.identity.role import RoleAssignment
 from crm_api.kernel.database import TENANT
-from crm_api.kernel.policy import Scope
+from crm_api.kernel.policy import SELF, Scope
 from crm_api.kernel.record import among, table_of
 from crm_api.kernel.resource import RowRule
 
@@ -27,10 +27,11 @@ def _of_role(scope: Scope, table: Any, action: str) -> sa.ColumnElement[bool] | 
 
 
 def _decided(scope: Scope, table: Any, action: str) -> sa.ColumnElement[bool] | None:
+    del scope
     if action != "read":
         return None
     by_me = sa.func.jsonb_build_array(
-        sa.func.jsonb_build_object(sa.literal_column("'principal_id'"), sa.cast(scope.me, sa.Text()))
+        sa.func.jsonb_build_object(sa.literal_column("'principal_id'"), sa.cast(SELF, sa.Text()))
     )
     return sa.type_coerce(table.c.decisions, JSONB()).contains(sa.type_coerce(by_me, JSONB()))
 

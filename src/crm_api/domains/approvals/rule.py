@@ -25,6 +25,7 @@ _KINDS = {"principal": "principal_id", "role": "role_id"}
 _TYPE = "The kind of document, as its `object` says: `order`."
 _EXEMPT = "Who holds one of these roles needs no approval by this rule."
 _MARGIN = "Of the net total, in percent; a document of which not all costs are known is not looked at."
+_EXAMPLE = {"kind": "manager", "principal_id": None, "role_id": None, "remind_after_hours": 24}
 Hours = Annotated[int, Field(ge=1, le=8760, description="Reminds the approver as often, at most ten times.")]
 
 
@@ -79,7 +80,7 @@ class ApprovalRuleCreate(Input):
 
     id: Id | None = None
     name: Name
-    object_type: Annotated[Code, Field(description=_TYPE)]
+    object_type: Annotated[Code, Field(description=_TYPE, examples=["order"])]
     is_active: bool = True
     amount_over: Annotated[Money | None, Field(description="Gross, in this currency; others are not looked at.")] = None
     currency: Currency | None = None
@@ -89,7 +90,10 @@ class ApprovalRuleCreate(Input):
     account_tier: Tier | None = None
     account_risk: Level | None = None
     exempt_role_ids: Annotated[list[Annotated[Ref, To("roles")]], Field(max_length=50, description=_EXEMPT)] = []
-    steps: Annotated[list[ApprovalStepInput], Field(min_length=1, max_length=MOST_STEPS)]
+    steps: Annotated[
+        list[ApprovalStepInput],
+        Field(min_length=1, max_length=MOST_STEPS, examples=[[_EXAMPLE]]),
+    ]
 
 
 class ApprovalRuleView(Output):

@@ -35,13 +35,9 @@ class AmendRequest(Wire):
     billing_address: Address | None = None
     shipping_address: Address | None = None
     lines: Annotated[
-        list[LineInput],
-        Field(
-            min_length=1,
-            max_length=MOST_LINES,
-            description="All lines from now on. Those that are there keep their prices, unless one is given.",
-        ),
-    ] = []
+        Annotated[list[LineInput], Field(min_length=1, max_length=MOST_LINES)] | None,
+        Field(description="All lines from now on. Those that are there keep their prices, unless one is given."),
+    ] = None
 
 
 async def amend(ctx: Context, resource: Resource, row: Any, body: AmendRequest) -> dict[str, Any]:
@@ -56,7 +52,10 @@ async def amend(ctx: Context, resource: Resource, row: Any, body: AmendRequest) 
         raise Problem(TRANSITION_REFUSED, detail, extra={"state": row["state"], "allowed_from": sorted(_STATES)})
     await under_way(ctx, resource, row, None)
     whole = body.model_dump()
-    values = await referred(ctx, resource, {name: whole[name] for name in body.model_fields_set - {"reason"}})
+    sent = {name: whole[name] for name in body.model_fields_set - {"reason"}}
+    if sent.get("lines", ()) is None:
+        del sent["lines"]
+    values = await referred(ctx, resource, sent)
     if {"lines", "shipping_address"} & values.keys():
         values = {**values, **await price_document(ctx, values, row, "ordered_on", keep=True)}
         after = {**row, **values, **{name: _scaled(resource, name, values[name]) for name in _FIGURES}}
