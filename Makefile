@@ -3,8 +3,10 @@
 PYTHON ?= python3
 UV ?= 0.13.9
 # Passed on to `crm-api serve`, e.g. `make run ARGS="--port 9000 --workers 2"`; to pytest by `make test PYTEST="-k cli"`.
+# LAWS=all asks every law of every resource, not only of some that have all between them.
 ARGS ?=
 PYTEST ?=
+LAWS ?= some
 export CRM_LOG_FORMAT ?= text
 # Dozens of processes of a test run read the same modules: compiled by the first, whatever the environment says.
 export PYTHONDONTWRITEBYTECODE :=
@@ -37,7 +39,7 @@ run: $(READY) ## Serve with demo data on http://127.0.0.1:8000, over an embedded
 
 test: $(READY) ## Lint, types, contract, then all tests but the longest
 	@$(MAKE) --no-print-directory -j2 --output-sync=target check
-	@$(BIN)/python -m pytest -n auto --dist worksteal -m "not full" $(PYTEST)
+	@$(BIN)/python -m pytest -n auto --dist worksteal -m "not full$(if $(filter all,$(LAWS)),, and not broad)" $(PYTEST)
 
 test-all: $(READY) ## The same with the longest tests
 	@$(MAKE) --no-print-directory -j2 --output-sync=target check

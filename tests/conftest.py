@@ -57,6 +57,9 @@ SLOW = (
     *("faults/test_sync", "faults/test_batches", "scenarios/test_erp_receiver"),
 )
 """Modules of long tests, the longest first."""
+LAWS = ("laws", "contract")
+CHEAP = ("test_code", "test_catalogue", "test_migrations", "test_document", "test_schemathesis")
+"""Modules of laws that are asked of everything all the same."""
 
 
 @pytest.hookimpl(wrapper=True)
@@ -70,7 +73,20 @@ def pytest_collection(session):
         gc.enable()
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config, items):
+    """Marks the laws of resources beside those that have everything between them, and deals the tests out."""
+    from tests.support.covering import COVER, subject
+
+    for item in items:
+        if item.path.parent.name in LAWS and item.path.stem not in CHEAP:
+            resource = subject(item)
+            if resource is not None and resource.plural not in COVER:
+                item.add_marker(pytest.mark.broad)
+    _deal_out(config, items)
+
+
+def _deal_out(config, items):
     """Gives each worker some of the slow modules to begin with, so that none is left alone with one in the end."""
     workers = getattr(config, "workerinput", {}).get("workercount", 1)
     slow, rest = {name: [] for name in SLOW}, []

@@ -1,0 +1,87 @@
+"""A few resources that have, between them, everything that a declaration can say; `make test` asks its laws of these.
+
+What a law finds in one resource with a lifecycle, it finds in the next one, too, since the same code runs. All the
+others are asked by the check of a submission (`.ci/run`), and by `pytest` itself.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+from crm_api.catalog import CATALOG
+from crm_api.kernel.resource import Resource
+
+SAID = (
+    *(
+        "create",
+        "owner",
+        "lifecycle",
+        "lock",
+        "default_access",
+        "deletable",
+        "mask",
+        "rights",
+        "duplicates",
+        "in_whole",
+    ),
+    *("require_match", "owned", "upserts", "any_reference", "guarded", "checks", "builds", "parts", "actions", "many"),
+    *(
+        "keys",
+        "search",
+        "values",
+        "derive",
+        "fixed",
+        "access_fields",
+        "once",
+        "within",
+        "further",
+        "notices",
+        "printed",
+    ),
+)
+
+
+def features(resource: Resource) -> frozenset[str]:
+    """What is said of a resource, as words."""
+    return frozenset(_features(resource))
+
+
+def _features(resource: Resource) -> Iterator[str]:
+    yield from (name for name in SAID if getattr(resource, name, None))
+    yield "operations " + " ".join(sorted(resource.operations))
+    yield f"default access {resource.default_access}"
+    yield from (f"rule {rule.name}" for rule in resource.rows)
+    yield from (f"kind {kind}" for kind in resource.filterable.values())
+    yield from ("nullable sort" for column in resource.sortable.values() if column.nullable)
+    yield from ("refers to itself" for table in resource.references.values() if table == resource.table.name)
+    yield from (f"journal {part.journal}" for part in resource.parts.values())
+    for edge in resource.lifecycle.edges if resource.lifecycle else ():
+        said = {"run": edge.run, "body": edge.body, "otherwise": edge.otherwise, "blocked": edge.blocked}
+        yield from (f"edge with {name}" for name, value in (said | {"internal": edge.internal}).items() if value)
+    for action in resource.actions:
+        said = {"body": action.body, "event": action.event, "private": action.private, "level": action.level}
+        yield "action with " + " ".join([action.method, *(name for name, value in said.items() if value)])
+        yield f"action that answers with {'itself' if action.reply is None else 'more'}, {action.status}"
+
+
+def _cover() -> frozenset[str]:
+    """Greedily: whichever adds most, until nothing is missing."""
+    left = {item.plural: set(features(item)) for item in CATALOG.resources.values()}
+    missing, chosen = set().union(*left.values()), set()
+    while missing:
+        best = max(sorted(left), key=lambda name: len(left[name] & missing))
+        missing -= left.pop(best)
+        chosen.add(best)
+    return frozenset(chosen)
+
+
+COVER = _cover()
+
+
+def subject(item: Any) -> Resource | None:
+    """The resource that a parametrized test asks its law of, if it is one."""
+    given = getattr(item, "callspec", None)
+    for value in given.params.values() if given else ():
+        found = value if isinstance(value, Resource) else getattr(value, "resource", None)
+        if isinstance(found, Resource):
+            return found
+    return None
