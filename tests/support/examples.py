@@ -105,6 +105,7 @@ MEANT: dict[tuple[str, str], Any] = {
     ("number_ranges", "document"): lambda *_: f"document_{next(_serial)}",
     ("number_ranges", "prefix"): lambda _, n: ("A-{year}-", "B{year}/")[n % 2],
     **dict.fromkeys((("orders", "lines"), ("quotes", "lines")), _one_line),
+    ("opportunities", "lines"): lambda *_: [],  # or the amount follows from them
     ("quotes", "quoted_on"): lambda _, n: ("1999-12-31", "2024-02-29")[n % 2],
     ("quotes", "valid_until"): lambda _, n: ("2090-01-01", "2099-12-31", None)[n % 3],
     ("document_templates", "object_type"): lambda *_: "order",
@@ -256,6 +257,12 @@ def _with_line(person: Any, made: dict[str, Any], *verbs: str) -> dict[str, Any]
     return made
 
 
+def _opportunity_line(person: Any, n: int) -> dict[str, Any]:
+    given = {"amount": None, "currency": "EUR", "lines": _one_line(person, n)}
+    made = Examples(person).make(CATALOG.resources["opportunities"], n, given=given)
+    return person.get(f"/v1/opportunity_lines/{made['lines'][0]['id']}").json()
+
+
 def _line_of(documents: str) -> Any:
     """The line of a new document."""
 
@@ -357,6 +364,7 @@ FOLLOWED: dict[tuple[str, str], tuple[str, ...]] = {
 }
 """Events of other records that a verb moves, too."""
 MADE: dict[str, Any] = {
+    "opportunity_lines": _opportunity_line,
     "order_lines": _line_of("orders"),
     "quote_lines": _line_of("quotes"),
     "jobs": _job,

@@ -43,7 +43,8 @@ class Parts:
 
     A build gives the items with all columns of that resource; the list keeps the fields of `item`. They are written
     with the record and by nobody else. `column` is their reference to the record. A `journal` is only added to: its
-    rows stay as they are, whatever becomes of the list, which has the newest.
+    rows stay as they are, whatever becomes of the list, which has the newest. The items tell the fields `tells` of the
+    record, so the list is hidden with each of them; and its rows with the list.
     """
 
     plural: str
@@ -51,6 +52,12 @@ class Parts:
     column: str
     item: type[Wire]
     journal: bool = False
+    tells: frozenset[str] = frozenset()
+
+
+def telling(parts: Mapping[str, Parts], fields: frozenset[str]) -> set[str]:
+    """The lists whose items tell one of these fields."""
+    return {name for name, part in parts.items() if part.tells & fields}
 
 
 @dataclass(frozen=True)

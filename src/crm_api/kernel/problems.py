@@ -262,6 +262,6 @@ def _from_constraint(
     code, detail = (
         ("reference_not_found", "There is no such record.")
         if state == "23503"
-        else ("constraint", f"The value breaks the rule {name or state}.")
+        else (name.partition("__")[2] or "constraint", f"The value breaks the rule {name or state}.")
     )
     return Problem(INVALID, detail, [Fault(code, detail, pointer=pointer) for pointer in pointers])

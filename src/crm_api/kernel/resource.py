@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import JSONB
 
 from crm_api.kernel.duplicates import Duplicates
-from crm_api.kernel.joints import Build, Lock, Parts, Printed
+from crm_api.kernel.joints import Build, Lock, Parts, Printed, telling
 from crm_api.kernel.lifecycle import Lifecycle
 from crm_api.kernel.record import MoneyAmount, Ratio, Record, table_of
 from crm_api.kernel.schema import Input, Wire, nullable, updated_from
@@ -200,8 +200,10 @@ class Resource:
         return frozenset() if self.in_whole else frozenset(names - kept)
 
     def with_derived(self, fields: frozenset[str]) -> frozenset[str]:
-        """Fields and the columns that tell their values: hiding a website hides the domain taken from it."""
-        return fields.union(*(self.derive[name](None) for name in fields & self.derive.keys()))
+        """Fields and the columns and lists that tell their values: hiding a website hides the domain taken from it."""
+        return fields.union(
+            telling(self.parts, fields), *(self.derive[one](None) for one in fields & self.derive.keys())
+        )
 
     @cached_property
     def owned(self) -> bool:

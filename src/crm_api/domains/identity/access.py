@@ -16,7 +16,7 @@ from sqlalchemy.dialects.postgresql import ARRAY
 from crm_api.domains.identity.api_key import ApiKey
 from crm_api.domains.identity.credentials import hashes, parse_key
 from crm_api.domains.identity.delegation import LEVELS
-from crm_api.domains.identity.grants import expand, ruled
+from crm_api.domains.identity.grants import expand, ruled, untold
 from crm_api.domains.identity.principal import Principal as PrincipalRow
 from crm_api.domains.identity.role import AccessDefault, Role, RoleAssignment
 from crm_api.domains.identity.team import Team, TeamMember
@@ -291,6 +291,8 @@ def _compile(catalog: Catalog, principal: Principal, row: Any) -> Access:
         for action in LEVELS.get(level or "", ()):
             reach.setdefault((name, action), set())
     hidden = ruled(catalog, roles, ("hidden",))
+    for key in [key for key in reach if key[0] in untold(catalog, hidden)]:
+        del reach[key]
     scopes = principal.scopes
     closed = frozenset(
         name
@@ -303,7 +305,8 @@ def _compile(catalog: Catalog, principal: Principal, row: Any) -> Access:
             resource.singular
             for name, resource in catalog.resources.items()
             if name not in closed
-            and ("all" in reach.get((name, "read"), ()) or defaults.get(name, resource.default_access) in LEVELS)
+            and (name, "read") in reach
+            and ("all" in reach[name, "read"] or defaults.get(name, resource.default_access) in LEVELS)
         ),
         version=row["access_version"],
         principal_id=principal.id,

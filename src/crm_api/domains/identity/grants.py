@@ -1,6 +1,6 @@
 """What roles say: permissions to resources and actions, field rules to hidden and read-only fields."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from crm_api.kernel.domain import Catalog
@@ -46,3 +46,13 @@ def ruled(catalog: Catalog, roles: list[Any], rules: tuple[str, ...]) -> dict[st
         if sets and (common := frozenset.intersection(*sets)):
             found[name] = resource.with_derived(common) if rules == ("hidden",) else common
     return found
+
+
+def untold(catalog: Catalog, hidden: Mapping[str, frozenset[str]]) -> frozenset[str]:
+    """Resources whose rows stand in a list that is hidden, so that nobody reads them by themselves, either."""
+    return frozenset(
+        part.plural
+        for plural, fields in hidden.items()
+        for name, part in catalog.resources[plural].parts.items()
+        if name in fields
+    )

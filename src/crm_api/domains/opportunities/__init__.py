@@ -7,12 +7,13 @@ from crm_api.domains.opportunities.forecast_quota import FORECAST_QUOTAS
 from crm_api.domains.opportunities.forecast_snapshot import FORECAST_SNAPSHOTS
 from crm_api.domains.opportunities.opportunity import OPPORTUNITIES
 from crm_api.domains.opportunities.opportunity_contact import OPPORTUNITY_CONTACTS
+from crm_api.domains.opportunities.opportunity_line import OPPORTUNITY_LINES
 from crm_api.domains.opportunities.pipeline import PIPELINES
 from crm_api.domains.opportunities.stage import STAGES
 from crm_api.domains.opportunities.stage_change import STAGE_CHANGES
 from crm_api.kernel.domain import Domain
 
-_SALES = sales_roles("opportunities", "opportunity_contacts")
+_SALES = sales_roles("opportunities", "opportunity_contacts", "opportunity_lines")
 _EVERYBODY = (("pipelines:read", "all"), ("stages:read", "all"))
 
 DOMAIN = Domain(
@@ -22,6 +23,7 @@ DOMAIN = Domain(
         STAGES,
         OPPORTUNITIES,
         OPPORTUNITY_CONTACTS,
+        OPPORTUNITY_LINES,
         STAGE_CHANGES,
         FORECAST_QUOTAS,
         FORECAST_SNAPSHOTS,

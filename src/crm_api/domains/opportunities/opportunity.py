@@ -18,9 +18,12 @@ from crm_api.domains.opportunities.moving import (
     reopen,
     win,
 )
+from crm_api.domains.opportunities.opportunity_line import OpportunityLine
 from crm_api.domains.opportunities.placement import place
 from crm_api.domains.opportunities.stage import CATEGORIES, UNSAID, Category, Percent
 from crm_api.domains.opportunities.stage_change import LatestChange, StageChange
+from crm_api.domains.opportunities.worth import FOLLOWS, worth
+from crm_api.domains.selling.line import MOST_LINES, LineInput, LineItem
 from crm_api.kernel.joints import Build, Parts
 from crm_api.kernel.lifecycle import Lifecycle, edge
 from crm_api.kernel.policy import through
@@ -75,6 +78,11 @@ class Criterion(Wire):
 Tags = Annotated[list[Tag], Field(max_length=50)]
 Competitors = Annotated[list[Name], Field(max_length=50)]
 ScoreCard = Annotated[list[Criterion], Field(max_length=50)]
+_AMOUNT = "What the lines come to without tax, when there are any; else as it is given."
+_LINES = "At net prices of the day they are written; they need a currency, and the amount follows from them."
+_TOLD_BY_LINES = frozenset({"amount", "currency"})
+_AMOUNT_FOLLOWS = "lines_total IS NULL OR amount IS NOT DISTINCT FROM lines_total"
+_CURRENCY_FOLLOWS = "lines_currency IS NULL OR currency IS NOT DISTINCT FROM lines_currency"
 
 
 class Opportunity(Owned, Entity):
@@ -89,6 +97,8 @@ class Opportunity(Owned, Entity):
         reference("stage_id", "stages"),
         one_of("status", LIFECYCLE.states),
         one_of("forecast_category", CATEGORIES),
+        sa.CheckConstraint(_AMOUNT_FOLLOWS, name=f"_{FOLLOWS}"),
+        sa.CheckConstraint(_CURRENCY_FOLLOWS, name="_currency_follows_lines"),
         *sortable("opportunities", "name_key", "account_id", "stage_id", "status", "close_date", "amount"),
         *sortable("opportunities", "created_at", "stage_entered_at"),
         *sortable("opportunities", "pipeline_id"),
@@ -104,6 +114,10 @@ class Opportunity(Owned, Entity):
     status: Mapped[str]
     amount: Mapped[int | None] = mapped_column(MoneyAmount)
     currency: Mapped[str | None]
+    lines: Mapped[list[Any]] = mapped_column(server_default="[]")
+    priced_on: Mapped[date | None] = mapped_column(sa.Date)
+    lines_total: Mapped[int | None] = mapped_column(MoneyAmount)
+    lines_currency: Mapped[str | None]
     probability: Mapped[int]
     forecast_category: Mapped[str]
     close_date: Mapped[date | None] = mapped_column(sa.Date)
@@ -132,8 +146,9 @@ class OpportunityCreate(Input):
     contact_id: Ref | None = None
     pipeline_id: Annotated[Ref | None, Field(description="The default pipeline, unless told.")] = None
     stage_id: Annotated[Ref | None, Field(description="A won or lost one takes the permission to win or lose.")] = None
-    amount: Money | None = None
+    amount: Annotated[Money | None, Field(description=_AMOUNT)] = None
     currency: Currency | None = None
+    lines: Annotated[list[LineInput], Field(max_length=MOST_LINES, description=_LINES)] = []
     probability: Percent = Field(default=UNSAID, description="In percent; that of the stage, unless told.")
     forecast_category: Category = Field(default=UNSAID, description="That of the stage, unless told.")
     close_date: date | None = None
@@ -158,8 +173,10 @@ class OpportunityView(OwnedOutput):
     pipeline_id: Id
     stage_id: Id
     status: Literal["open", "won", "lost"]
-    amount: Money | None
+    amount: Annotated[Money | None, Field(description=_AMOUNT)]
     currency: Currency | None
+    lines: Annotated[list[LineItem], Field(max_length=MOST_LINES)] | None
+    priced_on: Annotated[date | None, Field(description="The day of the prices of its lines.")]
     probability: Annotated[Percent | None, Field(description="In percent. A move sets that of the new stage.")]
     forecast_category: Annotated[Category | None, Field(description="A move sets that of the new stage.")]
     close_date: date | None
@@ -195,8 +212,11 @@ OPPORTUNITIES = Resource(
     once=frozenset({"pipeline_id", "stage_id"}),
     lifecycle=LIFECYCLE,
     actions=(MOVE, LIST_MOVES),
-    builds=(Build(frozenset({"account_id"}), place),),
-    parts={"latest_change": Parts("stage_changes", StageChange, "opportunity_id", LatestChange, journal=True)},
+    builds=(Build(frozenset({"account_id"}), place), Build(frozenset({"account_id", "lines"}), worth)),
+    parts={
+        "latest_change": Parts("stage_changes", StageChange, "opportunity_id", LatestChange, journal=True),
+        "lines": Parts("opportunity_lines", OpportunityLine, "opportunity_id", LineItem, tells=_TOLD_BY_LINES),
+    },
     keys={"name": Opportunity.name_key},
     search=("name",),
     values={"tags": list, "competitors": list},
@@ -215,6 +235,7 @@ OPPORTUNITIES = Resource(
         Opportunity.probability,
         Opportunity.forecast_category,
         Opportunity.close_date,
+        Opportunity.priced_on,
         Opportunity.next_step_on,
         Opportunity.competitors,
         Opportunity.source,

@@ -8,7 +8,7 @@ from typing import Any
 import orjson
 
 from crm_api.domains.pricing.price_book import PRICE_BOOKS
-from crm_api.domains.selling.pricing import sent_again
+from crm_api.domains.selling.pricing import as_new
 from crm_api.kernel.context import Context
 from crm_api.kernel.parts import items_of
 from crm_api.kernel.problems import Problem
@@ -32,7 +32,7 @@ def terms_of(ctx: Context, resource: Resource, row: Mapping[str, Any]) -> dict[s
 
 def lines_of(row: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Its lines as new ones, which know where they come from; prices are found anew unless they were given."""
-    return [{**sent_again(item), "id": None, "origin_line_id": item["id"]} for item in items_of(row, "lines")]
+    return as_new(items_of(row, "lines"))
 
 
 def lines_at_price(row: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -17,6 +17,7 @@ Prices = Annotated[Literal["net", "gross"], Field(description="Whether unit pric
 Number = Annotated[str, Field(min_length=1, max_length=60)]
 _BOOK = "Where prices are looked for first; the account's, unless given, else the default book of the currency."
 _PROFILE = "How it is taxed; the account's, unless given, else the default profile."
+_LINES = "Those of the opportunity as far as the caller sees them, unless given; none without one."
 _SHIPPING = "Its country is where the document is taxed; that of the account, without one."
 
 
@@ -110,7 +111,7 @@ class DocumentInput(Input):
     shipping_address: Annotated[Address | None, Field(description=_SHIPPING)] = None
     note: Paragraph | None = None
     tags: Tags = []
-    lines: Annotated[list[LineInput], Field(max_length=MOST_LINES)] = []
+    lines: Annotated[Annotated[list[LineInput], Field(max_length=MOST_LINES)] | None, Field(description=_LINES)] = None
     owner_id: Ref | None = None
     team_id: Ref | None = None
 

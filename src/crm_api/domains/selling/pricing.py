@@ -12,7 +12,9 @@ from crm_api.domains.pricing.quoting import tax_amount
 from crm_api.kernel.context import Context
 from crm_api.kernel.joints import Build
 from crm_api.kernel.parts import identified, items_of
-from crm_api.kernel.problems import INVALID, Fault, Problem
+from crm_api.kernel.problems import INVALID, Fault, Problem, invalid
+from crm_api.kernel.projection import dumps
+from crm_api.kernel.repository import find
 from crm_api.kernel.resource import Resource
 
 _TERMS = frozenset({"lines", "account_id", "price_book_id", "tax_profile_id", "shipping_address"})
@@ -29,7 +31,8 @@ def priced(day: str) -> Build:
     async def run(
         ctx: Context, resource: Resource, values: Mapping[str, Any], before: Mapping[str, Any] | None
     ) -> dict[str, Any]:
-        del resource
+        if values.get("lines", ()) is None:
+            values = {**values, **await _of_opportunity(ctx, resource, {**(before or {}), **values})}
         return await price_document(ctx, values, before, day)
 
     return Build(_TERMS | {day}, run)
@@ -80,6 +83,36 @@ def sent_again(item: Mapping[str, Any]) -> dict[str, Any]:
     numbers = {name: None if item[name] is None else Decimal(item[name]) for name in _NUMBERS}
     line = {name: item[name] for name in _SENT} | numbers
     return line if item["price_source"] == "given" else line | {"unit_price": None}
+
+
+def as_new(items: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Lines of a document as new ones of another, which know where they come from."""
+    return [{**sent_again(item), "id": None, "origin_line_id": item["id"]} for item in items]
+
+
+async def _of_opportunity(ctx: Context, resource: Resource, document: Mapping[str, Any]) -> dict[str, Any]:
+    """The lines of its opportunity as far as the caller sees them, with the terms that they are in.
+
+    Prices are found anew unless they were given.
+
+    Raises:
+        Problem: 422 where what was given holds in other terms than those of the document.
+    """
+    opportunities = ctx.kernel.catalog.target(resource, "opportunity_id")
+    if document["opportunity_id"] is None or opportunities is None or opportunities.plural in ctx.access.closed:
+        return {"lines": []}
+    found = await find(ctx, opportunities, document["opportunity_id"]) or {}
+    items = orjson.loads(dumps(found.get("lines"))) or ()  # kept as the text that it is sent as
+    if not items:
+        return {"lines": []}
+    theirs = {"currency": found["currency"], "prices": "net"}
+    terms = {name: document[name] or theirs[name] for name in theirs}
+    if terms != theirs and any(item["price_source"] == "given" or item["discount_amount"] for item in items):
+        detail = (
+            f"The lines of the opportunity have net prices in {found['currency']}; give lines, or take these terms."
+        )
+        raise invalid("/lines", "other_terms", detail)
+    return {"lines": as_new(items), **terms}
 
 
 def _kept(item: dict[str, Any], old: Mapping[str, Any] | None) -> dict[str, Any]:
