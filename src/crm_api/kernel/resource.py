@@ -201,9 +201,7 @@ class Resource:
 
     def with_derived(self, fields: frozenset[str]) -> frozenset[str]:
         """Fields and the columns and lists that tell their values: hiding a website hides the domain taken from it."""
-        return fields.union(
-            telling(self.parts, fields), *(self.derive[one](None) for one in fields & self.derive.keys())
-        )
+        return fields.union(telling(self.parts, fields), *(self.derive[each](None) for each in fields & {*self.derive}))
 
     @cached_property
     def owned(self) -> bool:
