@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from typing import Any
+from uuid import UUID
 
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import ARRAY
@@ -102,7 +103,7 @@ def _told(ctx: Context, resource: Resource, ways: Sequence[Link], some: Any) -> 
 async def origins(ctx: Context, documents: Sequence[Row]) -> list[Row]:
     """Lines of these documents beside the lines of these documents that they came from; one more than are told."""
     kinds = {item.singular for item in DOCUMENTS if LINES.get(item.singular) in readable(ctx, LINES.values())}
-    ids = {kind: [row["id"] for row in documents if row["object"] == kind] for kind in LINES}
+    ids = {kind: [UUID(row["id"]) for row in documents if row["object"] == kind] for kind in LINES}
     pairs = tuple((old, new) for old, new in _PAIRS if {old, new} <= kinds and ids[old] and ids[new])
     if not pairs:
         return []

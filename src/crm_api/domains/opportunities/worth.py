@@ -29,10 +29,11 @@ async def worth(
         Problem: 422 without a currency, for an amount that they do not come to, and for what cannot be priced; 403 for
             lines of whoever may not change the amount.
     """
-    if not (values["lines"] if "lines" in values else items_of(before, "lines")):
-        return _NONE if "lines" in values and before is not None else {}
-    if "lines" in values:
+    sent = "lines" in values and (before is not None or bool(values["lines"]))
+    if sent:
         ctx.kernel.policy.writable(ctx.access, resource, {"amount": None})
+    if not (values["lines"] if "lines" in values else items_of(before, "lines")):
+        return _NONE if sent else {}
     currency = {**(before or {}), **values}["currency"]
     if currency is None:
         raise invalid("/currency", "required", "Lines need a currency.")
