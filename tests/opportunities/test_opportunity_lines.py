@@ -275,3 +275,42 @@ def test_the_amount_is_the_sum_of_its_lines(shop, drawn):
         assert abs(Decimal(line["net_amount"]) - exact) <= Decimal("0.005")
     quote = shop.rep.make("quotes", account_id=shop.account["id"], opportunity_id=made["id"])
     assert quote["net_total"] == made["amount"]
+
+
+@pytest.mark.parametrize("field", ["amount", "lines"])
+@pytest.mark.parametrize("on_conflict", ["refuse", "ignore"])
+def test_lines_whose_source_owns_them_or_the_amount_are_not_changed_by_others(shop, field, on_conflict):
+    code = f"erp_{field}_{on_conflict}"
+    owned = [{"resource": "opportunities", "field": field}]
+    shop.make("sources", name=code, code=code, owned_fields=owned, on_conflict=on_conflict)
+    made = deal(shop, *lines(shop))
+    path = f"/v1/opportunities/{made['id']}"
+    assert shop.rep.post(f"{path}/link", json={"source": code, "external_id": "1"}).status_code == 200
+    for body in ({"lines": []}, {"lines": lines(shop)[:1]}, {"account_id": shop.dealer["id"]}):
+        answer = shop.rep.patch(path, json=body)
+        assert problem(answer, 409, code="field_owned")["source"] == code
+    kept = change(shop, made, lines=lines(shop), next_step="Call")
+    assert (kept["lines"], kept["amount"], kept["next_step"]) == (made["lines"], "155.00", "Call")
+
+
+@pytest.mark.parametrize("on_conflict", ["refuse", "ignore"])
+def test_owned_lines_of_an_order_keep_the_totals_that_they_have(shop, on_conflict):
+    code = f"shop_{on_conflict}"
+    owned = [{"resource": "orders", "field": "lines"}]
+    shop.make("sources", name=code, code=code, owned_fields=owned, on_conflict=on_conflict)
+    made = shop.rep.make("orders", account_id=shop.account["id"], lines=lines(shop))
+    path = f"/v1/orders/{made['id']}"
+    assert shop.rep.post(f"{path}/link", json={"source": code, "external_id": "1"}).status_code == 200
+    for body in ({"lines": [], "note": "Hi"}, {"account_id": shop.dealer["id"]}):
+        assert problem(shop.rep.patch(path, json=body), 409, code="field_owned")
+    now = shop.rep.get(path).json()
+    assert (now["lines"], now["net_total"], now["note"]) == (made["lines"], made["net_total"], None)
+    assert shop.rep.patch(path, json={"note": "Hi"}).json()["note"] == "Hi"
+
+
+def test_an_item_of_a_batch_says_where_the_amount_is_wrong(shop):
+    made = deal(shop, *lines(shop))
+    items = [{"op": "update", "id": made["id"], "body": {"amount": "1"}}]
+    answer = shop.rep.post("/v1/opportunities/batch", json={"items": items})
+    (fault,) = problem(answer, 422)["errors"]
+    assert (fault["code"], fault["pointer"].startswith("/items/0")) == ("amount_follows_lines", True)

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from crm_api.domains.selling.document import today
-from crm_api.domains.selling.pricing import price_document
+from crm_api.domains.selling.pricing import price_document, refuse_owned
 from crm_api.kernel.context import Context
 from crm_api.kernel.parts import items_of
 from crm_api.kernel.problems import invalid
@@ -27,18 +27,20 @@ async def worth(
 
     Raises:
         Problem: 422 without a currency, for an amount that they do not come to, and for what cannot be priced; 403 for
-            lines of whoever may not change the amount.
+            lines of whoever may not change the amount; 409 for those of a source that owns lines or amount.
     """
     sent = "lines" in values and (before is not None or bool(values["lines"]))
     if sent:
         ctx.kernel.policy.writable(ctx.access, resource, {"amount": None})
     if not (values["lines"] if "lines" in values else items_of(before, "lines")):
+        await refuse_owned(ctx, resource, [], before, "amount")
         return _NONE if sent else {}
     currency = {**(before or {}), **values}["currency"]
     if currency is None:
         raise invalid("/currency", "required", "Lines need a currency.")
     terms = {**_OF_ACCOUNT, "currency": currency, "prices": "net", "priced_on": today()}
     found = await price_document(ctx, {**values, **terms}, before, "priced_on")
+    await refuse_owned(ctx, resource, found["lines"], before, "amount")
     total = found["net_total"]
     if values.get("amount") not in (None, total):
         raise invalid("/amount", FOLLOWS, f"The lines come to {money_text(int(total * MONEY_SCALE))}.")

@@ -10,8 +10,9 @@ from crm_api.domains.pricing.basket import Basket, BasketLine, Priced, PricedLin
 from crm_api.domains.pricing.price import price
 from crm_api.domains.pricing.quoting import tax_amount
 from crm_api.kernel.context import Context
+from crm_api.kernel.external_sources import EXTERNAL_IDS, contested, without_owned
 from crm_api.kernel.joints import Build
-from crm_api.kernel.parts import identified, items_of
+from crm_api.kernel.parts import identified, items_of, split
 from crm_api.kernel.problems import INVALID, Fault, Problem, invalid
 from crm_api.kernel.projection import dumps
 from crm_api.kernel.repository import find
@@ -33,7 +34,9 @@ def priced(day: str) -> Build:
     ) -> dict[str, Any]:
         if values.get("lines", ()) is None:
             values = {**values, **await _of_opportunity(ctx, resource, {**(before or {}), **values})}
-        return await price_document(ctx, values, before, day)
+        columns = await price_document(ctx, values, before, day)
+        await refuse_owned(ctx, resource, columns["lines"], before)
+        return columns
 
     return Build(_TERMS | {day}, run)
 
@@ -76,6 +79,23 @@ async def price_document(
         columns |= {"currency": found.currency, "prices": found.prices}
         columns |= {"payment_terms": values["payment_terms"] or found.payment_terms}
     return columns
+
+
+async def refuse_owned(
+    ctx: Context, resource: Resource, lines: Any, before: Mapping[str, Any] | None, *further: str
+) -> None:
+    """409 `field_owned` for other lines of a record whose source owns them, or one of the further fields they tell.
+
+    Even where the source lets writes of others be ignored: totals without the lines that they are of would be wrong.
+    """
+    owners = {} if before is None else contested(ctx.access, resource, ("lines", *further))
+    if before is None or not owners:
+        return
+    present = orjson.loads(before[EXTERNAL_IDS])
+    theirs = {name: tuple(one for one in sources if one.code in present) for name, sources in owners.items()}
+    theirs = {name: sources for name, sources in theirs.items() if sources}
+    if theirs and split(resource.parts["lines"], lines)[0] != items_of(before, "lines"):
+        await without_owned(ctx, {}, theirs, whole=True)
 
 
 def sent_again(item: Mapping[str, Any]) -> dict[str, Any]:
