@@ -40,6 +40,7 @@ def _walk(ctx: Context, ways: Sequence[Link]) -> Statement:
         steps = sa.union_all(*(step for i, way in enumerate(ways) for step in _steps(ctx, way, reached, i)))
         near = steps.lateral("near")
         reached = reached.union(sa.select(near.c.object, near.c.id).select_from(reached.join(near, sa.true())))
+    # A recursive query gives what it finds as it finds it, step by step, and ends with the limit.
     some = sa.select(reached).limit(sa.literal_column(str(MOST_NODES + 1))).subquery("some")
     told = sa.union_all(*(_told(ctx, item, ways, some) for item in DOCUMENTS)).lateral("told")
     return framed(sa.select(*told.c).select_from(some.join(told, sa.true())).lateral("page"))

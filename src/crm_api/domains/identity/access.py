@@ -291,8 +291,8 @@ def _compile(catalog: Catalog, principal: Principal, row: Any) -> Access:
         for action in LEVELS.get(level or "", ()):
             reach.setdefault((name, action), set())
     hidden = ruled(catalog, roles, ("hidden",))
-    for key in [key for key in reach if key[0] in untold(catalog, hidden)]:
-        del reach[key]
+    if shut := untold(catalog, hidden):
+        reach = {key: found for key, found in reach.items() if key[0] not in shut}
     scopes = principal.scopes
     closed = frozenset(
         name
