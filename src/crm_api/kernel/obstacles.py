@@ -21,8 +21,12 @@ def by_state(state: str, sources: Collection[str]) -> Blocks:
 
 
 async def by_permission(ctx: Context, resource: Resource, id_: str, verb: str) -> Blocks:
-    """Tells that the caller may not do it at all, or not to this record."""
-    if ctx.access.may(resource.plural, verb) and await repository.find(ctx, resource, id_, action=verb) is not None:
+    """Tells that the caller may not do it at all, or not to this record; a scope of the credential counts as well."""
+    try:
+        ctx.require(resource, verb)
+    except Problem as problem:
+        return [{"code": "permission", "detail": problem.detail}]
+    if await repository.find(ctx, resource, id_, action=verb) is not None:
         return []
     return [{"code": "permission", "detail": f"This needs the permission {resource.plural}:{verb}."}]
 

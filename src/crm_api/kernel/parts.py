@@ -1,6 +1,5 @@
 """Lists of a record whose items are rows of a resource, too: written by the statement that writes the record."""
 
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
 from functools import cache
@@ -32,39 +31,23 @@ def items_of(row: Mapping[str, Any] | None, name: str) -> list[dict[str, Any]]:
     return orjson.loads(kept) if isinstance(kept, str) else list(kept or ())
 
 
-def identified(
-    items: Sequence[Mapping[str, Any]],
-    before: Mapping[str, Any] | None,
-    name: str,
-    same: Callable[[Mapping[str, Any], Mapping[str, Any]], bool],
-) -> list[dict[str, Any]]:
+def identified(items: Sequence[Mapping[str, Any]], before: Mapping[str, Any] | None, name: str) -> list[dict[str, Any]]:
     """Items with their ids and positions: those that have an id are items of the record already.
-
-    Who sends a whole document again without ids, as an ERP does, means the items that are there: so each takes the id
-    of the next one that is the same.
 
     Args:
         items: as they were sent; `id` may be absent or None.
         before: the record as it is, or None.
         name: of the list.
-        same: (item that was sent, item that is kept) -> whether they mean the same.
 
     Raises:
         Problem: 422 for an id that no item of the record has, or that two have.
     """
-    kept = items_of(before, name)
-    known = {item["id"] for item in kept}
+    known = {item["id"] for item in items_of(before, name)}
     named = [None if item.get("id") is None else str(UUID(item["id"])) for item in items]
-    free = deque(old for old in kept if old["id"] not in named)
     faults, found = [], []
     for i, (item, given) in enumerate(zip(items, named, strict=True)):
-        id_ = given
-        if id_ is None:
-            old = next((old for old in free if same(item, old)), None)
-            if old is not None:
-                free.remove(old)
-            id_ = str(new_id()) if old is None else old["id"]
-        elif id_ not in known:
+        id_ = given or str(new_id())
+        if given is not None and id_ not in known:
             faults.append(Fault("unknown_item", "No item of this record has this id.", pointer=f"/{name}/{i}/id"))
         elif id_ in named[:i]:
             faults.append(Fault("unknown_item", "Two items have this id.", pointer=f"/{name}/{i}/id"))

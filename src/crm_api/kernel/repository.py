@@ -190,7 +190,7 @@ async def _permitted(ctx: Context, resource: Resource, row: Mapping[str, Any]) -
 async def check_references(ctx: Context, resource: Resource, values: Mapping[str, Any]) -> None:
     """422 for each reference to a record that is absent, deleted, hidden or another tenant's: one answer for all."""
     faults = []
-    for column in resource.references:
+    for column in sorted(resource.references.keys() - resource.vouched):
         target, value = ctx.kernel.catalog.target(resource, column), values.get(column)
         if target is not None and value is not None and await find(ctx, target, value) is None:
             faults.append(Fault("reference_not_found", f"There is no such {target.singular}.", pointer=f"/{column}"))
@@ -240,11 +240,10 @@ async def update(
     changed = derived(resource, values)
     for check in checks:
         await check.run(ctx, resource, changed, before)
-    references = frozenset(name for name in resource.references if values.get(name) is not None)
+    references = frozenset(name for name in resource.references if values.get(name) is not None) - resource.vouched
     names, match = frozenset(changed), if_match is not None
     owners = contested(ctx.access, resource, values)
-    owned = frozenset(owners)
-    emitted = emission(ctx, resource, id_, events)
+    owned, emitted = frozenset(owners), emission(ctx, resource, id_, events)
     shape = ("update", resource.plural, names, references, actions, match, emitted.mode, owned)
 
     def build() -> writing.Writing:

@@ -124,6 +124,7 @@ class Resource:
         mask: takes out of a row, before its values become JSON, what field rules of other resources hide.
         access_fields: columns whose change moves the tenant's access version.
         once: fields that a create sets and nothing changes.
+        vouched: references that only our own code sets, so that nobody who writes need see what they lead to.
         within: references below whose records the rows are listed, too, each with the last step of that path.
         further: actions that hand-written routes ask for, beside those that follow from the rest.
         notices: past tenses of events of no operation and no verb, such as what a worker finds out.
@@ -164,6 +165,7 @@ class Resource:
     mask: Callable[["Access", dict[str, Any]], None] | None = None
     access_fields: frozenset[str] = frozenset()
     once: frozenset[str] = frozenset()
+    vouched: frozenset[str] = frozenset()
     within: Mapping[str, str] = field(default_factory=dict)
     further: tuple[str, ...] = ()
     notices: tuple[str, ...] = ()

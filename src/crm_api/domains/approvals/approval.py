@@ -58,7 +58,7 @@ class Approval(Entity):
             sparse("approvals", column)
             for column in ("requested_by_id", "approver_id", "approver_role_id", "remind_at")
         ),
-        unique_while("uq_approvals_object_id", "object_id", status="pending"),
+        unique_while("uq_approvals_object_id", "object_type", "object_id", status="pending"),
     )
 
     object_type: Mapped[str]
@@ -121,6 +121,7 @@ APPROVALS = Resource(
     owner=Approval.approver_id,
     rows=(REQUESTED, OF_ROLE, DECIDED),
     operations=READS,
+    vouched=frozenset({"requested_by_id", "approver_id", "approver_role_id"}),
     lifecycle=LIFECYCLE,
     actions=(Action("delegate", "Pass {one} on to somebody else", delegate, event="delegated", body=DelegateRequest),),
     notices=("created", "reminded"),

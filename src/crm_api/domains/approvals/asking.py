@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import JSONB
 
 from crm_api.domains.accounts.account import Account
-from crm_api.domains.approvals.people import approver_of, one
+from crm_api.domains.approvals.people import approver_of, exists_role, one
 from crm_api.domains.approvals.rule import ApprovalRule
 from crm_api.domains.identity.role import RoleAssignment
 from crm_api.kernel.context import Context
@@ -21,6 +21,7 @@ from crm_api.kernel.record import RATIO_SCALE, table_of
 from crm_api.kernel.repository import create
 from crm_api.kernel.resource import Resource
 from crm_api.kernel.schema import money_text
+from crm_api.kernel.sight import may_read
 from crm_api.kernel.unit_of_work import as_system
 from crm_api.kernel.writes import run_edge
 
@@ -54,7 +55,7 @@ class Demand:
 
 def _rules() -> Statement:
     held = sa.select(sa.func.jsonb_agg(_HOLDS.c.role_id)).where(
-        _HOLDS.c.tenant_id == TENANT, _HOLDS.c.principal_id == _SELF, _HOLDS.c.deleted_at.is_(None)
+        _HOLDS.c.tenant_id == TENANT, _HOLDS.c.principal_id == _SELF, _HOLDS.c.deleted_at.is_(None), exists_role(_HOLDS)
     )
     account = sa.and_(_ACCOUNTS.c.tenant_id == TENANT, _ACCOUNTS.c.id == sa.bindparam("account_id", type_=sa.Uuid()))
     names = ("amount_over", "currency", "discount_over", "margin_under", "account_tier", "account_risk")
@@ -86,10 +87,11 @@ async def _applying(ctx: Context, object_type: str, account_id: str | None) -> l
 
 async def demanded(ctx: Context, object_type: str, facts: Facts) -> Demand | None:
     """Which approval the caller needs for a document with these facts; None for none."""
+    untold = _untold(ctx)
     reasons: list[dict[str, Any]] = []
     steps: list[dict[str, Any]] = []
     for rule in await _applying(ctx, object_type, facts.account_id):
-        causes = _causes(rule, facts)
+        causes = _causes(rule, facts, untold)
         if causes is None:
             continue
         reasons += [{"code": code, "detail": detail, "rule_id": rule["id"]} for code, detail in causes]
@@ -99,21 +101,34 @@ async def demanded(ctx: Context, object_type: str, facts: Facts) -> Demand | Non
     return Demand(reasons, steps) if steps else None
 
 
-def _causes(rule: Any, facts: Facts) -> list[tuple[str, str]] | None:
-    """Why a rule holds; None when it does not."""
+def _untold(ctx: Context) -> frozenset[str]:
+    """The fields of rules that the caller may not see; what asks for approval does not tell them either."""
+    rules = ctx.kernel.catalog.resources["approval_rules"]
+    return ctx.access.hides(rules.plural) if may_read(ctx, rules) else rules.hideable
+
+
+def _causes(rule: Any, facts: Facts, untold: frozenset[str]) -> list[tuple[str, str]] | None:
+    """Why a rule holds, without the bounds that are untold; None when it does not."""
+
+    def said(name: str, bound: str, less: str) -> str:
+        return less if name in untold else bound
+
     found = []
     if rule["amount_over"] is not None:
         if facts.currency != rule["currency"] or facts.amount <= rule["amount_over"]:
             return None
-        found.append(("amount", f"More than {money_text(rule['amount_over'])} {rule['currency']}."))
+        bound = f"More than {money_text(rule['amount_over'])} {rule['currency']}."
+        found.append(("amount", said("amount_over", bound, "The amount.")))
     if rule["discount_over"] is not None:
         if facts.discount <= rule["discount_over"]:
             return None
-        found.append(("discount", f"A discount of more than {ratio_text(rule['discount_over'])} percent."))
+        bound = f"A discount of more than {ratio_text(rule['discount_over'])} percent."
+        found.append(("discount", said("discount_over", bound, "The discount.")))
     if rule["margin_under"] is not None:
         if facts.margin is None or facts.margin >= rule["margin_under"]:
             return None
-        found.append(("margin", f"A margin of less than {ratio_text(rule['margin_under'])} percent."))
+        bound = f"A margin of less than {ratio_text(rule['margin_under'])} percent."
+        found.append(("margin", said("margin_under", bound, "The margin.")))
     for name, value in (
         ("account_id", facts.account_id),
         ("account_tier", rule["tier"]),
@@ -122,15 +137,17 @@ def _causes(rule: Any, facts: Facts) -> list[tuple[str, str]] | None:
         if rule[name] is not None:
             if rule[name] != value:
                 return None
-            found.append(("account", f"The account: {rule['name']}."[:500]))
+            found.append(("account", said(name, f"The account: {rule['name']}."[:500], "The account.")))
     return found or [("always", f"Always: {rule['name']}."[:500])]
 
 
 async def allowed_discount(ctx: Context, object_type: str, account_id: str | None) -> int | None:
-    """Up to how many percent, in millionths, the caller may give without approval; None for any.
+    """Up to how many percent, in millionths, the caller may give without approval; None for any, and where untold.
 
     What else a rule asks for may come to be, with an amount or a margin, so only rules for other accounts do not count.
     """
+    if "discount_over" in _untold(ctx):
+        return None
     limits = [
         rule["discount_over"]
         for rule in await _applying(ctx, object_type, account_id)
@@ -170,13 +187,20 @@ async def current(ctx: Context, row: Mapping[str, Any], step: int) -> dict[str, 
 
 
 async def withdraw_open(ctx: Context, resource: Resource, id_: str | UUID) -> None:
-    """Ends the approval that a document waits for, if there is one, because the document goes another way."""
+    """Ends the approval that a document waits for, if there is one, because the document goes another way.
+
+    A decision locks the approval before the document, and this comes after the document: so it does not wait for one.
+
+    Raises:
+        LockNotAvailableError: somebody is deciding.
+    """
     approvals = ctx.kernel.catalog.resources["approvals"]
     table = approvals.table
 
     def build() -> Statement:
         pending = table.c.status == sa.literal("pending", sa.Text())
-        return Statement(one(table.c.id, table.c.object_type == _TYPE, table.c.object_id == _ID, pending))
+        rows = one(table.c.id, table.c.object_type == _TYPE, table.c.object_id == _ID, pending)
+        return Statement(rows.with_for_update(nowait=True, key_share=True))
 
     values = {"object_type": resource.singular, "id": id_}
     for row in await ctx.fetch(ctx.kernel.statement(("open approval",), build), values):

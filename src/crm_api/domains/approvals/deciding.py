@@ -6,10 +6,12 @@ from pydantic import Field
 
 from crm_api.domains.approvals.asking import current
 from crm_api.domains.approvals.people import person
+from crm_api.domains.identity.principal import PRINCIPALS
 from crm_api.kernel.context import Context
 from crm_api.kernel.external import To
 from crm_api.kernel.parts import items_of
 from crm_api.kernel.problems import CONFLICT, TRANSITION_REFUSED, Fault, Problem, forbidden, invalid
+from crm_api.kernel.repository import find
 from crm_api.kernel.resource import Resource
 from crm_api.kernel.schema import Line, Ref, Wire
 from crm_api.kernel.writes import run_edge
@@ -93,7 +95,8 @@ async def delegate(ctx: Context, resource: Resource, row: Any, body: DelegateReq
         detail = f"An approval that is {row['status']} cannot be delegated."
         raise Problem(TRANSITION_REFUSED, detail, extra={"state": row["status"], "allowed_from": ["pending"]})
     _refuse_own(ctx, row)
-    found = await person(ctx, body.principal_id)
+    seen = await find(ctx, PRINCIPALS, body.principal_id)
+    found = None if seen is None else await person(ctx, seen["id"])
     if found is None:
         raise invalid("/principal_id", "reference_not_found", "There is no such principal that is active.")
     if found == str(row["requested_by_id"]):

@@ -51,6 +51,7 @@ async def _is_held(ctx: Context, role_id: str, requester: str | None) -> bool:
         rows = one(
             _HOLDS.c.principal_id,
             _HOLDS.c.role_id == _ID,
+            exists_role(_HOLDS),
             sa.func.coalesce(_HOLDS.c.principal_id != sa.bindparam("requester", type_=sa.Uuid()), sa.true()),
             _HOLDS.c.principal_id.in_(
                 sa.select(_PEOPLE.c.id).where(
@@ -96,6 +97,13 @@ async def _administrators(ctx: Context) -> str | None:
 
     rows = await ctx.fetch(ctx.kernel.statement(("administrators",), build), {})
     return rows[0]["id"] if rows else None
+
+
+def exists_role(holds: Any) -> sa.ColumnElement[bool]:
+    """A condition that the role of an assignment was not deleted: what nobody can take any more, nobody has."""
+    roles = _ROLES.alias("roles_there")
+    there = sa.select(roles.c.id).where(roles.c.tenant_id == TENANT, roles.c.deleted_at.is_(None))
+    return sa.cast(holds.c.role_id.in_(there), sa.Boolean)
 
 
 def one(column: Any, *conditions: Any) -> sa.Select[Any]:

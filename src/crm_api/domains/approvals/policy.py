@@ -5,6 +5,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import JSONB
 
+from crm_api.domains.approvals.people import exists_role
 from crm_api.domains.identity.role import RoleAssignment
 from crm_api.kernel.database import TENANT
 from crm_api.kernel.policy import SELF, Scope
@@ -21,7 +22,10 @@ def _of_role(scope: Scope, table: Any, action: str) -> sa.ColumnElement[bool] | 
         return None
     holds = table_of(RoleAssignment).alias("roles_held")
     mine = sa.select(holds.c.role_id).where(
-        holds.c.tenant_id == TENANT, holds.c.deleted_at.is_(None), scope.own(holds.c.principal_id)
+        holds.c.tenant_id == TENANT,
+        holds.c.deleted_at.is_(None),
+        scope.own(holds.c.principal_id),
+        exists_role(holds),
     )
     return among(table.c.approver_role_id, sa.func.array(mine.scalar_subquery()))
 

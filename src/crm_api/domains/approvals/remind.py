@@ -27,10 +27,20 @@ _DUE = Statement(
 
 
 async def remind(kernel: Kernel) -> int:
-    """Tells of approvals that wait longer than their step allows, in every tenant, each in a transaction; how many."""
+    """Tells of approvals that wait longer than their step allows, in every tenant, each in a transaction; how many.
+
+    Raises:
+        Exception: what went wrong with one of them, when all others were told of.
+    """
     rows = await kernel.database.fetch(None, _DUE, {"at": datetime.now(UTC), "most": _AT_ONCE})
+    failed: Exception | None = None
     for row in rows:
-        await transact(system(kernel, UUID(row["tenant"]), "schedule"), partial(_remind, id_=row["id"]))
+        try:
+            await transact(system(kernel, UUID(row["tenant"]), "schedule"), partial(_remind, id_=row["id"]))
+        except Exception as error:  # noqa: BLE001 - raised when the others are told of
+            failed = error
+    if failed is not None:
+        raise failed
     return len(rows)
 
 

@@ -146,7 +146,8 @@ async def accuracy(
         until = period_end(period, until)
     values: dict[str, Any] = {"period": period, "start": start, "until": until}
     if principal_id is not None:
-        external = is_external(principal_id)
+        if external := is_external(principal_id):
+            ctx.access.through(PRINCIPALS)
         values["principal"] = str(await own_id(ctx, PRINCIPALS, principal_id)) if external else principal_id
     one = principal_id is not None
     shape = ("forecast_accuracy", period, snapshots, one)

@@ -44,12 +44,14 @@ async def amend(ctx: Context, resource: Resource, row: Any, body: AmendRequest) 
     """Prices new lines as of the day of the order, and checks the whole as a confirmation does.
 
     Raises:
-        Problem: 409 unless it is confirmed or on hold, when something of it was shipped or invoiced, when it would go
-            beyond the credit limit of its account, and when it would need an approval; 422 for lines that cannot be.
+        Problem: 403 for a field that the caller may not change; 409 unless it is confirmed or on hold, when something
+            of it was shipped or invoiced, when it would go beyond the credit limit of its account, and when it would
+            need an approval; 422 for lines that cannot be.
     """
     if row["state"] not in _STATES:
         detail = f"An order that is {row['state']} cannot be amended."
         raise Problem(TRANSITION_REFUSED, detail, extra={"state": row["state"], "allowed_from": sorted(_STATES)})
+    ctx.kernel.policy.writable(ctx.access, resource, dict.fromkeys(body.model_fields_set - {"reason"}))
     await under_way(ctx, resource, row, None)
     whole = body.model_dump()
     sent = {name: whole[name] for name in body.model_fields_set - {"reason"}}
@@ -75,8 +77,10 @@ def _scaled(resource: Resource, name: str, value: Decimal | None) -> int | None:
 
 
 def _gives_more(before: Mapping[str, Any], after: Mapping[str, Any]) -> bool:
-    """Whether it goes beyond what was approved: in amount, in discount, or by earning less."""
+    """Whether it goes beyond what was approved: in amount, in discount, or by earning less, as far as was known."""
     if any(after[name] > before[name] for name in ("gross_total", "deepest_discount")):
         return True
     margins = [share(row["margin"], row["net_total"]) for row in (before, after)]
-    return margins[0] is not None and (margins[1] is None or margins[1] < margins[0])
+    if margins[0] is None:
+        return margins[1] is not None
+    return margins[1] is None or margins[1] < margins[0]

@@ -83,15 +83,18 @@ async def _binding(ctx: Context, resource: Resource, row: Any) -> dict[str, Any]
 
 
 async def _account(ctx: Context, id_: str) -> Any:
-    """The account as it is, whoever may see which of its fields; two orders of one account wait for each other."""
-    table = ACCOUNTS.table
+    """The account as it is, whoever may see which of its fields; two orders of one account wait for each other.
+
+    Who only asks what stands in the way has no transaction, and neither waits nor makes others wait.
+    """
+    table, binding = ACCOUNTS.table, ctx.link is not None
 
     def build() -> Statement:
         columns = (table.c.is_blocked, table.c.credit_limit, table.c.currency)
         rows = sa.select(*columns).where(table.c.tenant_id == TENANT, table.c.id == _ACCOUNT)
-        return Statement(rows.with_for_update(key_share=True))
+        return Statement(rows.with_for_update(key_share=True) if binding else rows)
 
-    statement = ctx.kernel.statement(("account of an order",), build)
+    statement = ctx.kernel.statement(("account of an order", binding), build)
     return (await ctx.fetch(statement, {"account_id": id_}))[0]
 
 

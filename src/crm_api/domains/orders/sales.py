@@ -20,6 +20,7 @@ from crm_api.kernel.problems import QUERY_TOO_BROAD, Problem, invalid_parameter
 from crm_api.kernel.query import framed
 from crm_api.kernel.record import among
 from crm_api.kernel.schema import Count, Currency, Id, Ref, Total, money_text
+from crm_api.kernel.sight import may_read
 
 router = APIRouter()
 MOST_LINES = 1_000
@@ -92,7 +93,7 @@ async def sales(
     found = [row for row in rows if row["orders"]]
     if len(found) > MOST_LINES:
         raise Problem(QUERY_TOO_BROAD, f"There are more than {MOST_LINES} groups; narrow the query.")
-    dear = "cost" in ctx.access.hides(PRODUCTS.plural) or not ctx.access.may(PRODUCTS.plural, "read")
+    dear = "cost" in ctx.access.hides(PRODUCTS.plural) or not may_read(ctx, PRODUCTS)
     return Sales(object="sales", data=[_line(row, hidden=dear) for row in found])
 
 
@@ -156,4 +157,8 @@ def _sum(column: Any) -> sa.ColumnElement[Any]:
 async def _id(ctx: Context, name: str, given: str) -> str:
     """The id of what is asked for; nothing is sold of what is not there, so it is not looked for."""
     plural = {"seller": "principals", "account": "accounts", "product": "products"}[name]
-    return str(await own_id(ctx, ctx.kernel.catalog.resources[plural], given)) if is_external(given) else given
+    if not is_external(given):
+        return given
+    target = ctx.kernel.catalog.resources[plural]
+    ctx.access.through(target)
+    return str(await own_id(ctx, target, given))

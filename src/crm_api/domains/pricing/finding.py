@@ -68,6 +68,8 @@ def find_price(i: int, item: Item, terms: Terms) -> Found | None:
         found, currency = Found(listed, document.list_inclusive), str(item.product["currency"])
         found.step("list_price", listed)
         if entry is not None:
+            if currency not in terms.in_book and item.line.unit_price is not None:
+                return None
             _ruled(i, found, entry, currency, terms)
             currency = document.book_currency
     else:

@@ -20,8 +20,9 @@ LARGEST = 10**14
 """Amounts are below this; what is kept has fourteen digits before the point."""
 _MOST = 10**12
 """Quantities are below this, in base units."""
-_UNKNOWN: Mapping[str, Any] = dict.fromkeys(("list_price", "cost", "currency"))
-_NO_PRODUCT: Mapping[str, Any] = {**_UNKNOWN, "id": None, "unit_id": None, "category_id": None, "tax_class": None}
+_NO_PRODUCT: Mapping[str, Any] = dict.fromkeys(
+    ("id", "unit_id", "category_id", "tax_class", "list_price", "cost", "currency")
+)
 
 
 @dataclass(slots=True)
@@ -46,14 +47,8 @@ class Item:
         return Fraction(self.line.quantity) * self.factor
 
 
-async def items_of(ctx: Context, lines: Sequence[BasketLine], *, told: bool) -> list[Item]:
-    """The lines with their products and units; 422 for each that cannot be sold as it is asked for.
-
-    Args:
-        ctx: the request.
-        lines: what is asked for.
-        told: whether the caller may know what products cost; else they have no price here.
-    """
+async def items_of(ctx: Context, lines: Sequence[BasketLine]) -> list[Item]:
+    """The lines with their products and units; 422 for each that cannot be sold as it is asked for."""
     ids = list(dict.fromkeys(UUID(line.product_id) for line in lines if line.product_id is not None))
     found = await products_of(ctx, ids) if ids else {}
     given = list(dict.fromkeys(UUID(line.unit_id) for line in lines if line.unit_id is not None))
@@ -71,7 +66,7 @@ async def items_of(ctx: Context, lines: Sequence[BasketLine], *, told: bool) -> 
         if product["status"] == "retired" and not line.retired:
             faults.append(line_fault(i, "product_id", "product_retired", "The product is not sold any more."))
             continue
-        item = _item(line, product if told else {**product, **_UNKNOWN}, decimals)
+        item = _item(line, product, decimals)
         if item is None:
             faults.append(line_fault(i, "unit_id", "reference_not_found", "The product does not come in such a unit."))
             continue
@@ -132,6 +127,11 @@ def amounts_wrong(i: int, item: Item, charge: Decimal, currency: str) -> list[Fa
 def line_fault(i: int, name: str, code: str, detail: str) -> Fault:
     """What is wrong with a field of the i-th line."""
     return Fault(code, detail, pointer=f"/lines/{i}/{name}")
+
+
+def no_price(i: int) -> Fault:
+    """The i-th line has no price of its own, and none is found or told."""
+    return line_fault(i, "product_id", "no_price", "No book has a price, and there is no list price.")
 
 
 def refuse(faults: list[Fault]) -> None:

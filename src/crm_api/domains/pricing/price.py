@@ -15,7 +15,7 @@ from crm_api.domains.pricing.basket import Basket, Priced, PricedLine, Step
 from crm_api.domains.pricing.currency_rate import rates_on
 from crm_api.domains.pricing.document import Document, document_of
 from crm_api.domains.pricing.finding import Found, Terms, cost, find_price, list_price
-from crm_api.domains.pricing.items import LARGEST, Item, amounts_wrong, items_of, line_fault, refuse
+from crm_api.domains.pricing.items import LARGEST, Item, amounts_wrong, items_of, line_fault, no_price, refuse
 from crm_api.domains.pricing.price_book import PRICE_BOOKS
 from crm_api.domains.pricing.price_entry import PRICE_ENTRIES
 from crm_api.domains.pricing.price_lookup import Book, best_entries
@@ -27,9 +27,11 @@ from crm_api.domains.products.product import PRODUCTS
 from crm_api.kernel.context import Context
 from crm_api.kernel.problems import Fault, Problem, forbidden
 from crm_api.kernel.record import RATIO_SCALE
+from crm_api.kernel.unit_of_work import as_system
 
 MOST_LINES = 200
 """Of a basket of the price API."""
+_READ = (PRODUCTS, PRICE_BOOKS, PRICE_ENTRIES, TAX_PROFILES, TAX_RATES)
 _SHOWN = (
     (PRODUCTS, frozenset({"list_price", "currency", "category_id"})),
     (PRICE_BOOKS, PRICE_BOOKS.hideable),
@@ -41,7 +43,7 @@ _SHOWN = (
 
 def _untold(ctx: Context) -> Problem | None:
     """Why the caller is told no price, if so."""
-    for resource in (PRODUCTS, PRICE_BOOKS, PRICE_ENTRIES, TAX_PROFILES, TAX_RATES):
+    for resource in _READ:
         if not ctx.access.may(resource.plural, "read"):
             return forbidden(f"{resource.plural}:read")
     for resource, fields in _SHOWN:
@@ -56,8 +58,9 @@ async def price(ctx: Context, basket: Basket, *, kept: bool = False) -> Priced:
     Args:
         ctx: who asks; takes `price_books:quote` and `read` of products, books, entries, tax profiles and tax rates.
         basket: ids in it are ids, not external ids.
-        kept: it is for a record that the caller may write, and which tells no cost. So whoever may know no prices
-            gives their own, and costs are worked out whoever may see them.
+        kept: it is for a record that the caller may write, and which tells neither cost nor price by the books. So
+            whoever may know no prices gives their own, and both are worked out whoever may see them: what a line gives
+            away or earns does not depend on who writes it.
 
     Raises:
         Problem: 403 without a permission or where a field rule hides what a price tells of; 422 with a pointer into
@@ -66,21 +69,32 @@ async def price(ctx: Context, basket: Basket, *, kept: bool = False) -> Priced:
     untold = _untold(ctx)
     if not kept:
         ctx.require(PRICE_BOOKS, "quote")
+        for resource in _READ:
+            ctx.access.through(resource)
         if untold is not None:
             raise untold
     document = await document_of(ctx, basket)
-    items = await items_of(ctx, basket.lines, told=untold is None)
+    items = await items_of(ctx, basket.lines)
     await _tax(ctx, document, items)
-    books: list[Book] = []
-    if untold is None:
-        sought = [_sought(item) for item in items]
-        books, entries = await best_entries(ctx, document.book_id, document.book_currency, basket.day, sought)
-        for item, entry in zip(items, entries, strict=True):
-            item.entry = entry
+    if untold is not None:
+        refuse([no_price(i) for i, item in enumerate(items) if item.line.unit_price is None])
+    reader = ctx if untold is None else _knowing(ctx)
+    sought = [_sought(item) for item in items]
+    books, entries = await best_entries(reader, document.book_id, document.book_currency, basket.day, sought)
+    for item, entry in zip(items, entries, strict=True):
+        item.entry = entry
+    told = books if untold is None else []
     if document.inclusive is None:
-        document = replace(document, inclusive=books[0].inclusive if books else document.list_inclusive)
+        document = replace(document, inclusive=told[0].inclusive if told else document.list_inclusive)
+    if document.book_id is None and told:
+        document = replace(document, book_id=told[0].id)
     hidden = ("cost", "margin") if not kept and "cost" in ctx.access.hides(PRODUCTS.plural) else ()
-    return _priced(basket, items, await _terms(ctx, document, books, items), hidden)
+    return _priced(basket, items, await _terms(reader, document, books, items), hidden)
+
+
+def _knowing(ctx: Context) -> Context:
+    """The same request with what everybody knows, to find what its caller is not told."""
+    return replace(as_system(ctx), principal=replace(ctx.principal, scopes=None))
 
 
 def _sought(item: Item) -> tuple[UUID | None, int, UUID | None]:
@@ -147,7 +161,7 @@ def _priced(basket: Basket, items: Sequence[Item], terms: Terms, hidden: tuple[s
         prices="gross" if inclusive else "net",
         rounding=document.rounding,
         account_id=basket.account_id,
-        price_book_id=document.book_id or (terms.books[0].id if terms.books else None),
+        price_book_id=document.book_id,
         tax_profile_id=None if document.profile is None else document.profile.id,
         country=document.country,
         region=document.region,
@@ -167,7 +181,7 @@ def _prices(items: Sequence[Item], found: Sequence[Found | None], currency: str)
         elif by_rule is not None:
             prices.append(rounded(by_rule.amount, PRICE_DECIMALS))
         else:
-            faults.append(line_fault(i, "product_id", "no_price", "No book has a price, and there is no list price."))
+            faults.append(no_price(i))
             continue
         faults += amounts_wrong(i, item, prices[-1], currency)
     refuse(faults)

@@ -143,7 +143,8 @@ class PriceQuote(Wire):
     prices: _MODE
     rounding: Annotated[Literal["line", "document"], Field(description="How taxes are rounded.")]
     allowed_discount: Annotated[
-        Percent | None, Field(description="What the caller may give on orders without approval; null is any discount.")
+        Percent | None,
+        Field(description="What the caller may give on orders without approval; null is any, or untold."),
     ]
     lines: Annotated[list[PriceQuoteLine], Field(max_length=MOST_LINES)]
     totals: PriceQuoteTotals

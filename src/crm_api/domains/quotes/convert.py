@@ -26,7 +26,8 @@ async def convert(ctx: Context, resource: Resource, row: Any, body: ConvertReque
     """Makes a draft of an order with the caller's own rights; it is taxed as of today.
 
     Raises:
-        Problem: 409 unless the quote is accepted, and when it was converted before.
+        Problem: 403 for a field of orders that the caller may not set; 409 unless the quote is accepted, and when it
+            was converted before.
     """
     if row["state"] != "accepted":
         detail = f"A quote that is {row['state']} cannot be converted."
@@ -36,8 +37,9 @@ async def convert(ctx: Context, resource: Resource, row: Any, body: ConvertReque
         raise Problem(CONFLICT, detail, [Fault("already_converted", detail)], extra={"order_id": str(row["order_id"])})
     day = today()
     terms = terms_of(ctx, resource, row)
+    ctx.kernel.policy.writable(ctx.access, ORDERS, dict.fromkeys(body.model_fields_set))
     told = {name: value for name, value in body.model_dump().items() if value is not None}
-    book = {"price_book_id": await book_on(ctx, row["price_book_id"], day)}
+    book = {"price_book_id": await book_on(ctx, terms.get("price_book_id"), day)}
     lines = lines_at_price(row)
     order = {**terms, **book, **told, "ordered_on": day, "lines": lines, "is_approved": row["is_approved"]}
     return {"order_id": (await make(ctx, ORDERS, order))["id"]}

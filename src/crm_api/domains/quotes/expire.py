@@ -26,16 +26,27 @@ _OUTDATED = Statement(
 
 
 async def expire_outdated(kernel: Kernel) -> int:
-    """Expires what was sent and not answered in time, in every tenant, each in a transaction; gives how many."""
+    """Expires what was sent and not answered in time, in every tenant, each in a transaction; gives how many.
+
+    Raises:
+        Exception: what went wrong with one of them, when all others are expired.
+    """
     expired = 0
+    failed: Exception | None = None
     while True:
         rows = await kernel.database.fetch(None, _OUTDATED, {"day": today(), "most": _AT_ONCE})
         now = 0
         for row in rows:
-            now += await transact(system(kernel, UUID(row["tenant"]), "schedule"), partial(_expire, id_=row["id"]))
+            try:
+                now += await transact(system(kernel, UUID(row["tenant"]), "schedule"), partial(_expire, id_=row["id"]))
+            except Exception as error:  # noqa: BLE001 - raised when the others are expired
+                failed = error
         expired += now
         if len(rows) < _AT_ONCE or not now:
-            return expired
+            break
+    if failed is not None:
+        raise failed
+    return expired
 
 
 async def _expire(ctx: Context, id_: str) -> int:

@@ -9,6 +9,7 @@ import orjson
 from crm_api.domains.pricing.basket import Basket, BasketLine, Priced, PricedLine
 from crm_api.domains.pricing.price import price
 from crm_api.domains.pricing.quoting import tax_amount
+from crm_api.domains.selling.matching import named_again
 from crm_api.kernel.context import Context
 from crm_api.kernel.external_sources import EXTERNAL_IDS, contested, without_owned
 from crm_api.kernel.joints import Build
@@ -20,6 +21,7 @@ from crm_api.kernel.resource import Resource
 
 _TERMS = frozenset({"lines", "account_id", "price_book_id", "tax_profile_id", "shipping_address"})
 _NUMBERS = ("quantity", "unit_price", "discount_percent", "discount_amount", "tax_percent")
+_MOST = Decimal(1000)
 _SENT = ("id", "product_id", "description", "unit_id", "tax_class", *_NUMBERS)
 
 
@@ -54,7 +56,7 @@ async def price_document(
     whole = {**(before or {}), **values}
     stored = {item["id"]: item for item in items_of(before, "lines")}
     sent = values["lines"] if "lines" in values else [sent_again(item) for item in stored.values()]
-    items = identified(sent, before, "lines", _same)
+    items = identified(named_again(sent, stored), before, "lines")
     if keep:
         items = [_kept(item, stored.get(item["id"])) for item in items]
     _refuse_nameless(items)
@@ -152,14 +154,6 @@ def _address(value: Any) -> Mapping[str, Any]:
     return found or {}
 
 
-def _same(item: Mapping[str, Any], old: Mapping[str, Any]) -> bool:
-    """Whether an item that was sent without an id is a line that is there: of the same product, or so described."""
-    product, description = item["product_id"], item["description"]
-    if product is not None:
-        return str(product).lower() == old["product_id"] and description in (None, old["description"])
-    return old["product_id"] is None and bool(description == old["description"])
-
-
 def _refuse_nameless(items: Sequence[Mapping[str, Any]]) -> None:
     faults = [
         Fault("required", "A line without a product needs a description.", pointer=f"/lines/{i}/description")
@@ -188,7 +182,7 @@ def _columns(
         _written(item, stored.get(item["id"], {}), line, found.currency)
         for item, line in zip(items, found.lines, strict=True)
     ]
-    totals, costs = found.totals, [line.cost for line in found.lines]
+    totals, costs = found.totals, [_cost(line) for line in found.lines]
     return {
         "lines": lines,
         "price_book_id": found.price_book_id,
@@ -198,7 +192,7 @@ def _columns(
         "net_total": totals.net,
         "tax_total": totals.tax,
         "gross_total": totals.gross,
-        "deepest_discount": max((_depth(line, found) for line in found.lines), default=Decimal(0)),
+        "deepest_discount": _deepest(found),
         "margin": None if None in costs else totals.net - sum((cost or Decimal(0) for cost in costs), Decimal(0)),
     }
 
@@ -234,14 +228,30 @@ def _written(item: Mapping[str, Any], old: Mapping[str, Any], line: PricedLine, 
         "net_amount": amounts.net,
         "tax_amount": amounts.tax,
         "gross_amount": amounts.gross,
-        "cost": line.cost,
+        "cost": _cost(line),
         "currency": currency,
         "origin_line_id": item.get("origin_line_id") or old.get("origin_line_id"),
     }
 
 
-def _depth(line: PricedLine, found: Priced) -> Decimal:
-    """How many percent of the price by the books a line gives away, whether as a discount or by a price of its own."""
-    full = line.line.quantity * max(line.found_price or Decimal(0), line.unit_price)
-    charged = line.amounts.gross if found.prices == "gross" else line.amounts.net
-    return max(Decimal(0), 100 * (full - charged) / full) if full > 0 else Decimal(0)
+def _cost(line: PricedLine) -> Decimal | None:
+    """What a line costs us, None where nobody knows; a credit and what is added for nothing cost nothing more."""
+    return Decimal(0) if line.product is None and line.unit_price <= 0 else line.cost
+
+
+def _deepest(found: Priced) -> Decimal:
+    """How many percent of the price by the books are given away at most, by a line or, with credits, by the whole.
+
+    A line gives away its discount, and what its own price is below that of the books. At most 1,000 percent.
+    """
+    full = [line.line.quantity * max(line.found_price or Decimal(0), line.unit_price) for line in found.lines]
+    charged = [line.amounts.gross if found.prices == "gross" else line.amounts.net for line in found.lines]
+    asked = [Decimal(0) if price < 0 else price for price in full]  # a credit is given away as a whole
+    pairs = [*zip(asked, charged, strict=True), (sum(asked, Decimal(0)), sum(charged, Decimal(0)))]
+    return min(_MOST, max((_share(*pair) for pair in pairs), default=Decimal(0)))
+
+
+def _share(full: Decimal, charged: Decimal) -> Decimal:
+    if full > 0:
+        return max(Decimal(0), 100 * (full - charged) / full)
+    return Decimal(0)
