@@ -4,7 +4,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision = "20261130x"
-down_revision = "20261130t"
+down_revision = "20261130l"
 branch_labels = None
 depends_on = None
 
