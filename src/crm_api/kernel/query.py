@@ -353,19 +353,25 @@ def compile_aggregate(
 ) -> Statement:
     """Groups with measures, under the gate; each row carries the access version."""
     table = resource.table
-    gate = kernel.policy.gate(access, resource, "read", table, narrow=False, whole=True)
-    groups = [table.c[name] for name in group_by]
+    used = dict.fromkeys([*group_by, *(name for _, name in measures if name is not None)])
+    filtered = to_sql(kernel.policy, access, resource, filter_, table, narrow=False)
+    one: sa.ColumnElement[int] = sa.literal_column("1")
+    parts = [
+        sa.select(one.label("one"), *(table.c[name] for name in used)).where(*gate, filtered)
+        for gate in kernel.policy.apart(access, resource, table)
+    ]
+    rows = sa.union_all(*parts).subquery("rows")
+    groups = [rows.c[name] for name in group_by]
     columns = [
         *[
             sa.cast(column, sa.Text()).label(f"g{i}") if isinstance(column.type, sa.Uuid) else column.label(f"g{i}")
             for i, column in enumerate(groups)
         ],
-        *[build(op, None if name is None else table.c[name]).label(f"m{i}") for i, (op, name) in enumerate(measures)],
+        *[build(op, None if name is None else rows.c[name]).label(f"m{i}") for i, (op, name) in enumerate(measures)],
         sa.literal_column("true").label("present"),
     ]
-    where = [*gate, to_sql(kernel.policy, access, resource, filter_, table, narrow=False)]
     # Ordered apart from the rows: with the limit beside them, the planner reads all of them in the order of an index.
-    grouped = sa.select(*columns).where(*where).group_by(*groups).subquery("grouped")
+    grouped = sa.select(*columns).select_from(rows).group_by(*groups).subquery("grouped")
     order = [grouped.c[f"g{i}"] for i in range(len(groups))]
     return framed(sa.select(*grouped.c).order_by(*order).limit(_LIMIT).lateral("groups"))
 
