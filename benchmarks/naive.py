@@ -178,8 +178,8 @@ class LineOut(BaseModel):
     description: str
     quantity: int
     unit_price: int
-    discount_percent: int
-    tax_percent: int
+    discount_percent: int | None
+    tax_percent: int | None
     net_amount: int
     tax_amount: int
     gross_amount: int

@@ -85,7 +85,9 @@ async def _copy(stage: Stage, connection: Any) -> None:
     kept = {}
     for table in ("orders", "order_lines"):
         columns = [row["attname"] for row in await connection.fetch(_COLUMNS, table)]
-        kept[table] = [f'"{name}"' for name in columns if name not in ("id", "order_id", "account_id", "owner_id", "lines")]
+        kept[table] = [
+            f'"{name}"' for name in columns if name not in ("id", "order_id", "account_id", "owner_id", "lines")
+        ]
     heads, lines = (", ".join(kept[table]) for table in ("orders", "order_lines"))
     await connection.execute(
         f"""INSERT INTO orders (id, account_id, owner_id, lines, {heads})

@@ -1,7 +1,7 @@
 """The lines of a basket with their products and units, and what is wrong with them by themselves."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from fractions import Fraction
 from typing import Any
@@ -9,7 +9,7 @@ from uuid import UUID
 
 import orjson
 
-from crm_api.domains.pricing.amounts import discount, extended
+from crm_api.domains.pricing.amounts import discount, extended, product_units
 from crm_api.domains.pricing.basket import BasketLine
 from crm_api.domains.pricing.price_lookup import Entry, decimals_of, products_of
 from crm_api.domains.pricing.tax import Rate
@@ -20,6 +20,7 @@ LARGEST = 10**14
 """Amounts are below this; what is kept has fourteen digits before the point."""
 _MOST = 10**12
 """Quantities are below this, in base units."""
+_ONE = Fraction(1)
 _UNKNOWN: Mapping[str, Any] = dict.fromkeys(("list_price", "cost", "currency"))
 _NO_PRODUCT: Mapping[str, Any] = {**_UNKNOWN, "id": None, "unit_id": None, "category_id": None, "tax_class": None}
 
@@ -34,16 +35,17 @@ class Item:
     decimals: int
     rates: tuple[Rate, ...] = ()
     entry: Entry | None = None
+    base: Fraction = field(init=False)
+    """The quantity in the product's base unit."""
+
+    def __post_init__(self) -> None:
+        quantity = Fraction(self.line.quantity)
+        self.base = quantity if self.factor == 1 else quantity * self.factor
 
     @property
     def unit_id(self) -> str | None:
         """The unit of quantity and prices; None without a product."""
         return self.line.unit_id or self.product["unit_id"]
-
-    @property
-    def base(self) -> Fraction:
-        """The quantity in the product's base unit."""
-        return Fraction(self.line.quantity) * self.factor
 
 
 async def items_of(ctx: Context, lines: Sequence[BasketLine], *, told: bool) -> list[Item]:
@@ -61,7 +63,7 @@ async def items_of(ctx: Context, lines: Sequence[BasketLine], *, told: bool) -> 
     items, faults = [], []
     for i, line in enumerate(lines):
         if line.product_id is None:
-            items.append(Item(line, {**_NO_PRODUCT, "tax_class": line.tax_class}, Fraction(1), 6))
+            items.append(Item(line, {**_NO_PRODUCT, "tax_class": line.tax_class}, _ONE, 6))
             faults += _wrong(i, items[-1])
             continue
         product = found.get(line.product_id.lower())
@@ -85,7 +87,8 @@ def _item(line: BasketLine, product: Mapping[str, Any], decimals: dict[str, int]
     """The line in its unit; None for a unit that the product does not come in."""
     unit = None if line.unit_id is None else line.unit_id.lower()
     if unit is None or unit == product["unit_id"]:
-        return Item(replace(line, unit_id=product["unit_id"]), product, Fraction(1), product["decimals"])
+        taken = line if line.unit_id in (None, unit) else replace(line, unit_id=unit)
+        return Item(taken, product, _ONE, product["decimals"])
     factors = {one["unit_id"]: one["factor"] for one in orjson.loads(product["conversions"])}
     if unit not in factors or unit not in decimals:
         return None
@@ -95,9 +98,10 @@ def _item(line: BasketLine, product: Mapping[str, Any], decimals: dict[str, int]
 def _wrong(i: int, item: Item) -> list[Fault]:
     """What is wrong with a line by itself."""
     line, faults = item.line, []
+    over, under = line.quantity.as_integer_ratio()
     if line.quantity <= 0:
         faults.append(line_fault(i, "quantity", "not_positive", "This is greater than zero."))
-    elif Fraction(line.quantity) * 10**item.decimals % 1:
+    elif over * 10**item.decimals % under:
         detail = f"A quantity in this unit has at most {item.decimals} decimals."
         faults.append(line_fault(i, "quantity", "too_many_decimals", detail))
     elif item.base >= _MOST:
@@ -118,7 +122,7 @@ def _wrong(i: int, item: Item) -> list[Fault]:
 
 def amounts_wrong(i: int, item: Item, charge: Decimal, currency: str) -> list[Fault]:
     """Refuses a discount above the amount of the line, and amounts that are too large."""
-    if max(Fraction(item.line.quantity), Fraction(1)) * abs(Fraction(charge)) >= LARGEST:
+    if product_units(max(item.line.quantity, Decimal(1)), abs(charge), 10) >= LARGEST * 10**10:
         return [line_fault(i, "quantity", "too_large", "The amount of the line is too large.")]
     if item.line.discount_amount is None:
         return []

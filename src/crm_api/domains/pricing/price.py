@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from decimal import Decimal
 from fractions import Fraction
-from uuid import UUID
 
 from crm_api.domains.pricing.amounts import PRICE_DECIMALS, in_currency, rounded
 from crm_api.domains.pricing.basket import Basket, Priced, PricedLine, Step
@@ -83,11 +82,8 @@ async def price(ctx: Context, basket: Basket, *, kept: bool = False) -> Priced:
     return _priced(basket, items, await _terms(ctx, document, books, items), hidden)
 
 
-def _sought(item: Item) -> tuple[UUID | None, int, UUID | None]:
-    product, category = (
-        None if item.product[name] is None else UUID(item.product[name]) for name in ("id", "category_id")
-    )
-    return product, int(item.base * RATIO_SCALE), category
+def _sought(item: Item) -> tuple[str | None, int, str | None]:
+    return item.product["id"], int(item.base * RATIO_SCALE), item.product["category_id"]
 
 
 async def _tax(ctx: Context, document: Document, items: list[Item]) -> None:

@@ -89,7 +89,7 @@ async def best_entries(
     book_id: str | None,
     currency: str,
     day: date,
-    lines: Sequence[tuple[UUID | None, int, UUID | None]],
+    lines: Sequence[tuple[str | None, int, str | None]],
 ) -> tuple[list[Book], list[Entry | None]]:
     """The books that are looked into, nearest first, and the best entry for each line.
 
