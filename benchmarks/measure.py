@@ -72,6 +72,7 @@ def measure(
     runs: dict[str, list[Figures]] = {}
     again = reset if operation.once else _nothing
     for server in servers.values():
+        again()
         for pick in picks[:5]:
             ask(server, operation, pick, key)
         again()

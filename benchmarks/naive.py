@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, EmailStr, Field
 from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
 
+import crm_api.catalog  # noqa: F401 - the tables that these refer to
 from crm_api.domains.accounts.account import Account
 from crm_api.domains.contacts.contact import Contact
 from crm_api.domains.numbering.numbers import NumberCounter

@@ -172,9 +172,8 @@ class Policy:
     ) -> list[sa.ColumnElement[bool]]:
         """The one gate: tenant AND not deleted AND kind of row AND row policy."""
         conditions = _kind(resource, table, deleted=deleted)
-        if (
-            rows := self.rows(access, resource, action, table, narrow=narrow, whole=whole, reached=reached)
-        ) is not None:
+        rows = self.rows(access, resource, action, table, narrow=narrow, whole=whole, reached=reached)
+        if rows is not None:
             conditions.append(rows)
         if action not in ("read", "create"):
             conditions += self._seen(access, resource, action, table, narrow=narrow)

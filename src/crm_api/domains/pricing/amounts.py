@@ -38,7 +38,7 @@ def product_units(amount: Amount, times: Amount, places: int, *, by: int = 1) ->
 
 
 def _nearest(over: int, under: int, places: int) -> int:
-    nearest = (2 * abs(over) * 10**places + under) // (2 * under)
+    nearest: int = (2 * abs(over) * 10**places + under) // (2 * under)
     return nearest if over >= 0 else -nearest
 
 

@@ -100,9 +100,9 @@ def _portions(rates: tuple[Rate, ...], *, inclusive: bool) -> tuple[Fraction, ..
     return tuple(part / gross_factor(rates) if inclusive else part for part in shares(rates))
 
 
-def unit_prices(price: Amount, rates: tuple[Rate, ...], *, inclusive: bool) -> tuple[Decimal, Decimal]:
+def unit_prices(price: Amount, rates: Sequence[Rate], *, inclusive: bool) -> tuple[Decimal, Decimal]:
     """The price of one unit net and gross, with four decimals; the one that was entered unchanged."""
-    entered, factor = rounded(price, PRICE_DECIMALS), gross_factor(rates)
+    entered, factor = rounded(price, PRICE_DECIMALS), gross_factor(tuple(rates))
     other = of_units(product_units(price, 1 / factor if inclusive else factor, PRICE_DECIMALS), PRICE_DECIMALS)
     return (other, entered) if inclusive else (entered, other)
 
