@@ -11,7 +11,7 @@ import orjson
 
 from crm_api.domains.pricing.amounts import discount, extended, product_units
 from crm_api.domains.pricing.basket import BasketLine
-from crm_api.domains.pricing.price_lookup import Entry, decimals_of, products_of
+from crm_api.domains.pricing.price_lookup import Entry, decimals_of
 from crm_api.domains.pricing.tax import Rate
 from crm_api.kernel.context import Context
 from crm_api.kernel.problems import INVALID, Fault, Problem
@@ -48,16 +48,17 @@ class Item:
         return self.line.unit_id or self.product["unit_id"]
 
 
-async def items_of(ctx: Context, lines: Sequence[BasketLine], *, told: bool) -> list[Item]:
+async def items_of(
+    ctx: Context, lines: Sequence[BasketLine], found: Mapping[str, Mapping[str, Any]], *, told: bool
+) -> list[Item]:
     """The lines with their products and units; 422 for each that cannot be sold as it is asked for.
 
     Args:
         ctx: the request.
         lines: what is asked for.
+        found: the products of the lines that the caller may read, by id.
         told: whether the caller may know what products cost; else they have no price here.
     """
-    ids = list(dict.fromkeys(UUID(line.product_id) for line in lines if line.product_id is not None))
-    found = await products_of(ctx, ids) if ids else {}
     given = list(dict.fromkeys(UUID(line.unit_id) for line in lines if line.unit_id is not None))
     decimals = await decimals_of(ctx, given) if given else {}
     items, faults = [], []

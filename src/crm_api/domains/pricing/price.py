@@ -67,8 +67,8 @@ async def price(ctx: Context, basket: Basket, *, kept: bool = False) -> Priced:
         ctx.require(PRICE_BOOKS, "quote")
         if untold is not None:
             raise untold
-    document = await document_of(ctx, basket)
-    items = await items_of(ctx, basket.lines, told=untold is None)
+    document, products = await document_of(ctx, basket)
+    items = await items_of(ctx, basket.lines, products, told=untold is None)
     await _tax(ctx, document, items)
     books: list[Book] = []
     if untold is None:
