@@ -23,12 +23,12 @@ class Figures:
     rate: float
     p50: float = 0.0
     p99: float = 0.0
-    p95_alone: float = 0.0
     server_cpu: float = 0.0
     database_cpu: float = 0.0
     requests: int = 0
     errors: int = 0
     rates: list[float] = field(default_factory=list)
+    p95_alone: float = 0.0
 
     @property
     def cpu(self) -> float:
