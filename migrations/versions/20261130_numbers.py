@@ -1,0 +1,22 @@
+"""Numbers of documents are looked for among deleted ones, too."""
+
+from alembic import op
+
+revision = "20261130u"
+down_revision = "20261130t"
+branch_labels = None
+depends_on = None
+
+TABLES = ("orders", "quotes")
+
+
+def upgrade():
+    for table in TABLES:
+        op.create_index(
+            f"ix_{table}_number", table, ["tenant_id", "number", "id"], postgresql_where="number IS NOT NULL"
+        )
+
+
+def downgrade():
+    for table in reversed(TABLES):
+        op.drop_index(f"ix_{table}_number", table)
