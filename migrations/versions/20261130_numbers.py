@@ -1,5 +1,6 @@
 """Numbers of documents are looked for among deleted ones, too."""
 
+import sqlalchemy as sa
 from alembic import op
 
 revision = "20261130u"
@@ -13,7 +14,7 @@ TABLES = ("orders", "quotes")
 def upgrade():
     for table in TABLES:
         op.create_index(
-            f"ix_{table}_number", table, ["tenant_id", "number", "id"], postgresql_where="number IS NOT NULL"
+            f"ix_{table}_number", table, ["tenant_id", "number", "id"], postgresql_where=sa.text("number IS NOT NULL")
         )
 
 
