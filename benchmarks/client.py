@@ -28,11 +28,17 @@ class Load:
     p99: float
     max: float
     errors: int
+    p95: float = 0.0
 
     @property
     def rate(self) -> float:
         """Requests each second."""
         return self.requests / self.seconds
+
+
+def alone(port: int, requests: Path, number: int) -> float:
+    """p95 in milliseconds of so many requests, one after the other over one connection."""
+    return asyncio.run(_sockets(port, requests.read_bytes().split(b"\0"), 60, next(_runs) * 10**9, number)).p95
 
 
 def run(port: int, requests: Path, seconds: float) -> Load:
@@ -51,7 +57,7 @@ def run(port: int, requests: Path, seconds: float) -> Load:
     return Load(**json.loads(done.stdout.strip().splitlines()[-1]))
 
 
-async def _sockets(port: int, texts: list[bytes], seconds: float, first: int) -> Load:
+async def _sockets(port: int, texts: list[bytes], seconds: float, first: int, alone: int = 0) -> Load:
     numbers = itertools.count(first)
     deadline = time.perf_counter() + seconds
     times: list[float] = []
@@ -60,7 +66,7 @@ async def _sockets(port: int, texts: list[bytes], seconds: float, first: int) ->
     async def connection(start: int) -> None:
         nonlocal errors
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
-        for text in itertools.islice(itertools.cycle(texts), start, None):
+        for text in itertools.islice(itertools.cycle(texts), start, start + alone if alone else None):
             sent = time.perf_counter()
             if sent >= deadline:
                 break
@@ -75,7 +81,7 @@ async def _sockets(port: int, texts: list[bytes], seconds: float, first: int) ->
         writer.close()
 
     began = time.perf_counter()
-    await asyncio.gather(*(connection(i * len(texts) // CONNECTIONS) for i in range(CONNECTIONS)))
+    await asyncio.gather(*(connection(i * len(texts) // CONNECTIONS) for i in range(1 if alone else CONNECTIONS)))
     elapsed = time.perf_counter() - began
     cuts = [cut * 1000 for cut in statistics.quantiles(times, n=100)]
-    return Load(len(times), elapsed, cuts[49], cuts[98], max(times) * 1000, errors)
+    return Load(len(times), elapsed, cuts[49], cuts[98], max(times) * 1000, errors, cuts[94])

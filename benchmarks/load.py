@@ -248,14 +248,17 @@ async def choose(stage: Stage) -> list[dict[str, Any]]:
         await connection.execute(
             """CREATE TABLE bench.picks AS
                SELECT row_number() OVER ()::bigint AS n, a.id AS account_id, c.id AS contact_id, a.owner_id,
-                 left(a.name_key, 6) AS needle, a.country, goods.products
+                 left(a.name_key, 6) AS needle, a.country, goods.products, baskets.basket
                FROM (SELECT *, row_number() OVER (ORDER BY md5(id::text)) AS n FROM accounts
                      WHERE owner_id = ANY($1) AND created_via = 'import' LIMIT $2) a
                JOIN (SELECT id, row_number() OVER (ORDER BY md5(id::text)) AS n FROM contacts
                      WHERE owner_id = ANY($1) AND created_via = 'import' LIMIT $2) c USING (n)
                JOIN (SELECT n % (SELECT count(*) / 3 FROM products) AS third, array_agg(id) AS products FROM
                      (SELECT id, row_number() OVER (ORDER BY md5(id::text)) AS n FROM products) p
-                     GROUP BY third HAVING count(*) = 3) goods ON goods.third = n % 3000""",
+                     GROUP BY third HAVING count(*) = 3) goods ON goods.third = n % 3000
+               JOIN (SELECT n % (SELECT count(*) / 20 FROM products) AS part, array_agg(id) AS basket FROM
+                     (SELECT id, row_number() OVER (ORDER BY md5(id::text)) AS n FROM products) p
+                     GROUP BY part HAVING count(*) = 20) baskets ON baskets.part = n % 400""",
             stage.tree,
             PICKS,
         )

@@ -12,6 +12,8 @@ from benchmarks.stage import Stage
 from benchmarks.usage import cpu_seconds
 
 RUNS = 3
+ALONE = 400
+"""Requests one after the other, where an operation has a bar for each by itself."""
 
 
 @dataclass
@@ -26,6 +28,7 @@ class Figures:
     requests: int = 0
     errors: int = 0
     rates: list[float] = field(default_factory=list)
+    p95_alone: float = 0.0
 
     @property
     def cpu(self) -> float:
@@ -57,6 +60,7 @@ def measure(
     *,
     postmaster: int,
     seconds: float,
+    reset: Callable[[], None],
 ) -> Result:
     """Measures an operation on each server, and on pgbench where it has SQL.
 
@@ -66,18 +70,30 @@ def measure(
     key = stage.keys[operation.user]
     requests = operation.write(stage.folder / f"{operation.name}.requests", picks, key)
     runs: dict[str, list[Figures]] = {}
+    again = reset if operation.once else _nothing
     for server in servers.values():
+        again()
         for pick in picks[:5]:
             ask(server, operation, pick, key)
+        again()
         client.run(server.port, requests, min(seconds, 2))
     for _ in range(RUNS):
         for name, server in servers.items():
+            again()
             loaded = _counted(server.pid, postmaster, lambda port=server.port: client.run(port, requests, seconds))
             runs.setdefault(name, []).append(loaded)
         if operation.sql and len(servers) > 1:
             lowest = _counted(None, postmaster, lambda: floor.run(stage, operation, len(picks), seconds))
             runs.setdefault("floor", []).append(lowest)
-    return Result(operation, {name: _median(found) for name, found in runs.items()})
+    figures = {name: _median(found) for name, found in runs.items()}
+    if operation.bar is not None and operation.bar.p95 is not None:
+        for name, server in servers.items():
+            figures[name].p95_alone = client.alone(server.port, requests, ALONE)
+    return Result(operation, figures)
+
+
+def _nothing() -> None:
+    """What is to be reset after most operations."""
 
 
 def _counted(server: int | None, postmaster: int, load: Callable[[], Any]) -> Figures:

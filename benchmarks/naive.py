@@ -19,10 +19,15 @@ from pydantic import BaseModel, ConfigDict, EmailStr, Field
 from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
 
+import crm_api.catalog  # noqa: F401 - the tables that these refer to
 from crm_api.domains.accounts.account import Account
 from crm_api.domains.contacts.contact import Contact
+from crm_api.domains.numbering.numbers import NumberCounter
 from crm_api.domains.orders.order import Order
 from crm_api.domains.orders.order_line import OrderLine
+from crm_api.domains.pricing.price_book import PriceBook
+from crm_api.domains.pricing.price_entry import PriceEntry
+from crm_api.domains.pricing.tax_rate import TaxRate
 from crm_api.domains.products.product import Product
 from crm_api.kernel.record import Tenant
 
@@ -174,8 +179,8 @@ class LineOut(BaseModel):
     description: str
     quantity: int
     unit_price: int
-    discount_percent: int
-    tax_percent: int
+    discount_percent: int | None
+    tax_percent: int | None
     net_amount: int
     tax_amount: int
     gross_amount: int
@@ -202,6 +207,36 @@ class OrderOut(BaseModel):
     tax_total: int
     gross_total: int
     lines: list[LineOut]
+
+
+class QuoteLineIn(BaseModel):
+    product_id: UUID
+    quantity: Decimal = Field(Decimal(1), gt=0)
+
+
+class QuoteIn(BaseModel):
+    account_id: UUID
+    lines: list[QuoteLineIn]
+
+
+class QuoteLineOut(BaseModel):
+    product_id: UUID
+    quantity: Decimal
+    price_entry_id: UUID | None
+    list_price: int
+    unit_price: int
+    net: int
+    tax: int
+    gross: int
+
+
+class QuoteOut(BaseModel):
+    account_id: UUID
+    currency: str
+    lines: list[QuoteLineOut]
+    net: int
+    tax: int
+    gross: int
 
 
 class Measure(BaseModel):
@@ -375,6 +410,93 @@ async def create_order(body: OrderIn, session: Session, tenant: TenantId) -> Ord
     await session.refresh(order)
     told = {name: getattr(order, name) for name in OrderOut.model_fields if name != "lines"}
     return OrderOut(**told, lines=[LineOut.model_validate(line) for line in lines])
+
+
+@app.post("/v1/orders/{order_id}/confirm")
+async def confirm_order(order_id: UUID, session: Session, tenant: TenantId) -> OrderOut:
+    order = await session.get(Order, (tenant, order_id), with_for_update=True)
+    if order is None:
+        raise HTTPException(404)
+    lines = list(
+        await session.scalars(
+            select(OrderLine)
+            .where(OrderLine.tenant_id == tenant, OrderLine.order_id == order_id)
+            .order_by(OrderLine.position)
+        )
+    )
+    if order.state != "draft" or not lines:
+        raise HTTPException(409)
+    ids = [line.product_id for line in lines]
+    states = await session.scalars(select(Product.status).where(Product.tenant_id == tenant, Product.id.in_(ids)))
+    if any(state != "active" for state in states):
+        raise HTTPException(422, "No such product")
+    account = await session.get(Account, (tenant, order.account_id), with_for_update=True)
+    if account is None or account.is_blocked:
+        raise HTTPException(409, "Blocked")
+    open_ = select(func.coalesce(func.sum(Order.gross_total), 0)).where(
+        Order.tenant_id == tenant, Order.account_id == account.id, Order.state.in_(("confirmed", "on_hold"))
+    )
+    spent = int((await session.scalars(open_)).one())
+    if account.credit_limit is not None and spent + order.gross_total > account.credit_limit:
+        raise HTTPException(409, "Credit")
+    counter = await session.get(NumberCounter, (tenant, "order", ""), with_for_update=True)
+    if counter is None:
+        counter = NumberCounter(tenant_id=tenant, document="order", period="", value=0)
+        session.add(counter)
+    counter.value += 1
+    order.number = f"SO-{counter.value:06d}"
+    order.state = "confirmed"
+    order.confirmed_at = order.updated_at = datetime.now(UTC)
+    order.version += 1
+    await session.commit()
+    told = {name: getattr(order, name) for name in OrderOut.model_fields if name != "lines"}
+    return OrderOut(**told, lines=[LineOut.model_validate(line) for line in lines])
+
+
+@app.post("/v1/prices/quote")
+async def quote_prices(body: QuoteIn, session: Session, tenant: TenantId) -> QuoteOut:
+    account = await session.get(Account, (tenant, body.account_id))
+    if account is None:
+        raise HTTPException(422, "No such account")
+    ids = [line.product_id for line in body.lines]
+    found = await session.scalars(select(Product).where(Product.tenant_id == tenant, Product.id.in_(ids)))
+    products = {product.id: product for product in found}
+    books = select(PriceBook.id).where(PriceBook.tenant_id == tenant, PriceBook.is_default)
+    entries = await session.scalars(
+        select(PriceEntry).where(
+            PriceEntry.tenant_id == tenant, PriceEntry.product_id.in_(ids), PriceEntry.price_book_id.in_(books)
+        )
+    )
+    by_product: dict[UUID, list[PriceEntry]] = {}
+    for entry in entries:
+        if entry.product_id is not None:
+            by_product.setdefault(entry.product_id, []).append(entry)
+    rates = (await session.scalars(select(TaxRate).where(TaxRate.tenant_id == tenant))).all()
+    lines = []
+    for line in body.lines:
+        product = products.get(line.product_id)
+        if product is None or product.list_price is None:
+            raise HTTPException(422, "No such product")
+        held = [item for item in by_product.get(product.id, ()) if item.minimum_quantity <= line.quantity * 1_000_000]
+        best = max(held, key=lambda item: item.minimum_quantity, default=None)
+        price = product.list_price if best is None or best.price is None else int(best.price)
+        percent = sum(rate.percent for rate in rates if rate.tax_class == product.tax_class)
+        net = int((line.quantity * price / 100).quantize(Decimal(1), ROUND_HALF_UP) * 100)
+        tax = int((Decimal(net) * percent / 10_000_000_000).quantize(Decimal(1), ROUND_HALF_UP) * 100)
+        lines.append(
+            QuoteLineOut(
+                product_id=product.id,
+                quantity=line.quantity,
+                price_entry_id=None if best is None else best.id,
+                list_price=product.list_price,
+                unit_price=price,
+                net=net,
+                tax=tax,
+                gross=net + tax,
+            )
+        )
+    net, tax = sum(line.net for line in lines), sum(line.tax for line in lines)
+    return QuoteOut(account_id=account.id, currency="EUR", lines=lines, net=net, tax=tax, gross=net + tax)
 
 
 @app.patch("/v1/accounts/{account_id}", response_model=AccountOut)

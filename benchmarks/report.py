@@ -46,9 +46,12 @@ def bars(results: list[Result]) -> list[str]:
     for result in results:
         ours, naive = result.figures["ours"], result.figures.get("naive")
         bar, title = result.operation.bar, result.operation.title
-        if bar is not None and naive is not None:
+        if bar is not None and bar.ratio is not None and naive is not None:
             lines.append(_least(title, "req/s, ours/naive", bar.ratio, ours.rate / naive.rate))
+        if bar is not None and bar.cpu is not None and naive is not None:
             lines.append(_most(title, "CPU ms", bar.cpu, ours.cpu))
+        if bar is not None and bar.p95 is not None:
+            lines.append(_most(title, "p95 ms, one at a time", bar.p95, ours.p95_alone))
         lines.append(_most(title, "p99/p50", TAIL, ours.p99 / ours.p50))
         errors = sum(figures.errors for figures in result.figures.values())
         if errors:

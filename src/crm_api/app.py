@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import replace
 from functools import partial
+from inspect import signature
 from typing import Any
 
 from fastapi import APIRouter, FastAPI
@@ -33,7 +34,7 @@ from crm_api.kernel.problems import (
     Problem,
     not_found,
 )
-from crm_api.kernel.router import Dispatch, Operation, mount, operations
+from crm_api.kernel.router import Dispatch, Endpoint, mount, operations
 from crm_api.kernel.sealing import Sealer
 from crm_api.kernel.signing import Signer
 from crm_api.settings import Settings, derive_key, load_settings
@@ -134,6 +135,9 @@ def create_app(settings: Settings | None = None) -> Edge:
         redirect_slashes=False,
     )
     app.add_middleware(Outcry)
+    for domain in CATALOG.domains:  # first what the dispatch does not find: routes are matched one by one
+        for router in domain.routers:
+            app.include_router(router, tags=[domain.name])
     for domain in CATALOG.domains:
         app.include_router(mount(domain))
     app.include_router(reference.router)
@@ -142,10 +146,11 @@ def create_app(settings: Settings | None = None) -> Edge:
     app.add_exception_handler(HTTPException, _http)
     found = [operation for resource in CATALOG.resources.values() for operation in operations(resource)]
     found += collective_operations(CATALOG)
-    found += [operation for domain in CATALOG.domains for router in domain.routers for operation in _beside(router)]
+    routes = [(operation.method, operation.path, operation.endpoint) for operation in found]
+    routes += [route for domain in CATALOG.domains for router in domain.routers for route in _beside(router)]
     edge = Edge(
         app,
-        Dispatch(found),
+        Dispatch(routes),
         access_log=access_log,
         metrics_token=settings.metrics_token.get_secret_value() if settings.metrics_token else None,
         max_body=settings.max_body,
@@ -155,12 +160,13 @@ def create_app(settings: Settings | None = None) -> Edge:
     return edge
 
 
-def _beside(router: APIRouter) -> Iterator[Operation]:
-    """Hand-written operations on the paths of a resource; like derived ones, their endpoints take the request."""
+def _beside(router: APIRouter) -> Iterator[tuple[str, str, Endpoint]]:
+    """Hand-written operations on the paths of a resource, and others whose endpoints take the request, as theirs do."""
     for route in router.routes:
-        if isinstance(route, APIRoute) and (resource := CATALOG.resources.get(route.path.split("/")[2])) is not None:
-            for method in route.methods or ():
-                yield Operation(method, route.path, route.name, "written", resource, route.endpoint, "")
+        if isinstance(route, APIRoute):
+            alone = signature(route.endpoint).parameters.keys() == {"request"}
+            if alone or route.path.split("/")[2] in CATALOG.resources:
+                yield from ((method, route.path, route.endpoint) for method in route.methods or ())
 
 
 def _settle_memory() -> None:

@@ -160,3 +160,21 @@ def explain(database) -> Any:
 
         yield lambda *asked: runner.run(work(*asked))
         runner.run(connection.close())
+
+
+def test_an_order_takes_few_statements(lab, statements):
+    """Created by three: terms with products, prices, the write; confirmed by seven in a transaction."""
+    account = lab.admin.make("accounts", name="Few", currency="EUR", credit_limit="1000.00")
+    products = [lab.examples.make(CATALOG.resources["products"], n) for n in range(2)]
+    lines = [
+        {"product_id": item["id"], "unit_price": "1.00", "quantity": "1", "tax_percent": "19"} for item in products
+    ]
+    body = {"account_id": account["id"], "currency": "EUR", "lines": lines}
+    lab.admin.make("orders", **body)
+    statements.clear()
+    made = lab.admin.make("orders", **body)
+    assert len(statements) == 3, [text for text, _ in statements]
+    statements.clear()
+    assert lab.admin.post(f"/v1/orders/{made['id']}/confirm").status_code == 200
+    written = [text for text, _ in statements if text not in ("BEGIN", "COMMIT")]
+    assert len(written) == 7, written

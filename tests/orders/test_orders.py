@@ -277,6 +277,18 @@ def test_numbers_look_as_the_range_says(org, account):
     assert org.admin.delete(f"/v1/number_ranges/{made['id']}").status_code == 204
 
 
+def test_no_number_is_given_twice(org, account):
+    """Neither one that was given by hand, nor that of a draft that was deleted."""
+    tea = {"description": "Tea", "unit_price": "5"}
+    known = act(org.rep, order(org, account, tea), "confirm")["number"]
+    head, digits = known[:-6], int(known[-6:])
+    order(org, account, tea, number=f"{head}{digits + 1:06d}")
+    gone = order(org, account, tea, number=f"{head}{digits + 2:06d}")
+    deleted = org.rep.delete(f"/v1/orders/{gone['id']}", headers={"If-Match": f'"{gone["version"]}"'})
+    assert deleted.status_code == 204, deleted.text
+    assert act(org.rep, order(org, account, tea), "confirm")["number"] == f"{head}{digits + 3:06d}"
+
+
 def test_an_erp_orders_with_its_own_ids(org):
     org.admin.make("sources", code="erp", name="ERP")
     body = {

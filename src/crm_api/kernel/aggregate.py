@@ -100,16 +100,10 @@ def _measure(op: str, column: Any) -> Any:
 def _figure(kind: str | None, op: str, value: Any) -> Any:
     if value is None or op == "count":
         return value
-    if op in ("sum", "avg"):
-        value = int(Decimal(value).to_integral_value()) if kind != "integer" else value
-    if kind == "money":
-        return money_text(int(value))
-    if kind == "ratio":
-        return ratio_text(int(value))
-    return (
-        float(value)
-        if isinstance(value, Decimal) and op == "avg"
-        else int(value)
-        if isinstance(value, Decimal)
-        else value
-    )
+    if op in ("sum", "avg") and kind != "integer":
+        value = int(Decimal(value).to_integral_value())
+    if kind in ("money", "ratio"):
+        return money_text(int(value)) if kind == "money" else ratio_text(int(value))
+    if isinstance(value, Decimal):
+        return float(value) if op == "avg" else int(value)
+    return value

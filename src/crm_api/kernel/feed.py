@@ -20,7 +20,7 @@ from crm_api.kernel.database import TENANT, Row, Statement
 from crm_api.kernel.domain import Catalog
 from crm_api.kernel.problems import CURSOR_EXPIRED, FEED_RESTARTED, INVALID_CURSOR, Problem
 from crm_api.kernel.projection import Projection
-from crm_api.kernel.record import FeedEvent, FeedHead, among, table_of
+from crm_api.kernel.record import FeedEvent, FeedHead, among, readable, table_of
 from crm_api.kernel.resource import Resource
 from crm_api.kernel.schema import instant_text
 from crm_api.kernel.sealing import SealError
@@ -45,11 +45,7 @@ _SEQUENCE = Statement(
     )
 )
 _HEAD = Statement(sa.select(_HEADS.c.epoch, _HEADS.c.seq, _HEADS.c.floor).where(_HEADS.c.tenant_id == TENANT))
-COLUMNS = [
-    sa.cast(column, sa.Text()).label(str(column.key)) if isinstance(column.type, sa.Uuid) else column
-    for column in _FEED.c
-    if column.key not in ("tenant_id", "moved_at")
-]
+COLUMNS = [readable(column).label(str(column.key)) for column in _FEED.c if column.key not in ("tenant_id", "moved_at")]
 """What `tell` reads of a stored event."""
 _PAGE = sa.select(*COLUMNS).where(_FEED.c.tenant_id == TENANT, _FEED.c.seq > _SINCE).order_by(_FEED.c.seq).limit(_LIMIT)
 _ALL = Statement(_PAGE)

@@ -171,17 +171,28 @@ class Policy:
         reached: bool = False,
     ) -> list[sa.ColumnElement[bool]]:
         """The one gate: tenant AND not deleted AND kind of row AND row policy."""
-        conditions: list[sa.ColumnElement[bool]] = [table.c.tenant_id == TENANT]
-        if "deleted_at" in table.c:
-            conditions.append(table.c.deleted_at.is_not(None) if deleted else table.c.deleted_at.is_(None))
-        conditions += [table.c[name] == sa.literal(value, sa.Text()) for name, value in resource.fixed.items()]
-        if (
-            rows := self.rows(access, resource, action, table, narrow=narrow, whole=whole, reached=reached)
-        ) is not None:
+        conditions = _kind(resource, table, deleted=deleted)
+        rows = self.rows(access, resource, action, table, narrow=narrow, whole=whole, reached=reached)
+        if rows is not None:
             conditions.append(rows)
         if action not in ("read", "create"):
             conditions += self._seen(access, resource, action, table, narrow=narrow)
         return conditions
+
+    def apart(self, access: Access, resource: Resource, table: Any) -> list[list[sa.ColumnElement[bool]]]:
+        """The gate of one who reads every row, as gates that together are it, and no row passes two of them.
+
+        An OR of what is looked up in different ways is one pass over all rows of the tenant, whoever sees few of them;
+        by itself each is looked up in its own way, and EXISTS becomes a join.
+        """
+        kind = _kind(resource, table)
+        if self.rows(access, resource, "read", table, narrow=False, whole=True) is None:
+            return [kind]
+        ways = list(self.rules(access, resource, "read", table, narrow=False, whole=True))
+        others = {rule.name for rule in resource.rows}
+        each = [sa.or_(sa.false(), *(way for name, way in ways if name not in others))]  # type: ignore[arg-type]
+        each += [way for name, way in ways if name in others and way is not None]
+        return [[*kind, way, *(before.is_not(sa.true()) for before in each[:i])] for i, way in enumerate(each)]
 
     def _seen(
         self, access: Access, resource: Resource, action: str, table: Any, *, narrow: bool
@@ -257,6 +268,13 @@ class Policy:
                 for name in sorted(refused)
             ]
             raise Problem(FIELD_READ_ONLY, "You may not change some of these fields.", faults)
+
+
+def _kind(resource: Resource, table: Any, *, deleted: bool = False) -> list[sa.ColumnElement[bool]]:
+    conditions: list[sa.ColumnElement[bool]] = [table.c.tenant_id == TENANT]
+    if "deleted_at" in table.c:
+        conditions.append(table.c.deleted_at.is_not(None) if deleted else table.c.deleted_at.is_(None))
+    return conditions + [table.c[name] == sa.literal(value, sa.Text()) for name, value in resource.fixed.items()]
 
 
 def _reach(resource: Resource, reach: str, table: Any) -> sa.ColumnElement[bool] | None:

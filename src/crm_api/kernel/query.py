@@ -14,7 +14,7 @@ from crm_api.kernel.filters import Group, to_sql
 from crm_api.kernel.paging import Key, after, order
 from crm_api.kernel.policy import Access
 from crm_api.kernel.projection import Projection
-from crm_api.kernel.record import Tenant, among, table_of
+from crm_api.kernel.record import Tenant, among, readable, table_of
 from crm_api.kernel.resource import Resource
 
 BROAD = 10_000
@@ -45,17 +45,8 @@ class Listing:
     def shape(self) -> tuple[Any, ...]:
         """What the SQL depends on."""
         nulls = None if self.cursor is None else tuple(value is None for value in self.cursor)
-        return (
-            self.filter.shape,
-            self.sort,
-            nulls,
-            self.expand,
-            self.fields,
-            self.count,
-            bool(self.needles),
-            self.indexed,
-            self.narrow,
-        )
+        shown = (self.sort, nulls, self.expand, self.fields, self.count)
+        return (self.filter.shape, *shown, bool(self.needles), self.indexed, self.narrow)
 
 
 @dataclass(slots=True)
@@ -155,11 +146,7 @@ def compile_load(
     gate = kernel.policy.gate(access, resource, action, table, deleted=deleted)
     rows = sa.select(table).where(table.c.id == _ID, *gate)
     page = (rows.with_for_update(key_share=True) if lock else rows).lateral("page")
-    columns = [
-        sa.cast(column, sa.Text()).label(column.name) if isinstance(column.type, sa.Uuid) else column
-        for column in page.c
-    ]
-    return framed(page, columns)
+    return framed(page, [readable(column).label(column.name) for column in page.c])
 
 
 def compile_list(kernel: Kernel, access: Access, resource: Resource, listing: Listing) -> Plan:
@@ -184,7 +171,7 @@ def compile_list(kernel: Kernel, access: Access, resource: Resource, listing: Li
     keys = [source.c[resource.sortable[key.name].key].label(f"k{i}") for i, key in enumerate(listing.sort)]
     columns = [
         *projection.select(source),
-        *[sa.cast(key, sa.Text()).label(key.name) if isinstance(key.type, sa.Uuid) else key for key in keys],
+        *[readable(key).label(key.name) for key in keys],
     ]
     page = _page(resource, listing, source, columns, condition)
     return _finish(
@@ -353,19 +340,22 @@ def compile_aggregate(
 ) -> Statement:
     """Groups with measures, under the gate; each row carries the access version."""
     table = resource.table
-    gate = kernel.policy.gate(access, resource, "read", table, narrow=False, whole=True)
-    groups = [table.c[name] for name in group_by]
+    used = dict.fromkeys([*group_by, *(name for _, name in measures if name is not None)])
+    filtered = to_sql(kernel.policy, access, resource, filter_, table, narrow=False)
+    one: sa.ColumnElement[int] = sa.literal_column("1")
+    parts = [
+        sa.select(one.label("one"), *(table.c[name] for name in used)).where(*gate, filtered)
+        for gate in kernel.policy.apart(access, resource, table)
+    ]
+    rows = sa.union_all(*parts).subquery("rows")
+    groups = [rows.c[name] for name in group_by]
     columns = [
-        *[
-            sa.cast(column, sa.Text()).label(f"g{i}") if isinstance(column.type, sa.Uuid) else column.label(f"g{i}")
-            for i, column in enumerate(groups)
-        ],
-        *[build(op, None if name is None else table.c[name]).label(f"m{i}") for i, (op, name) in enumerate(measures)],
+        *[readable(column).label(f"g{i}") for i, column in enumerate(groups)],
+        *[build(op, None if name is None else rows.c[name]).label(f"m{i}") for i, (op, name) in enumerate(measures)],
         sa.literal_column("true").label("present"),
     ]
-    where = [*gate, to_sql(kernel.policy, access, resource, filter_, table, narrow=False)]
     # Ordered apart from the rows: with the limit beside them, the planner reads all of them in the order of an index.
-    grouped = sa.select(*columns).where(*where).group_by(*groups).subquery("grouped")
+    grouped = sa.select(*columns).select_from(rows).group_by(*groups).subquery("grouped")
     order = [grouped.c[f"g{i}"] for i in range(len(groups))]
     return framed(sa.select(*grouped.c).order_by(*order).limit(_LIMIT).lateral("groups"))
 

@@ -147,6 +147,11 @@ def among(column: Any, values: Any) -> sa.ColumnElement[bool]:
     return sa.cast(column == sa.any_(values), sa.Boolean)
 
 
+def readable(column: Any) -> Any:
+    """A column as it is read: an id as text."""
+    return sa.cast(column, sa.Text()) if isinstance(column.type, sa.Uuid) else column
+
+
 def table_of(model: type[Record]) -> sa.Table:
     """The SQLAlchemy table of a model."""
     return cast("sa.Table", model.__table__)

@@ -1,6 +1,6 @@
 """Resource to operations: the endpoints that every noun has, and the one-look-up dispatch to them."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
@@ -88,10 +88,8 @@ def operations(resource: Resource) -> tuple[Operation, ...]:
 
 
 def mount(domain: Domain) -> APIRouter:
-    """The domain's router: its derived operations and its hand-written routers, under /v1."""
+    """The router of the domain's derived operations, under /v1."""
     router = APIRouter(tags=[domain.name])
-    for hand_written in domain.routers:
-        router.include_router(hand_written)
     for resource in domain.resources:
         for operation in operations(resource):
             router.add_api_route(
@@ -109,11 +107,11 @@ def mount(domain: Domain) -> APIRouter:
 class Dispatch:
     """Path to endpoint by dictionary, whatever the number of resources."""
 
-    def __init__(self, found: list[Operation]) -> None:
+    def __init__(self, found: Iterable[tuple[str, str, Endpoint]]) -> None:
         self._routes: dict[tuple[str, ...], dict[str, Endpoint]] = {("batch",): {"POST": batch_endpoint()}}
-        for operation in found:
-            steps = tuple("" if step == "{id}" else step for step in operation.path.split("/")[2:])
-            self._routes.setdefault(steps, {})[operation.method] = operation.endpoint
+        for method, path, endpoint in found:
+            steps = tuple("" if step == "{id}" else step for step in path.split("/")[2:])
+            self._routes.setdefault(steps, {})[method] = endpoint
         self.collections = {steps[0] for steps in self._routes}
 
     def find(self, path: str) -> tuple[dict[str, Endpoint] | None, str, bool]:

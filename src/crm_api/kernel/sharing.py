@@ -15,7 +15,7 @@ from crm_api.kernel.database import TENANT, Row, Statement
 from crm_api.kernel.external import is_external
 from crm_api.kernel.ledger import NOW
 from crm_api.kernel.problems import CONFLICT, Problem, forbidden, invalid, not_found
-from crm_api.kernel.record import Share, table_of
+from crm_api.kernel.record import Share, readable, table_of
 from crm_api.kernel.repository import find, lock, record
 from crm_api.kernel.resource import Action, Resource
 from crm_api.kernel.schema import Id, Instant, Line, Ref, Wire
@@ -62,10 +62,7 @@ class UnshareRequest(Wire):
 
 
 SHOWN = tuple(name for name in ShareView.model_fields if name != "object")
-COLUMNS = [
-    sa.cast(column, sa.Text()).label(str(column.key)) if isinstance(column.type, sa.Uuid) else column
-    for column in map(_SHARES.c.__getitem__, SHOWN)
-]
+COLUMNS = [readable(_SHARES.c[name]).label(name) for name in SHOWN]
 """A share as it is sent."""
 _OBJECT = sa.bindparam("object_id", type_=sa.Uuid())
 

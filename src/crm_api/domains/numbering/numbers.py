@@ -25,23 +25,6 @@ class NumberCounter(Record):
 
 
 _RANGES, _COUNTERS = table_of(NumberRange), table_of(NumberCounter)
-_DOCUMENT = sa.bindparam("document", type_=sa.Text())
-_FORM = Statement(
-    sa.select(_RANGES.c.prefix, _RANGES.c.digits, _RANGES.c.is_yearly).where(
-        _RANGES.c.tenant_id == TENANT, _RANGES.c.document == _DOCUMENT, _RANGES.c.deleted_at.is_(None)
-    )
-)
-_INSERT = upsert(_COUNTERS).values(
-    tenant_id=TENANT,
-    document=_DOCUMENT,
-    period=sa.bindparam("period", type_=sa.Text()),
-    value=sa.literal_column("1"),
-)
-_DRAW = Statement(
-    _INSERT.on_conflict_do_update(
-        index_elements=["tenant_id", "document", "period"], set_={"value": _COUNTERS.c.value + sa.literal_column("1")}
-    ).returning(_COUNTERS.c.value)
-)
 
 
 _TRIES = 1000
@@ -60,19 +43,56 @@ async def next_number(ctx: Context, resource: Resource, day: date, *, prefix: st
     Raises:
         Problem: 409 when the next thousand numbers are in use.
     """
-    rows = await ctx.fetch(_FORM, {"document": resource.singular})
-    form, digits, yearly = (rows[0]["prefix"], rows[0]["digits"], rows[0]["is_yearly"]) if rows else (prefix, 6, False)
-    head = form.replace("{year}", f"{day.year:04d}").replace("{month}", f"{day.month:02d}")
-    used = ctx.kernel.statement(("number in use", resource.plural), lambda: _used(resource))
+    sent = {"document": resource.singular, "usual": prefix, "year": f"{day.year:04d}", "month": f"{day.month:02d}"}
+    draw = ctx.kernel.statement(("next number", resource.plural), lambda: _draw(resource))
     for _ in range(_TRIES):
-        drawn = await ctx.fetch(_DRAW, {"document": resource.singular, "period": str(day.year) if yearly else ""})
-        number = f"{head}{drawn[0]['value']:0{digits}d}"
-        if not await ctx.fetch(used, {"number": number}):
-            return number
+        drawn = (await ctx.fetch(draw, sent))[0]
+        if not drawn["is_used"]:
+            return str(drawn["number"])
     raise Problem(LIMIT_REACHED, "The next thousand numbers are in use; choose another prefix in the number range.")
 
 
-def _used(resource: Resource) -> Statement:
+def _draw(resource: Resource) -> Statement:
+    """Counts on in the period of the declared range, or of the usual one, and looks whether the number is in use."""
+    document, usual, year, month = (
+        sa.bindparam(name, type_=sa.Text()) for name in ("document", "usual", "year", "month")
+    )
+    one: sa.ColumnElement[int] = sa.literal_column("1")
+    declared = (
+        sa.select(_RANGES.c.prefix, _RANGES.c.digits, _RANGES.c.is_yearly)
+        .where(_RANGES.c.tenant_id == TENANT, _RANGES.c.document == document, _RANGES.c.deleted_at.is_(None))
+        .subquery("declared")
+    )
+    form = (
+        sa.select(
+            sa.func.coalesce(declared.c.prefix, usual).label("prefix"),
+            sa.func.coalesce(declared.c.digits, sa.literal_column("6")).label("digits"),
+            sa.case((declared.c.is_yearly, year), else_=sa.literal("", sa.Text())).label("period"),
+        )
+        .select_from(sa.select(one.label("one")).subquery("one_row").outerjoin(declared, sa.true()))
+        .cte("form")
+    )
+    counted = upsert(_COUNTERS).from_select(
+        ["tenant_id", "document", "period", "value"],
+        sa.select(sa.cast(TENANT, sa.Uuid()), sa.cast(document, sa.Text()), form.c.period, one),
+    )
+    drawn = (
+        counted.on_conflict_do_update(
+            index_elements=["tenant_id", "document", "period"], set_={"value": _COUNTERS.c.value + one}
+        )
+        .returning(_COUNTERS.c.value)
+        .cte("drawn")
+    )
+    head = sa.func.replace(
+        sa.func.replace(form.c.prefix, sa.literal("{year}", sa.Text()), year), sa.literal("{month}", sa.Text()), month
+    )
+    digits = sa.cast(drawn.c.value, sa.Text())
+    width = sa.cast(sa.func.greatest(form.c.digits, sa.func.length(digits)), sa.Integer())
+    found = (
+        sa.select(sa.func.concat(head, sa.func.lpad(digits, width, sa.literal("0", sa.Text()))).label("number"))
+        .select_from(form.join(drawn, sa.true()))
+        .subquery("found")
+    )
     table = resource.table
-    number = table.c.number == sa.bindparam("number", type_=sa.Text())
-    return Statement(sa.select(sa.literal_column("1")).where(table.c.tenant_id == TENANT, number))
+    used = sa.exists(sa.select(one).where(table.c.tenant_id == TENANT, table.c.number == found.c.number))
+    return Statement(sa.select(found.c.number, used.label("is_used")))

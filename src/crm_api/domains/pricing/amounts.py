@@ -28,14 +28,23 @@ def whole(value: Amount) -> int:
 
 def units(amount: Amount, places: int) -> int:
     """An amount as a number of units of so many decimals, rounded half away from zero."""
-    over, under = amount.as_integer_ratio()
+    return _nearest(*amount.as_integer_ratio(), places)
+
+
+def product_units(amount: Amount, times: Amount, places: int, *, by: int = 1) -> int:
+    """An amount times another, divided by an integer, as a number of units: rounded once, half away from zero."""
+    (over, under), (above, below) = amount.as_integer_ratio(), times.as_integer_ratio()
+    return _nearest(over * above, under * below * by, places)
+
+
+def _nearest(over: int, under: int, places: int) -> int:
     nearest: int = (2 * abs(over) * 10**places + under) // (2 * under)
     return nearest if over >= 0 else -nearest
 
 
 def of_units(count: int, places: int) -> Decimal:
     """So many units of so many decimals; exact, whatever the precision of the decimal context is."""
-    return Decimal((int(count < 0), tuple(map(int, str(abs(count)))), -places))
+    return Decimal(f"{count}E-{places}")
 
 
 def rounded(amount: Amount, places: int) -> Decimal:
@@ -55,7 +64,8 @@ def to_step(amount: Amount, step: Decimal) -> Decimal:
 
 def extended(quantity: Decimal, price: Amount, currency: str) -> Decimal:
     """Quantity times price, rounded to the currency."""
-    return in_currency(Fraction(quantity) * Fraction(price), currency)
+    places = decimals(currency)
+    return of_units(product_units(quantity, price, places), places)
 
 
 def discount(
@@ -68,9 +78,11 @@ def discount(
     """
     if percent is not None and fixed is not None:
         raise ValueError("A discount is a percentage or an amount, not both.")
-    off = in_currency(Fraction(amount) * Fraction(percent or 0) / 100, currency)
     if fixed is not None:
         off = in_currency(fixed, currency)
+    else:
+        places = decimals(currency)
+        off = of_units(product_units(amount, percent or Decimal(0), places, by=100), places)
     if off < 0 or off > max(amount, Decimal(0)):
         raise ValueError("A discount is at least zero and at most the amount that it is taken from.")
     return off

@@ -93,7 +93,7 @@ class PricedLine:
     """A line with its prices; amounts are in the document's currency.
 
     Attributes:
-        line: as it was asked for, with the unit that was taken.
+        line: as it was asked for.
         unit_id: the unit of the quantity and the prices; None without a product.
         product: what is known of the product: `sku`, `name`; None without one.
         base_quantity: the quantity in the product's base unit.

@@ -1,4 +1,4 @@
-"""The terms of a document: its account, book, currency, tax profile and place."""
+"""The terms of a document: its account, book, currency, tax profile and place; and its products beside them."""
 
 from dataclasses import dataclass
 from datetime import date
@@ -9,6 +9,7 @@ import sqlalchemy as sa
 from crm_api.domains.accounts.account import ACCOUNTS
 from crm_api.domains.pricing.basket import Basket
 from crm_api.domains.pricing.price_book import PRICE_BOOKS
+from crm_api.domains.pricing.price_lookup import product_rows
 from crm_api.domains.pricing.tax import Rounding
 from crm_api.domains.pricing.tax_profile import TAX_PROFILES
 from crm_api.domains.pricing.validity import holds_on
@@ -17,6 +18,7 @@ from crm_api.kernel.database import Row, Statement
 from crm_api.kernel.problems import invalid
 from crm_api.kernel.query import framed
 
+_PRODUCT = "product_"
 _OF_ACCOUNT = ("currency", "country", "payment_terms")
 
 
@@ -67,8 +69,12 @@ class Document:
         return "line" if self.profile is None else self.profile.rounding
 
 
-async def document_of(ctx: Context, basket: Basket) -> Document:
-    """The terms of a basket; 422 with a pointer for what is not there, not valid, or missing."""
+async def document_of(ctx: Context, basket: Basket) -> tuple[Document, dict[str, dict[str, Any]]]:
+    """The terms of a basket, and those of its products that the caller may read, by id: one statement for both.
+
+    Raises:
+        Problem: 422 with a pointer for what of the terms is not there, not valid, or missing.
+    """
     if basket.account_id is not None:
         ctx.require(ACCOUNTS, "read")
     hidden = ctx.access.hides(ACCOUNTS.plural).intersection(_OF_ACCOUNT)
@@ -77,6 +83,7 @@ async def document_of(ctx: Context, basket: Basket) -> Document:
         "book": basket.price_book_id,
         "profile": basket.tax_profile_id,
         "day": basket.day,
+        "ids": list(dict.fromkeys(line.product_id for line in basket.lines if line.product_id is not None)),
     }
     shape = ("pricing", "terms", basket.account_id is None, tuple(sorted(hidden)))
     _, rows = await settled(ctx, shape, lambda: _terms(ctx, of_account=basket.account_id is not None), asked)
@@ -89,7 +96,7 @@ async def document_of(ctx: Context, basket: Basket) -> Document:
         raise invalid("/currency", "required", "Neither price book nor account has a currency; tell one.")
     if basket.region is not None and country is None:
         raise invalid("/country", "required", "A region is part of a country.")
-    return Document(
+    document = Document(
         currency=currency,
         book_id=row["book_id"],
         book_currency=row["book_currency"] or currency,
@@ -100,6 +107,11 @@ async def document_of(ctx: Context, basket: Basket) -> Document:
         region=basket.region,
         payment_terms=told["payment_terms"],
     )
+    return document, {row["product_id"]: _product(row) for row in rows if row["product_id"] is not None}
+
+
+def _product(row: Row) -> dict[str, Any]:
+    return {name.removeprefix(_PRODUCT): value for name, value in row.items() if name.startswith(_PRODUCT)}
 
 
 def _refuse_absent(basket: Basket, row: Row) -> None:
@@ -128,7 +140,7 @@ def _profile(row: Row) -> Profile | None:
 def _terms(ctx: Context, *, of_account: bool) -> Statement:
     """Account, book and profile as far as the caller may read them, each the named one, else that of the account.
 
-    A book of the account counts where it holds; without a profile, the default one is taken.
+    A book of the account counts where it holds; without a profile, the default one is taken. One row for each product.
     """
     uuid: sa.Uuid[Any] = sa.Uuid()
     one: sa.ColumnElement[int] = sa.literal_column("1")
@@ -165,10 +177,10 @@ def _terms(ctx: Context, *, of_account: bool) -> Statement:
         .limit(one)
         .lateral("found_profile")
     )
-    one_row = sa.select(one.label("one")).subquery("one_row")
-    source: Any = (
-        one_row.outerjoin(whose, sa.true()).outerjoin(found_book, sa.true()).outerjoin(found_profile, sa.true())
-    )
+    source: Any = sa.select(one.label("one")).subquery("one_row")
+    products = product_rows(ctx).subquery("products_of")
+    for part in (whose, found_book, found_profile, products):
+        source = source.outerjoin(part, sa.true())
     rows = sa.select(
         sa.cast(whose.c.id, sa.Text()).label("account_id"),
         whose.c.is_blocked,
@@ -182,5 +194,6 @@ def _terms(ctx: Context, *, of_account: bool) -> Statement:
         found_profile.c.exempt,
         found_profile.c.prices_include_tax.label("profile_inclusive"),
         found_profile.c.rounding,
+        *(column.label(f"{_PRODUCT}{column.name}") for column in products.c),
     ).select_from(source)
     return framed(rows.lateral("page"))

@@ -12,7 +12,7 @@ from crm_api.domains.pricing.currency_rate import no_rate
 from crm_api.domains.pricing.document import Document
 from crm_api.domains.pricing.items import Item
 from crm_api.domains.pricing.price_lookup import Book, Entry
-from crm_api.domains.pricing.tax import shares
+from crm_api.domains.pricing.tax import gross_factor
 from crm_api.kernel.problems import INVALID, Problem
 from crm_api.kernel.record import MONEY_SCALE
 
@@ -110,7 +110,7 @@ def _in_terms(found: Found, item: Item, document: Document, rate: Fraction) -> N
     if item.factor != 1:
         found.step("unit", found.amount * item.factor)
     if found.inclusive != document.inclusive and item.rates:
-        factor = 1 + sum(shares(item.rates))
+        factor = gross_factor(item.rates)
         found.step("tax", found.amount / factor if found.inclusive else found.amount * factor)
 
 

@@ -1,7 +1,7 @@
 """The lines of a basket with their products and units, and what is wrong with them by themselves."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from fractions import Fraction
 from typing import Any
@@ -9,9 +9,9 @@ from uuid import UUID
 
 import orjson
 
-from crm_api.domains.pricing.amounts import discount, extended
+from crm_api.domains.pricing.amounts import discount, extended, product_units
 from crm_api.domains.pricing.basket import BasketLine
-from crm_api.domains.pricing.price_lookup import Entry, decimals_of, products_of
+from crm_api.domains.pricing.price_lookup import Entry, decimals_of
 from crm_api.domains.pricing.tax import Rate
 from crm_api.kernel.context import Context
 from crm_api.kernel.problems import INVALID, Fault, Problem
@@ -20,6 +20,7 @@ LARGEST = 10**14
 """Amounts are below this; what is kept has fourteen digits before the point."""
 _MOST = 10**12
 """Quantities are below this, in base units."""
+_ONE = Fraction(1)
 _NO_PRODUCT: Mapping[str, Any] = dict.fromkeys(
     ("id", "unit_id", "category_id", "tax_class", "list_price", "cost", "currency")
 )
@@ -35,28 +36,31 @@ class Item:
     decimals: int
     rates: tuple[Rate, ...] = ()
     entry: Entry | None = None
+    base: Fraction = field(init=False)
+    """The quantity in the product's base unit."""
+
+    def __post_init__(self) -> None:
+        quantity = Fraction(self.line.quantity)
+        self.base = quantity if self.factor == 1 else quantity * self.factor
 
     @property
     def unit_id(self) -> str | None:
         """The unit of quantity and prices; None without a product."""
         return self.line.unit_id or self.product["unit_id"]
 
-    @property
-    def base(self) -> Fraction:
-        """The quantity in the product's base unit."""
-        return Fraction(self.line.quantity) * self.factor
 
+async def items_of(ctx: Context, lines: Sequence[BasketLine], found: Mapping[str, Mapping[str, Any]]) -> list[Item]:
+    """The lines with their products, `found` by id as far as the caller may read them, and their units.
 
-async def items_of(ctx: Context, lines: Sequence[BasketLine]) -> list[Item]:
-    """The lines with their products and units; 422 for each that cannot be sold as it is asked for."""
-    ids = list(dict.fromkeys(UUID(line.product_id) for line in lines if line.product_id is not None))
-    found = await products_of(ctx, ids) if ids else {}
+    Raises:
+        Problem: 422 for each that cannot be sold as it is asked for.
+    """
     given = list(dict.fromkeys(UUID(line.unit_id) for line in lines if line.unit_id is not None))
     decimals = await decimals_of(ctx, given) if given else {}
     items, faults = [], []
     for i, line in enumerate(lines):
         if line.product_id is None:
-            items.append(Item(line, {**_NO_PRODUCT, "tax_class": line.tax_class}, Fraction(1), 6))
+            items.append(Item(line, {**_NO_PRODUCT, "tax_class": line.tax_class}, _ONE, 6))
             faults += _wrong(i, items[-1])
             continue
         product = found.get(line.product_id.lower())
@@ -80,7 +84,8 @@ def _item(line: BasketLine, product: Mapping[str, Any], decimals: dict[str, int]
     """The line in its unit; None for a unit that the product does not come in."""
     unit = None if line.unit_id is None else line.unit_id.lower()
     if unit is None or unit == product["unit_id"]:
-        return Item(replace(line, unit_id=product["unit_id"]), product, Fraction(1), product["decimals"])
+        taken = line if line.unit_id in (None, unit) else replace(line, unit_id=unit)
+        return Item(taken, product, _ONE, product["decimals"])
     factors = {one["unit_id"]: one["factor"] for one in orjson.loads(product["conversions"])}
     if unit not in factors or unit not in decimals:
         return None
@@ -90,9 +95,10 @@ def _item(line: BasketLine, product: Mapping[str, Any], decimals: dict[str, int]
 def _wrong(i: int, item: Item) -> list[Fault]:
     """What is wrong with a line by itself."""
     line, faults = item.line, []
+    over, under = line.quantity.as_integer_ratio()
     if line.quantity <= 0:
         faults.append(line_fault(i, "quantity", "not_positive", "This is greater than zero."))
-    elif Fraction(line.quantity) * 10**item.decimals % 1:
+    elif over * 10**item.decimals % under:
         detail = f"A quantity in this unit has at most {item.decimals} decimals."
         faults.append(line_fault(i, "quantity", "too_many_decimals", detail))
     elif item.base >= _MOST:
@@ -113,7 +119,7 @@ def _wrong(i: int, item: Item) -> list[Fault]:
 
 def amounts_wrong(i: int, item: Item, charge: Decimal, currency: str) -> list[Fault]:
     """Refuses a discount above the amount of the line, and amounts that are too large."""
-    if max(Fraction(item.line.quantity), Fraction(1)) * abs(Fraction(charge)) >= LARGEST:
+    if product_units(max(item.line.quantity, Decimal(1)), abs(charge), 10) >= LARGEST * 10**10:
         return [line_fault(i, "quantity", "too_large", "The amount of the line is too large.")]
     if item.line.discount_amount is None:
         return []

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from decimal import Decimal
 from fractions import Fraction
-from uuid import UUID
 
 from crm_api.domains.pricing.amounts import PRICE_DECIMALS, in_currency, rounded
 from crm_api.domains.pricing.basket import Basket, Priced, PricedLine, Step
@@ -73,8 +72,8 @@ async def price(ctx: Context, basket: Basket, *, kept: bool = False) -> Priced:
             ctx.access.through(resource)
         if untold is not None:
             raise untold
-    document = await document_of(ctx, basket)
-    items = await items_of(ctx, basket.lines)
+    document, products = await document_of(ctx, basket)
+    items = await items_of(ctx, basket.lines, products)
     await _tax(ctx, document, items)
     if untold is not None:
         refuse([no_price(i) for i, item in enumerate(items) if item.line.unit_price is None])
@@ -97,11 +96,8 @@ def _knowing(ctx: Context) -> Context:
     return replace(as_system(ctx), principal=replace(ctx.principal, scopes=None))
 
 
-def _sought(item: Item) -> tuple[UUID | None, int, UUID | None]:
-    product, category = (
-        None if item.product[name] is None else UUID(item.product[name]) for name in ("id", "category_id")
-    )
-    return product, int(item.base * RATIO_SCALE), category
+def _sought(item: Item) -> tuple[str | None, int, str | None]:
+    return item.product["id"], int(item.base * RATIO_SCALE), item.product["category_id"]
 
 
 async def _tax(ctx: Context, document: Document, items: list[Item]) -> None:

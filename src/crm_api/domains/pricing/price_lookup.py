@@ -53,20 +53,24 @@ class Entry:
 
 async def products_of(ctx: Context, ids: Sequence[UUID]) -> dict[str, dict[str, Any]]:
     """Products that the caller may read, by id, as they are stored, with the decimals of their base unit."""
-    _, rows = await settled(ctx, ("pricing", "products"), lambda: _products(ctx), {"ids": bound(ids)})
+
+    def build() -> Statement:
+        return framed(product_rows(ctx).lateral("page"))
+
+    _, rows = await settled(ctx, ("pricing", "products"), build, {"ids": bound(ids)})
     return {row["id"]: dict(row) for row in rows if row["id"] is not None}
 
 
-def _products(ctx: Context) -> Statement:
+def product_rows(ctx: Context) -> sa.Select[*tuple[Any, ...]]:
+    """The products of the parameter `ids` that the caller may read, with the decimals of their base unit."""
     table, units = PRODUCTS.table, UNITS.table
     names = ("sku", "name", "status", "list_price", "cost", "currency", "tax_class", "conversions")
     ids = [sa.cast(table.c[name], sa.Text()).label(name) for name in ("id", "unit_id", "category_id")]
-    rows = (
+    return (
         sa.select(*ids, *(table.c[name] for name in names), units.c.decimals)
         .join(units, sa.and_(units.c.tenant_id == TENANT, units.c.id == table.c.unit_id))
         .where(among(table.c.id, _IDS), *ctx.kernel.policy.gate(ctx.access, PRODUCTS, "read", table))
     )
-    return framed(rows.lateral("page"))
 
 
 async def decimals_of(ctx: Context, unit_ids: Sequence[UUID]) -> dict[str, int]:
@@ -89,7 +93,7 @@ async def best_entries(
     book_id: str | None,
     currency: str,
     day: date,
-    lines: Sequence[tuple[UUID | None, int, UUID | None]],
+    lines: Sequence[tuple[str | None, int, str | None]],
 ) -> tuple[list[Book], list[Entry | None]]:
     """The books that are looked into, nearest first, and the best entry for each line.
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from fractions import Fraction
+from functools import lru_cache
 from typing import Literal
 
 from crm_api.domains.pricing.amounts import (
@@ -18,6 +19,7 @@ from crm_api.domains.pricing.amounts import (
     discount,
     extended,
     of_units,
+    product_units,
     rounded,
     units,
     whole,
@@ -86,11 +88,23 @@ def shares(rates: Sequence[Rate]) -> list[Fraction]:
     return found
 
 
+@lru_cache(maxsize=1024)
+def gross_factor(rates: tuple[Rate, ...]) -> Fraction:
+    """What gross is of net: 119/100."""
+    return 1 + sum(shares(rates), Fraction(0))
+
+
+@lru_cache(maxsize=1024)
+def _portions(rates: tuple[Rate, ...], *, inclusive: bool) -> tuple[Fraction, ...]:
+    """What each rate is of the price that was entered."""
+    return tuple(part / gross_factor(rates) if inclusive else part for part in shares(rates))
+
+
 def unit_prices(price: Amount, rates: Sequence[Rate], *, inclusive: bool) -> tuple[Decimal, Decimal]:
     """The price of one unit net and gross, with four decimals; the one that was entered unchanged."""
-    factor = 1 + sum(shares(rates))
-    net = Fraction(price) / factor if inclusive else Fraction(price)
-    return rounded(net, PRICE_DECIMALS), rounded(net * factor, PRICE_DECIMALS)
+    entered, factor = rounded(price, PRICE_DECIMALS), gross_factor(tuple(rates))
+    other = of_units(product_units(price, 1 / factor if inclusive else factor, PRICE_DECIMALS), PRICE_DECIMALS)
+    return (other, entered) if inclusive else (entered, other)
 
 
 def taxed(lines: Sequence[Line], currency: str, *, inclusive: bool, rounding: Rounding) -> Taxed:
@@ -112,9 +126,8 @@ def taxed(lines: Sequence[Line], currency: str, *, inclusive: bool, rounding: Ro
         amount = extended(line.quantity, line.unit_price, currency)
         off = discount(amount, currency, percent=line.discount_percent, fixed=line.discount_amount)
         taken.append(off)
-        given.append(units(Fraction(amount) - Fraction(off), places))
-        parts = shares(line.rates)
-        exact.append([given[-1] * part / (1 + sum(parts) if inclusive else 1) for part in parts])
+        given.append(units(amount, places) - units(off, places))
+        exact.append([given[-1] * part for part in _portions(line.rates, inclusive=inclusive)])
     taxes = _by_line(exact, inclusive=inclusive) if rounding == "line" else _by_document(lines, exact)
     done = []
     for line, off, entered, amounts in zip(lines, taken, given, taxes, strict=True):

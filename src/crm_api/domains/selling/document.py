@@ -91,6 +91,7 @@ def document_constraints(table: str, day: str) -> tuple[Any, ...]:
         one_of("prices", ("net", "gross")),
         *sortable(table, "account_id", day, "created_at", "gross_total"),
         *(sparse(table, column) for column in ("contact_id", "opportunity_id", "price_book_id", "tax_profile_id")),
+        sparse(table, "number"),  # among deleted ones, too: no number is given twice
     )
 
 
