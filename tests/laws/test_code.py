@@ -4,6 +4,7 @@ import ast
 import io
 import re
 import tokenize
+from inspect import signature
 from pathlib import Path
 
 import pytest
@@ -281,3 +282,15 @@ def test_a_declaration_fits_its_table_and_schemas(resource):
         for grant, _ in role
     )
     assert granted or resource.default_access, "a resource without a declared policy is open to nobody"
+
+
+def test_what_is_under_one_collection_is_found_in_one_way():
+    """The edge looks for all paths of a collection by dictionary or leaves all of them to the framework."""
+    ways: dict[str, set[bool]] = {}
+    for router in (router for domain in CATALOG.domains for router in domain.routers):
+        for route in router.routes:
+            takes_request = signature(route.endpoint).parameters.keys() == {"request"}
+            ways.setdefault(route.path.split("/")[2], set()).add(takes_request)
+    assert ways["prices"] == {True}
+    for collection, found in ways.items():
+        assert collection in CATALOG.resources or len(found) == 1, collection
