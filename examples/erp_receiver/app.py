@@ -101,7 +101,7 @@ def create_app(config: Config | None = None) -> FastAPI:
             raise HTTPException(404)
         return found
 
-    def intend(type_: str, id_: str, values: dict[str, str], verb: str = "") -> dict[str, str]:
+    def intend(type_: str, id_: str, values: dict[str, Any], verb: str = "") -> dict[str, str]:
         if app.state.mirror.get(type_, id_) is None:
             raise HTTPException(404)
         key = str(uuid.uuid4())
@@ -121,7 +121,11 @@ def create_app(config: Config | None = None) -> FastAPI:
 
     @app.post("/orders/{id_}/done", status_code=202)
     async def finish_order(id_: str) -> dict[str, str]:
-        """Tells the CRM that an order is delivered and paid."""
+        """Tells the CRM that all of an order is shipped and invoiced, and that it is closed with it."""
+        order = app.state.mirror.get("order", id_) or {"lines": []}
+        whole = ((line["id"], line["quantity"]) for line in order["lines"])
+        lines = [{"id": line, "shipped_quantity": count, "invoiced_quantity": count} for line, count in whole]
+        intend("order", id_, {"lines": lines}, "progress")
         return intend("order", id_, {}, "close")
 
     @app.get("/state")

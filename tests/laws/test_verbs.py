@@ -209,6 +209,9 @@ def _ready(lab, operation):
         body["delivery_id"] = lab.admin.get("/v1/webhook_deliveries", params={"endpoint_id": row["id"]}).json()["data"][
             0
         ]["id"]
+    if operation.action.verb == "progress":
+        line = lab.admin.get(f"/v1/{resource.plural}/{row['id']}").json()["lines"][0]
+        body["lines"] = [{"id": line["id"], "shipped_quantity": "1"}]
     if body and "stage_id" in body:  # another one than it stands in
         stages = lab.admin.all("/v1/stages", pipeline_id=row["pipeline_id"], kind="open")
         body["stage_id"] = next(stage["id"] for stage in stages if stage["id"] != row["stage_id"])

@@ -127,6 +127,8 @@ def test_from_a_lead_to_a_delivered_order(crm, erp, shop):
     assert httpx2.put(f"{erp.base_url}/orders/{order['id']}/number", json={"number": "A-1001"}).status_code == 202
     assert httpx2.post(f"{erp.base_url}/orders/{order['id']}/done").status_code == 202
     until(lambda: rep.get("/v1/orders/ext:erp:A-1001").json().get("state") == "closed")
+    closed = rep.get("/v1/orders/ext:erp:A-1001").json()
+    assert (closed["fulfilment"], closed["billing"]) == ("complete", "complete")
     erp.equal()
     assert erp.state()["refused"] == {}
     assert len(erp.deliveries(object_id=order["id"])) == len(told)

@@ -341,6 +341,7 @@ def _snapshot(person: Any, n: int) -> dict[str, Any]:
 READY: dict[tuple[str, str], Any] = {
     ("orders", "confirm"): _with_line,
     ("orders", "hold"): lambda person, made: _with_line(person, made, "confirm"),
+    ("orders", "progress"): lambda person, made: _with_line(person, made, "confirm"),
     ("orders", "amend"): lambda person, made: _with_line(person, made, "confirm"),
     ("orders", "close"): lambda person, made: _with_line(person, made, "confirm"),
     ("orders", "release"): lambda person, made: _with_line(person, made, "confirm", "hold"),

@@ -8,7 +8,7 @@ from crm_api.domains.orders.states import LIFECYCLE
 from crm_api.kernel.domain import Domain
 
 _SALES = sales_roles("orders", "order_lines")
-_VERBS = tuple((f"orders:{verb}", "own") for verb in (*(edge.verb for edge in LIFECYCLE.offered), "amend"))
+_VERBS = tuple((f"orders:{verb}", "own") for verb in (*(edge.verb for edge in LIFECYCLE.offered), "amend", "progress"))
 
 DOMAIN = Domain(
     "orders",

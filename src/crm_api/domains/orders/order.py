@@ -8,7 +8,8 @@ from pydantic import Field
 from sqlalchemy.orm import Mapped, mapped_column
 
 from crm_api.domains.orders.amend import AmendRequest, amend
-from crm_api.domains.orders.order_line import OrderLine
+from crm_api.domains.orders.order_line import OrderLine, OrderLineItem
+from crm_api.domains.orders.progress import COUNTED, ProgressRequest, progress
 from crm_api.domains.orders.states import LIFECYCLE
 from crm_api.domains.selling.document import (
     DocumentInput,
@@ -19,7 +20,7 @@ from crm_api.domains.selling.document import (
     document_filters,
     today,
 )
-from crm_api.domains.selling.line import LineItem
+from crm_api.domains.selling.line import MOST_LINES
 from crm_api.domains.selling.pricing import priced
 from crm_api.kernel.joints import Lock, Parts, Printed
 from crm_api.kernel.policy import through
@@ -69,6 +70,7 @@ class OrderView(DocumentView):
     """What an account has ordered."""
 
     object: Literal["order"]
+    lines: Annotated[list[OrderLineItem], Field(max_length=MOST_LINES)]  # type: ignore[assignment]  # more of each
     state: Literal["draft", "pending_approval", "confirmed", "on_hold", "closed", "cancelled"]
     fulfilment: Literal["none", "partial", "complete", "over"]
     billing: Literal["none", "partial", "complete"]
@@ -92,13 +94,16 @@ ORDERS = Resource(
     owner=Order.owner_id,
     rows=(through("account_id", "accounts"),),
     lifecycle=LIFECYCLE,
-    actions=(Action("amend", "Amend {one} that is confirmed", amend, event="changed", body=AmendRequest),),
+    actions=(
+        Action("amend", "Amend {one} that is confirmed", amend, event="changed", body=AmendRequest),
+        Action("progress", "Tell how far {one} is", progress, event="progressed", body=ProgressRequest),
+    ),
     once=frozenset({"currency", "prices"}),
     require_match=True,
     lock=Lock(frozenset({"draft"}), frozenset({"owner_id", "team_id", "tags", "note", "promised_on"})),
-    builds=(priced("ordered_on"),),
+    builds=(priced("ordered_on"), COUNTED),
     many={"quotes": ToMany("quotes", "order_id")},
-    parts={"lines": Parts("order_lines", OrderLine, "order_id", LineItem)},
+    parts={"lines": Parts("order_lines", OrderLine, "order_id", OrderLineItem)},
     printed=Printed(("ordered_on", "requested_on", "promised_on")),
     search=("number", "client_reference"),
     values={"tags": list},

@@ -3,11 +3,11 @@
 from typing import Literal
 from uuid import UUID
 
-from sqlalchemy.orm import Mapped
+from sqlalchemy.orm import Mapped, mapped_column
 
-from crm_api.domains.selling.line import DocumentLine, LineView, line_constraints, line_resource
-from crm_api.kernel.record import Entity
-from crm_api.kernel.schema import Id
+from crm_api.domains.selling.line import DocumentLine, LineItem, LineView, line_constraints, line_resource
+from crm_api.kernel.record import Entity, Ratio
+from crm_api.kernel.schema import Id, Quantity
 
 
 class OrderLine(DocumentLine, Entity):
@@ -17,6 +17,15 @@ class OrderLine(DocumentLine, Entity):
     __table_args__ = line_constraints("order_lines", "order_id", "orders")
 
     order_id: Mapped[UUID]
+    shipped_quantity: Mapped[int] = mapped_column(Ratio, server_default="0")
+    invoiced_quantity: Mapped[int] = mapped_column(Ratio, server_default="0")
+
+
+class OrderLineItem(LineItem):
+    """One line of an order, within it."""
+
+    shipped_quantity: Quantity
+    invoiced_quantity: Quantity
 
 
 class OrderLineView(LineView):
@@ -24,6 +33,8 @@ class OrderLineView(LineView):
 
     object: Literal["order_line"]
     order_id: Id
+    shipped_quantity: Quantity
+    invoiced_quantity: Quantity
 
 
 ORDER_LINES = line_resource("order", "orders", OrderLine, OrderLineView)
