@@ -30,6 +30,8 @@ def stranger(server) -> Org:
 
 def _some(org, resource):
     """Some row's id."""
+    if resource.plural in ("webhook_deliveries", "webhook_attempts"):  # made by the worker, for endpoints
+        org.examples.make(CATALOG.resources["webhook_endpoints"], 0)
     found = org.admin.get(f"/v1/{resource.plural}").json()["data"]
     return (found[0] if found else org.examples.make(resource, 0))["id"]
 

@@ -49,7 +49,7 @@ def _features(resource: Resource) -> Iterator[str]:
     yield from (name for name in SAID if getattr(resource, name, None))
     yield "operations " + " ".join(sorted(resource.operations))
     yield f"default access {resource.default_access}"
-    yield from (f"rule {rule.name}" for rule in resource.rows)
+    yield from (f"rule {rule.name.partition(':')[0]}" for rule in resource.rows)
     yield from (f"kind {kind}" for kind in resource.filterable.values())
     yield from ("nullable sort" for column in resource.sortable.values() if column.nullable)
     yield from ("refers to itself" for table in resource.references.values() if table == resource.table.name)
