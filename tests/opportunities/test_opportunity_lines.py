@@ -306,6 +306,9 @@ def test_owned_lines_of_an_order_keep_the_totals_that_they_have(shop, on_conflic
     now = shop.rep.get(path).json()
     assert (now["lines"], now["net_total"], now["note"]) == (made["lines"], made["net_total"], None)
     assert shop.rep.patch(path, json={"note": "Hi"}).json()["note"] == "Hi"
+    same = {"shipping_address": {"kind": "shipping", "city": "Bonn"}}
+    kept = shop.rep.patch(path, json=same)
+    assert (kept.status_code, kept.json()["lines"]) == (200, made["lines"]), "priced anew to what they are"
 
 
 def test_an_item_of_a_batch_says_where_the_amount_is_wrong(shop):

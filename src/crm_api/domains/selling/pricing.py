@@ -9,6 +9,7 @@ import orjson
 from crm_api.domains.pricing.basket import Basket, BasketLine, Priced, PricedLine
 from crm_api.domains.pricing.price import price
 from crm_api.domains.pricing.quoting import tax_amount
+from crm_api.domains.selling.line import LineItem
 from crm_api.domains.selling.matching import named_again
 from crm_api.kernel.context import Context
 from crm_api.kernel.external_sources import EXTERNAL_IDS, contested, without_owned
@@ -96,7 +97,9 @@ async def refuse_owned(
     present = orjson.loads(before[EXTERNAL_IDS])
     theirs = {name: tuple(one for one in sources if one.code in present) for name, sources in owners.items()}
     theirs = {name: sources for name, sources in theirs.items() if sources}
-    if theirs and split(resource.parts["lines"], lines)[0] != items_of(before, "lines"):
+    sides = (split(resource.parts["lines"], lines)[0], items_of(before, "lines"))
+    now, then = ([{name: item[name] for name in LineItem.model_fields} for item in side] for side in sides)
+    if theirs and now != then:
         await without_owned(ctx, {}, theirs, whole=True)
 
 
