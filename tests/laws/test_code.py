@@ -143,6 +143,7 @@ APART = (
         "joints",
         "obstacles",
         "seeds",
+        "everywhere",
     ),
 )
 """Kernel files with a budget of their own: the OpenAPI document, and features that stand beside the data path."""

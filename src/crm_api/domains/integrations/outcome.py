@@ -28,6 +28,7 @@ from crm_api.adapters.egress import Failure, Reply
 from crm_api.domains.integrations.webhook_delivery import WebhookAttempt, WebhookDelivery, WebhookState
 from crm_api.kernel.context import Context, Kernel
 from crm_api.kernel.database import TENANT, Row, Statement
+from crm_api.kernel.everywhere import due
 from crm_api.kernel.lifecycle import Edge
 from crm_api.kernel.record import table_of
 from crm_api.kernel.repository import load, record, update
@@ -290,13 +291,9 @@ async def _notice(ctx: Context, target: Row, past: str) -> None:
     await transact(by_system, work)
 
 
-_FAILED = Statement(
-    sa.select(
-        sa.cast(sa.column("tenant_id"), sa.Text()).label("tenant"), sa.cast(sa.column("id"), sa.Text()).label("id")
-    ).select_from(
-        sa.func.failed_endpoints(
-            sa.bindparam("older_than", type_=sa.DateTime(timezone=True)), sa.bindparam("most", type_=sa.BigInteger())
-        ).table_valued("tenant_id", "id")
+_FAILED = due(
+    sa.func.failed_endpoints(
+        sa.bindparam("older_than", type_=sa.DateTime(timezone=True)), sa.bindparam("most", type_=sa.BigInteger())
     )
 )
 

@@ -7,7 +7,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import ARRAY
 
 from crm_api.domains.accounts.account import ACCOUNTS
-from crm_api.domains.approvals.asking import ask, withdraw_open
+from crm_api.domains.approvals.asking import ask
 from crm_api.domains.numbering.numbers import next_number
 from crm_api.domains.orders.reserving import reserve
 from crm_api.domains.pricing.price_lookup import products_of
@@ -38,19 +38,6 @@ async def approve(ctx: Context, resource: Resource, row: Any, body: None) -> dic
     """All who were asked agree: it is binding, if it can be by now."""
     del body
     return {**await _binding(ctx, resource, row), "is_approved": True}
-
-
-async def reject(ctx: Context, resource: Resource, row: Any, body: str | None) -> dict[str, Any]:
-    """One who was asked does not agree; keeps why."""
-    del ctx, resource, row
-    return {"reason": body}
-
-
-async def reopen(ctx: Context, resource: Resource, row: Any, body: None) -> dict[str, Any]:
-    """Takes it back from who was asked."""
-    del body
-    await withdraw_open(ctx, resource, row["id"])
-    return {}
 
 
 async def unsellable(ctx: Context, resource: Resource, row: Any, body: None) -> None:

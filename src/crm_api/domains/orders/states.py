@@ -1,8 +1,9 @@
 """The states of an order: draft, perhaps waiting for approval, confirmed or on hold, closed or cancelled in the end."""
 
 from crm_api.domains.orders.cancel import CancelRequest, cancel, under_way
-from crm_api.domains.orders.confirm import approve, confirm, reject, reopen, unsellable
+from crm_api.domains.orders.confirm import approve, confirm, unsellable
 from crm_api.domains.orders.hold import HoldRequest, hold, release
+from crm_api.domains.selling.approving import reject, reopen
 from crm_api.kernel.lifecycle import Lifecycle, edge
 
 _WAITS = {"pending_approval": "submitted"}

@@ -37,19 +37,6 @@ async def approve(ctx: Context, resource: Resource, row: Any, body: None) -> dic
     return {**await _numbered(ctx, resource, row), "is_approved": True}
 
 
-async def reject(ctx: Context, resource: Resource, row: Any, body: str | None) -> dict[str, Any]:
-    """One who was asked does not agree; keeps why."""
-    del ctx, resource, row
-    return {"reason": body}
-
-
-async def reopen(ctx: Context, resource: Resource, row: Any, body: None) -> dict[str, Any]:
-    """Takes it back from who was asked."""
-    del body
-    await withdraw_open(ctx, resource, row["id"])
-    return {}
-
-
 async def unapproved(ctx: Context, resource: Resource, row: Any, body: None) -> None:
     """409 for a draft that needs approval: it has to be submitted."""
     del body

@@ -8,13 +8,12 @@ from crm_api.domains.quotes.moving import (
     decline,
     empty,
     outdated,
-    reject,
-    reopen,
     send,
     submit,
     unapproved,
 )
 from crm_api.domains.quotes.revise import revise
+from crm_api.domains.selling.approving import reject, reopen
 from crm_api.kernel.lifecycle import Lifecycle, edge
 
 _WAITS = {"pending_approval": "submitted"}

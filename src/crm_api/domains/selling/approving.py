@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from crm_api.domains.approvals.asking import Demand, Facts, demanded, share
+from crm_api.domains.approvals.asking import Demand, Facts, demanded, share, withdraw_open
 from crm_api.kernel.context import Context
 from crm_api.kernel.problems import CONFLICT, Fault, Problem
 from crm_api.kernel.resource import Resource
@@ -21,3 +21,16 @@ def approval_required(demand: Demand) -> Problem:
     """409 with each reason why."""
     faults = [Fault("approval_required", str(reason["detail"])) for reason in demand.reasons]
     return Problem(CONFLICT, "This needs approval first.", faults)
+
+
+async def reject(ctx: Context, resource: Resource, row: Any, body: str | None) -> dict[str, Any]:
+    """Of a document that waits: one who was asked does not agree; keeps why."""
+    del ctx, resource, row
+    return {"reason": body}
+
+
+async def reopen(ctx: Context, resource: Resource, row: Any, body: None) -> dict[str, Any]:
+    """Takes a document back from who was asked."""
+    del body
+    await withdraw_open(ctx, resource, row["id"])
+    return {}
