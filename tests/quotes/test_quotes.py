@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from crm_api.domains.quotes.expire import expire_outdated
 from tests.orders.test_orders import product
 from tests.support.problems import problem
 
@@ -242,3 +243,16 @@ def test_what_is_hidden_of_a_quote_does_not_go_along(org, account):
 def test_bad_lines_are_refused(org, account, line, pointer):
     body = {"account_id": account["id"], "currency": "EUR", "lines": [line]}
     assert problem(org.rep.post("/v1/quotes", json=body), 422)["errors"][0]["pointer"] == pointer
+
+
+def test_what_is_not_answered_in_time_expires_by_itself(org, account, sql):
+    late, last, free = (quote(org, account, valid_until=day) for day in (str(TODAY), str(TODAY), None))
+    for made in (late, last, free):
+        act(org.rep, made, "send")
+    sql("UPDATE quotes SET quoted_on = valid_until - 2, valid_until = valid_until - 1 WHERE id = $1", late["id"])
+    assert org.server.run(expire_outdated(org.server.kernel)) >= 1
+    states = [read(org, "quotes", made["id"])["state"] for made in (late, last, free)]
+    assert states == ["expired", "sent", "sent"]
+    entries = org.admin.all("/v1/audit_log", object_type="quote", object_id=late["id"], action="expire")
+    assert [entry["actor_id"] for entry in entries] == [None]
+    assert org.server.run(expire_outdated(org.server.kernel)) == 0
