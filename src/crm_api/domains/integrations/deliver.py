@@ -14,6 +14,7 @@ from sqlalchemy.dialects.postgresql import ARRAY
 
 from crm_api.adapters.egress import Egress, Failure, Reply
 from crm_api.domains.integrations.outcome import Sent, settle
+from crm_api.domains.integrations.pace import Pace
 from crm_api.domains.integrations.resealing import renew
 from crm_api.domains.integrations.rotate_secret import live_secrets
 from crm_api.domains.integrations.selection import chosen
@@ -69,7 +70,7 @@ _ENDPOINT = Statement(
             _ENDPOINTS.c[name]
             for name in (
                 *("id", "url", "principal_id", "payload", "event_types", "filter", "status"),
-                *("sealed_headers", "sealed_secrets", "version"),
+                *("throttle", "sealed_headers", "sealed_secrets", "version"),
             )
         )
     ).where(
@@ -168,7 +169,8 @@ class Deliverer:
         told = await _told(ctx, target, group)
         headers = headers_of(ctx, target["sealed_headers"])
         secrets = [item["secret"] for item in live_secrets(ctx, target["sealed_secrets"], datetime.now(UTC))]
-        made = (self._deliver(target, row, told[row["id"]], headers, secrets) for row in group)
+        pace = Pace(target["throttle"])
+        made = (self._deliver(target, row, told[row["id"]], headers, secrets, pace) for row in group)
         return list(await asyncio.gather(*made))
 
     async def _deliver(
@@ -178,6 +180,7 @@ class Deliverer:
         told: list[dict[str, Any]] | str,
         headers: dict[str, str],
         secrets: list[str],
+        pace: Pace,
     ) -> Sent:
         if isinstance(told, str):
             return Sent(row, suppressed=told)
@@ -185,6 +188,7 @@ class Deliverer:
         for envelope in told:
             if target["payload"] == "thin":
                 envelope = {**envelope, "data": None, "previous": {}}  # noqa: PLW2901 - the thin form of it
+            await pace.turn()
             body, at = dumps(envelope), datetime.now(UTC)
             signed = sign(self.kernel.signer, secrets, envelope["id"], at, body)
             answer = _without(await self.egress.post(target["url"], {**headers, **signed}, body), headers)
