@@ -60,6 +60,7 @@ def test_it_works_until_it_is_told_to_stop(org, server, database, tmp_path):
         "forget_idempotency_keys": 3600,
         "forget_jobs": 3600,
         "resume_failed_endpoints": 3600,
+        "seal_secrets_anew": 300,
         "remind_approvers": 300,
         "expire_quotes": 3600,
         "take_weekly_snapshots": 3600,

@@ -106,6 +106,7 @@ def test_what_is_scheduled(server):
         "forget_idempotency_keys": 3600,
         "forget_jobs": 3600,
         "resume_failed_endpoints": 3600,
+        "seal_secrets_anew": 300,
         "remind_approvers": 300,
         "expire_quotes": 3600,
         "purge_files": 3600,

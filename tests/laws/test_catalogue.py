@@ -53,6 +53,7 @@ def test_definer_functions_are_exactly_those_the_declarations_ask_for(sql):
         "due_approvals",
         "coalesce_event",
         "forget_idempotency_keys",
+        "endpoints_sealed_earlier",
         "failed_endpoints",
         "forget_import_rows",
         "forget_jobs",

@@ -10,6 +10,7 @@ from crm_api.adapters.storage import storage
 from crm_api.domains.approvals.remind import remind
 from crm_api.domains.files.lease import delete_expired
 from crm_api.domains.integrations.outcome import resume_failed
+from crm_api.domains.integrations.resealing import renew_all
 from crm_api.domains.opportunities.take_snapshots import take_weekly_snapshots
 from crm_api.domains.quotes.expire import expire_outdated
 from crm_api.kernel import sharing
@@ -112,6 +113,7 @@ def tasks(settings: Settings) -> tuple[Task, ...]:
         Task("forget_deliveries", 3600, lambda kernel: forget_deliveries(kernel.database, settings.webhook_days)),
         Task("take_weekly_snapshots", 3600, take_weekly_snapshots, at_most=900.0),
         Task("resume_failed_endpoints", 3600, resume_failed),
+        Task("seal_secrets_anew", 300, renew_all),
         Task("remind_approvers", 300, remind),
         Task("expire_quotes", 3600, expire_outdated),
         Task("purge_files", 3600, lambda kernel: purge_files(kernel.database, settings.file_days)),
