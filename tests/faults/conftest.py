@@ -25,6 +25,7 @@ from crm_api import migrate
 from crm_api.adapters import embedded
 from crm_api.bootstrap import bootstrap, on_database
 from tests.support.problems import problem
+from tests.support.server import UNHURRIED
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -60,6 +61,7 @@ class Cluster:
             "CRM_MIGRATE_URL": self.migrate,
             "CRM_SECRET": "faults-faults-faults-faults-faults",
             "CRM_LOG_LEVEL": "error",
+            **{f"CRM_{name.upper()}": str(most) for name, most in UNHURRIED.items()},
             "PYTHONPATH": f"{ROOT / 'src'}{os.pathsep}{ROOT}",
         }
         self.keys = self.seed()
