@@ -1,10 +1,9 @@
 """Tenants and keys for the operator: create, list, suspend and resume tenants, issue and revoke keys."""
 
 import asyncio
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-import asyncpg
 import sqlalchemy as sa
 
 from crm_api.commands.database import Place, place
@@ -18,6 +17,9 @@ from crm_api.kernel.ledger import NOW
 from crm_api.kernel.problems import ConfigurationError
 from crm_api.kernel.unit_of_work import system, transact
 from crm_api.tenants import NewTenant, add_key, create_tenant
+
+if TYPE_CHECKING:
+    import asyncpg
 
 _PEOPLE, _KEYS = PRINCIPALS.table, API_KEYS.table
 _BY_EMAIL = Statement(
@@ -141,7 +143,7 @@ async def _principal(ctx: Context, who: str) -> str:
     return str(found[0][0])
 
 
-async def _change(connection: asyncpg.Connection[asyncpg.Record], tenant_id: UUID, what: str, *values: Any) -> None:
+async def _change(connection: "asyncpg.Connection[asyncpg.Record]", tenant_id: UUID, what: str, *values: Any) -> None:
     """Changes columns of a tenant that every process must know of with its next request."""
     text = f"UPDATE tenants SET {what}, access_version = access_version + 1 WHERE tenant_id = $1 RETURNING true"  # noqa: S608 - constants
     if not await connection.fetchval(text, tenant_id, *values):
