@@ -19,6 +19,7 @@ ROOT = Path(__file__).resolve().parents[1]
 UVICORN = ["--loop", "uvloop", "--http", "httptools", "--no-access-log", "--log-level", "warning"]
 TARGETS = {
     "ours": (["crm_api", "serve", "--workers", "2"], "/readyz"),
+    "unlimited": (["benchmarks.unlimited", "serve", "--workers", "2"], "/readyz"),
     "naive": (["uvicorn", "benchmarks.naive:app", "--workers", "2", *UVICORN], "/healthz"),
 }
 
@@ -46,14 +47,15 @@ class Server:
             self.process.kill()
 
 
-def start(name: str, stage: Stage) -> Server:
-    """Starts `ours` or `naive`; the access log of ours goes to a file, the naive one writes none."""
+def start(name: str, stage: Stage, **settings: object) -> Server:
+    """Starts one of the targets; the access log of ours goes to a file, the naive one writes none."""
     target, probe = TARGETS[name]
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     environment = {
         **stage.environment,
+        **{f"CRM_{name.upper()}": str(value) for name, value in settings.items()},
         "NAIVE_DATABASE_URL": stage.admin_url,
         "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "src")]),
     }

@@ -209,7 +209,7 @@ def limit_tenant(
     credential: Annotated[int | None, typer.Option(help="Requests each second of one credential.", min=1)] = None,
     whole: Annotated[int | None, typer.Option("--tenant", help="Of all its credentials together.", min=1)] = None,
 ) -> None:
-    """Set limits of a tenant's own; what is not given is as in the settings. A process learns it by its next request."""
+    """Set limits of a tenant's own; what is not given is as in the settings. A process learns it by a request."""
     from crm_api.commands import tenants
 
     print(f"limited {tenants.limit(tenant, credential, whole)}")

@@ -74,11 +74,11 @@ def test_both_together_get_what_one_alone_gets(clock, shared, principal):
     clock.now += 0.5
     for one in rounds:
         asyncio.run(one.settle())
-    left = [gate.caller(principal).own.left(clock()) for gate in gates]
+    left = [gate.caller(principal).own.standing(clock())[0] for gate in gates]
     assert left[1] == 20 - 16 + 5
     asks(gates[0], principal, 1)
     asyncio.run(rounds[0].settle())
-    assert gates[0].caller(principal).own.left(clock()) == left[1] - 1
+    assert gates[0].caller(principal).own.standing(clock())[0] == left[1] - 1
 
 
 def test_who_asks_evenly_owes_nothing_however_late_it_is_told(clock, shared, principal):
@@ -89,7 +89,7 @@ def test_who_asks_evenly_owes_nothing_however_late_it_is_told(clock, shared, pri
             clock.now += 0.1
             asks(gate, principal, 1)
         asyncio.run(one.settle())
-        assert gate.caller(principal).own.left(clock()) >= 18, second
+        assert gate.caller(principal).own.standing(clock())[0] >= 18, second
 
 
 def test_a_database_that_is_away_loses_nothing_and_limits_go_on(clock, shared, principal):

@@ -25,6 +25,9 @@ LATE_SECONDS = 1.0
 MOST_LATE = 1_000
 """Answers of a process that are held back at the same time; with more, connections are closed instead."""
 
+_MOVED = 1.0
+"""Seconds after which a caller who asks is among the last ones again."""
+
 
 @dataclass(frozen=True, slots=True)
 class Policies:
@@ -76,14 +79,10 @@ class Caller:
     def headers(self) -> list[tuple[bytes, bytes]]:
         """RateLimit and RateLimit-Policy (draft-ietf-httpapi-ratelimit-headers-10), structured fields of RFC 9651."""
         now = self.clock()
-        own, tenant = self.own, self.tenant
-        state = b'"credential";r=%d;t=%d, "tenant";r=%d;t=%d, "in_flight";r=%d' % (
-            own.left(now),
-            own.more(now),
-            tenant.left(now),
-            tenant.more(now),
-            max(self.most - self.in_flight, 0),
-        )
+        left, more = self.own.standing(now)
+        whole, later = self.tenant.standing(now)
+        free = self.most - self.in_flight
+        state = b'"credential";r=%d;t=%d, "tenant";r=%d;t=%d, "in_flight";r=%d' % (left, more, whole, later, free)
         return [(b"ratelimit-policy", self.policy), (b"ratelimit", state)]
 
     def leave(self) -> None:
@@ -97,7 +96,8 @@ class Gate:
     def __init__(self, policies: Policies, clock: Callable[[], float] = time.monotonic) -> None:
         self.policies = policies
         self.clock = clock
-        self._callers: OrderedDict[UUID, Caller] = OrderedDict()
+        self._callers: OrderedDict[int, Caller] = OrderedDict()
+        """By the number of the id, whose hash is at hand."""
         self._tenants: WeakValueDictionary[UUID, Meter] = WeakValueDictionary()
         self._failing: OrderedDict[str, tuple[Meter, Meter]] = OrderedDict()
         """Address -> its wrong credentials, and how often it was refused for them."""
@@ -107,13 +107,14 @@ class Gate:
     async def admit(self, principal: Principal, access: Access) -> Caller:
         """Counts a request, or refuses it with 429."""
         now = self.clock()
-        caller = self._callers.get(_key(principal))
+        caller = self._callers.get(_key(principal).int)
         if caller is None or caller.rates is not access.rates:
             caller = self._known(principal, access)
         if caller.in_flight >= caller.most or caller.own.wait(now) > 0 or caller.tenant.wait(now) > 0:
             await self._refuse(caller, now)
+        if caller.at < now - _MOVED:
+            self._callers.move_to_end(caller.key.int)
         caller.at = now
-        self._callers.move_to_end(caller.key)
         caller.own.take(now)
         caller.tenant.take(now)
         caller.in_flight += 1
@@ -121,7 +122,7 @@ class Gate:
 
     def charge(self, principal: Principal, cost: int) -> None:
         """Counts more for a request that was let in, beyond what is left too: later requests wait for it."""
-        caller = self._callers.get(_key(principal))
+        caller = self._callers.get(_key(principal).int)
         if caller is not None and cost > 0:
             now = self.clock()
             caller.own.take(now, cost)
@@ -129,17 +130,17 @@ class Gate:
 
     def caller(self, principal: Principal) -> Caller:
         """What is known of somebody who was let in."""
-        return self._callers[_key(principal)]
+        return self._callers[_key(principal).int]
 
     def since(self, second: float) -> Iterator[Caller]:
         """Who was let in since then, the last first."""
         for caller in reversed(self._callers.values()):
-            if caller.at < second:
+            if caller.at < second - _MOVED:
                 return
             yield caller
 
     def _known(self, principal: Principal, access: Access) -> Caller:
-        key = _key(principal)
+        key = _key(principal).int
         caller = self._callers.get(key)
         if caller is None:
             caller = self._callers[key] = Caller(principal, self.policies.in_flight, self.clock)

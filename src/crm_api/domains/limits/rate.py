@@ -37,17 +37,16 @@ class Meter:
         if not self.used:
             self.since = now
         self.used += cost
-        self.due = min(max(self.due, now) + cost * self.interval, now + WINDOWS * self.window)
+        due = (max(now, self.due)) + cost * self.interval
+        self.due = min(now + WINDOWS * self.window, due)
 
-    def left(self, now: float) -> int:
-        """Requests that fit now."""
-        return max(math.floor((self.window - max(self.due - now, 0.0)) / self.interval + _DUST), 0)
-
-    def more(self, now: float) -> int:
-        """Whole seconds until more of the quota is there than now; 0 when all of it is."""
-        if self.due <= now:
-            return 0
-        return max(math.ceil(self.wait(now)), 1)
+    def standing(self, now: float) -> tuple[int, int]:
+        """Requests that fit now, and whole seconds until more do; 0 when all of the quota is there."""
+        ahead = self.due - now
+        if ahead <= 0:
+            return self.quota, 0
+        left = int((self.window - ahead) / self.interval + _DUST)
+        return (left, 1) if left > 0 else (0, max(math.ceil(self.wait(now)), 1))
 
 
 _DUST = 1e-7

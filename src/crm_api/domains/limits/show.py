@@ -65,7 +65,7 @@ async def get_limits(ctx: Annotated[Context, Depends(_caller)]) -> LimitOverview
             unit="concurrent-requests",
             quota=caller.most,
             window=None,
-            remaining=max(caller.most - caller.in_flight, 0),
+            remaining=caller.most - caller.in_flight,
             more_in=None,
         )
     )
@@ -75,11 +75,5 @@ async def get_limits(ctx: Annotated[Context, Depends(_caller)]) -> LimitOverview
 
 
 def _rate(name: Literal["credential", "tenant"], meter: Meter, now: float) -> LimitPolicy:
-    return LimitPolicy(
-        name=name,
-        unit="requests",
-        quota=meter.quota,
-        window=meter.window,
-        remaining=meter.left(now),
-        more_in=meter.more(now),
-    )
+    left, more = meter.standing(now)
+    return LimitPolicy(name=name, unit="requests", quota=meter.quota, window=meter.window, remaining=left, more_in=more)

