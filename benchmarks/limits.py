@@ -1,4 +1,4 @@
-"""`python -m benchmarks.limits`: what the limiter costs, and what a tenant notices of another that abuses the server."""
+"""`python -m benchmarks.limits`: what the limiter costs, and what a tenant notices of one that abuses the server."""
 
 import argparse
 import asyncio
@@ -181,23 +181,24 @@ def _run(
     stack.callback(limited.stop)
     seen = _rounds(stage, limited, picks, keys, options.rounds, options.seconds)
     rise = seen["abused"]["p99"] / seen["quiet"]["p99"] - 1
-    lines = [
+    cost_line = (
         f"A get over 8 connections, in turns: {ours.server_cpu * 1000:.1f} us of processor time with the limiter, "
-        f"{unlimited.server_cpu * 1000:.1f} us without it: {share:+.1%} (bar {BAR_COST:.0%}).",
-        "",
+        f"{unlimited.server_cpu * 1000:.1f} us without it: {share:+.1%} (bar {BAR_COST:.0%})."
+    )
+    conditions = (
         f"Another tenant reads {READERS * PACE:g} accounts each second; {ABUSERS[0]} credentials with {ABUSERS[1]} "
-        "connections each ask without a pause, or are not there, in turns. Limits are the defaults.",
-        "",
-        "| | p50 ms | p99 ms | processors | p99 of each round |",
-        "|---|--:|--:|--:|---|",
-        *(
-            f"| {name} | {part['p50']:.2f} | {part['p99']:.2f} | {part['cpu']:.2f} | {part['p99s']} |"
-            for name, part in seen.items()
-            if name != "answered"
-        ),
-        "",
-        f"p99 {rise:+.0%} (bar {BAR_P99:.0%}). What the abusers were answered, in some seconds: {seen['answered'][:3]}.",
+        "connections each ask without a pause, or are not there, in turns. Limits are the defaults."
+    )
+    verdict = (
+        f"p99 {rise:+.0%} (bar {BAR_P99:.0%}). What the abusers were answered, in some seconds: {seen['answered'][:3]}."
+    )
+    rows = [
+        f"| {name} | {part['p50']:.2f} | {part['p99']:.2f} | {part['cpu']:.2f} | {part['p99s']} |"
+        for name, part in seen.items()
+        if name != "answered"
     ]
+    head = ["| | p50 ms | p99 ms | processors | p99 of each round |", "|---|--:|--:|--:|---|"]
+    lines = [cost_line, "", conditions, "", *head, *rows, "", verdict]
     print(*lines, sep="\n", file=sys.stderr)
     return {"cost": cost.plain(), "abuse": seen}, [("Limits", lines)]
 
