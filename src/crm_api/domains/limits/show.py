@@ -15,7 +15,8 @@ from crm_api.kernel.headers import query
 from crm_api.kernel.unit_of_work import open_context
 
 router = APIRouter()
-_Count = Annotated[int, Field(ge=0)]
+_MOST = 2**53 - 1
+_Count = Annotated[int, Field(ge=0, le=_MOST)]
 
 
 class LimitPolicy(BaseModel):
@@ -23,12 +24,13 @@ class LimitPolicy(BaseModel):
 
     name: Literal["credential", "tenant", "in_flight"]
     unit: Literal["requests", "concurrent-requests"]
-    quota: Annotated[int, Field(ge=1, description="Most at once.")]
+    quota: Annotated[int, Field(ge=1, le=_MOST, description="Most at once.")]
     window: Annotated[
-        int | None, Field(description="Seconds in which all of the quota comes back, evenly. Null: with the answer.")
+        int | None,
+        Field(ge=1, le=60, description="Seconds in which all of the quota comes back, evenly. Null: with the answer."),
     ]
     remaining: _Count
-    more_in: Annotated[int | None, Field(description="Seconds until more is there; 0 when all of it is.")]
+    more_in: Annotated[int | None, Field(ge=0, le=120, description="Seconds until more is there; 0 when all of it is.")]
 
 
 class FixedLimit(BaseModel):
