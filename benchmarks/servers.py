@@ -19,7 +19,6 @@ ROOT = Path(__file__).resolve().parents[1]
 UVICORN = ["--loop", "uvloop", "--http", "httptools", "--no-access-log", "--log-level", "warning"]
 TARGETS = {
     "ours": (["crm_api", "serve", "--workers", "2"], "/readyz"),
-    "unlimited": (["benchmarks.unlimited", "serve", "--workers", "2"], "/readyz"),
     "naive": (["uvicorn", "benchmarks.naive:app", "--workers", "2", *UVICORN], "/healthz"),
 }
 

@@ -61,7 +61,7 @@ def principal():
 def asks(gate: Gate, principal: Principal, times: int) -> None:
     async def run() -> None:
         for _ in range(times):
-            (await gate.admit(principal, ACCESS)).leave()
+            (await gate.admit(principal, ACCESS, None)).leave()
 
     asyncio.run(run())
 
@@ -134,9 +134,9 @@ def test_the_number_of_callers_remembered_is_bounded(clock, monkeypatch):
         asks(gate, person, 1)
         clock.now += 1
     for n in range(30):
-        gate.note(f"192.0.2.{n}", f"wrong {n}", right=False)
-        gate.note(f"192.0.2.{n}", f"right {n}", right=True)
-    assert len(gate._callers) == len(gate._failing) == 10
+        gate.failed(f"192.0.2.{n}", f"wrong {n}")
+        gate._trust(f"right {n}")
+    assert len(gate._callers) == len(gate.failing) == 10
     assert len(gate._right) <= 10
     assert gate.caller(people[0]).key == people[0].credential_id, "who asks often stays"
     assert len(gate._tenants) == 1

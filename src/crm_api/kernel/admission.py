@@ -1,5 +1,6 @@
 """Who may come in, and when: what the limits domain gives the kernel, and where every request passes it."""
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
 from starlette.requests import Request
@@ -14,26 +15,28 @@ if TYPE_CHECKING:
 
 
 class Admission(Protocol):
-    """A request that was let in."""
+    """A request that was let in; `told` are headers for its answer that say how much more may be asked."""
 
-    def headers(self) -> list[tuple[bytes, bytes]]:
-        """What its answer says of the limits."""
+    told: tuple[tuple[bytes, bytes], ...]
 
     def leave(self) -> None:
         """It has been answered."""
 
 
 class Limiter(Protocol):
-    """How much a caller may ask at once and in a time."""
+    """How much a caller may ask at once and in a time; `failing` are addresses that brought wrong credentials."""
+
+    @property
+    def failing(self) -> Mapping[str, Any]: ...  # noqa: D102 - said above
 
     async def knock(self, address: str, credential: str | None) -> None:
         """Before a credential is looked up: refuses with 429 an address that has brought too many wrong ones."""
 
-    def note(self, address: str, credential: str | None, *, right: bool) -> None:
-        """What became of a credential."""
+    def failed(self, address: str, credential: str | None) -> None:
+        """Counts a wrong credential."""
 
-    async def admit(self, principal: "Principal", access: "Access") -> Admission:
-        """Counts a request, or refuses it with 429."""
+    async def admit(self, principal: "Principal", access: "Access", credential: str | None) -> Admission:
+        """Counts a request of a right credential, or refuses it with 429."""
 
     def charge(self, principal: "Principal", cost: int) -> None:
         """Counts more for a request that was let in; never refuses."""
@@ -46,23 +49,22 @@ async def enter(request: Request) -> tuple["Principal", "Access"]:
     address = scope["crm.address"]
     given = values(request, b"authorization")
     token = given[0] if len(given) == 1 else None
-    await kernel.limiter.knock(address, token)
+    if kernel.limiter.failing:
+        await kernel.limiter.knock(address, token)
     try:
         scope["crm.principal"] = principal = await kernel.authenticator.authenticate(token, address)
         scope["crm.access"] = access = await kernel.authenticator.access(principal)
     except Problem as problem:
         if problem.kind.status == 401:
-            kernel.limiter.note(address, token, right=False)
+            kernel.limiter.failed(address, token)
         raise
-    kernel.limiter.note(address, token, right=True)
-    await admit(scope, kernel, principal, access)
+    await admit(scope, principal, access, token)
     return principal, access
 
 
-async def admit(scope: Scope, kernel: "Kernel", principal: "Principal", access: "Access") -> None:
+async def admit(scope: Scope, principal: "Principal", access: "Access", credential: str | None = None) -> None:
     """Lets a request in, once, however often it is run; raises 429."""
-    leave: list[Any] = scope["crm.leave"]
-    if not leave:
-        admission = await kernel.limiter.admit(principal, access)
-        leave.append(admission.leave)
-        scope["crm.headers"] += admission.headers()
+    if not scope["crm.leave"]:
+        admission = await scope["crm.kernel"].limiter.admit(principal, access, credential)
+        scope["crm.leave"].append(admission.leave)
+        scope["crm.headers"] += admission.told

@@ -58,7 +58,7 @@ async def reader(request: Request, token: str | None) -> Context:
             raise _refused()
     access = await kernel.authenticator.access(principal, at_least=_NEWEST)
     request.scope["crm.principal"], request.scope["crm.access"] = principal, access
-    await admit(request.scope, kernel, principal, access)
+    await admit(request.scope, principal, access)
     return Context(kernel, principal, access, request.scope["crm.request_id"])
 
 

@@ -59,10 +59,31 @@ class Policies:
         )
 
 
-class Caller:
-    """One credential, as this process knows it. It is the admission of each of its requests, too."""
+_STATE = b'"credential";r=%d;t=%d, "tenant";r=%d;t=%d, "in_flight";r=%d'
+_POLICY = b'"credential";q=%d;w=%d, "tenant";q=%d;w=%d, "in_flight";q=%d;qu="concurrent-requests"'
 
-    __slots__ = ("at", "clock", "in_flight", "key", "most", "own", "policy", "rates", "refusals", "tenant", "tenant_id")
+
+class Caller:
+    """One credential, as this process knows it. It is the admission of each of its requests, too.
+
+    `told` are the headers RateLimit-Policy and RateLimit (draft-ietf-httpapi-ratelimit-headers-10, structured fields of
+    RFC 9651) as of the latest request.
+    """
+
+    __slots__ = (
+        "at",
+        "clock",
+        "in_flight",
+        "key",
+        "most",
+        "own",
+        "policy",
+        "rates",
+        "refusals",
+        "tenant",
+        "tenant_id",
+        "told",
+    )
 
     def __init__(self, principal: Principal, most: int, clock: Callable[[], float]) -> None:
         self.tenant_id = principal.tenant_id
@@ -74,16 +95,23 @@ class Caller:
         self.refusals = Meter(REFUSALS, 1)
         self.rates: tuple[int | None, int | None] | None = None
         self.own = self.tenant = self.refusals  # until rates are set
-        self.policy = b""
+        self.policy = (b"ratelimit-policy", b"")
+        self.told: tuple[tuple[bytes, bytes], ...] = ()
 
-    def headers(self) -> list[tuple[bytes, bytes]]:
-        """RateLimit and RateLimit-Policy (draft-ietf-httpapi-ratelimit-headers-10), structured fields of RFC 9651."""
-        now = self.clock()
-        left, more = self.own.standing(now)
-        whole, later = self.tenant.standing(now)
-        free = self.most - self.in_flight
-        state = b'"credential";r=%d;t=%d, "tenant";r=%d;t=%d, "in_flight";r=%d' % (left, more, whole, later, free)
-        return [(b"ratelimit-policy", self.policy), (b"ratelimit", state)]
+    def take(self, now: float) -> None:
+        """Counts a request."""
+        self.at = now
+        self.in_flight += 1
+        left, whole = self.own.take(now), self.tenant.take(now)
+        more = 1 if left else self.own.standing(now)[1]
+        later = 1 if whole else self.tenant.standing(now)[1]
+        state = _STATE % (left, more, whole, later, self.most - self.in_flight)
+        self.told = (self.policy, (b"ratelimit", state))
+
+    def refused(self, now: float) -> dict[str, str]:
+        """Headers of a refusal."""
+        state = _STATE % (*self.own.standing(now), *self.tenant.standing(now), self.most - self.in_flight)
+        return {"RateLimit-Policy": self.policy[1].decode(), "RateLimit": state.decode()}
 
     def leave(self) -> None:
         """One request less at the same time."""
@@ -99,25 +127,23 @@ class Gate:
         self._callers: OrderedDict[int, Caller] = OrderedDict()
         """By the number of the id, whose hash is at hand."""
         self._tenants: WeakValueDictionary[UUID, Meter] = WeakValueDictionary()
-        self._failing: OrderedDict[str, tuple[Meter, Meter]] = OrderedDict()
+        self.failing: OrderedDict[str, tuple[Meter, Meter]] = OrderedDict()
         """Address -> its wrong credentials, and how often it was refused for them."""
-        self._right: dict[int, None] = {}
+        self._right: set[int] = set()
         self._late = 0
 
-    async def admit(self, principal: Principal, access: Access) -> Caller:
+    async def admit(self, principal: Principal, access: Access, credential: str | None) -> Caller:
         """Counts a request, or refuses it with 429."""
         now = self.clock()
         caller = self._callers.get(_key(principal).int)
         if caller is None or caller.rates is not access.rates:
             caller = self._known(principal, access)
+            self._trust(credential)
         if caller.in_flight >= caller.most or caller.own.wait(now) > 0 or caller.tenant.wait(now) > 0:
             await self._refuse(caller, now)
         if caller.at < now - _MOVED:
             self._callers.move_to_end(caller.key.int)
-        caller.at = now
-        caller.own.take(now)
-        caller.tenant.take(now)
-        caller.in_flight += 1
+        caller.take(now)
         return caller
 
     def charge(self, principal: Principal, cost: int) -> None:
@@ -155,10 +181,8 @@ class Gate:
         if caller.rates is None or caller.own.quota != credential * window:
             caller.own = Meter(credential * window, window)
         caller.rates, caller.tenant = access.rates, tenant
-        caller.policy = b'"credential";q=%d;w=%d, "tenant";q=%d;w=%d, "in_flight";q=%d;qu="concurrent-requests"' % (
-            *(caller.own.quota, window, tenant.quota, window),
-            caller.most,
-        )
+        policy = _POLICY % (caller.own.quota, window, tenant.quota, window, caller.most)
+        caller.policy = (b"ratelimit-policy", policy)
         return caller
 
     async def _refuse(self, caller: Caller, now: float) -> NoReturn:
@@ -166,7 +190,7 @@ class Gate:
         now = self.clock()
         waits = {"credential": caller.own.wait(now), "tenant": caller.tenant.wait(now)}
         violated = [name for name, wait in waits.items() if wait > 0] or ["in_flight"]
-        headers |= {name.decode(): value.decode() for name, value in caller.headers()}
+        headers |= caller.refused(now)
         raise _refused("Too many requests", max(waits.values()), violated, headers)
 
     async def _hold(self, refusals: Meter, now: float) -> dict[str, str]:
@@ -183,9 +207,15 @@ class Gate:
             self._late -= 1
         return {}
 
+    def _trust(self, credential: str | None) -> None:
+        """Remembers that a credential is right, by its hash: whoever meets another of the same has no more by it."""
+        if len(self._right) >= MOST_REMEMBERED:
+            self._right.clear()
+        self._right.add(hash(credential))
+
     async def knock(self, address: str, credential: str | None) -> None:
         """Refuses an address that brought too many wrong credentials, unless this one was right before."""
-        failing = self._failing.get(address)
+        failing = self.failing.get(address)
         if failing is None or hash(credential) in self._right:
             return
         failures, refusals = failing
@@ -194,22 +224,15 @@ class Gate:
             headers = await self._hold(refusals, now)
             raise _refused("Too many wrong credentials", failures.wait(self.clock()), ["failures"], headers)
 
-    def note(self, address: str, credential: str | None, *, right: bool) -> None:
-        """Remembers that a credential is right, or counts one that is not."""
-        mark = hash(credential)
-        if right:
-            if mark not in self._right:
-                if len(self._right) >= MOST_REMEMBERED:
-                    self._right.clear()
-                self._right[mark] = None
-            return
-        self._right.pop(mark, None)
-        failing = self._failing.get(address)
+    def failed(self, address: str, credential: str | None) -> None:
+        """Counts a wrong credential."""
+        self._right.discard(hash(credential))
+        failing = self.failing.get(address)
         if failing is None:
-            failing = self._failing[address] = Meter(self.policies.failures, MINUTE), Meter(REFUSALS, 1)
-            if len(self._failing) > MOST_REMEMBERED:
-                self._failing.popitem(last=False)
-        self._failing.move_to_end(address)
+            failing = self.failing[address] = Meter(self.policies.failures, MINUTE), Meter(REFUSALS, 1)
+            if len(self.failing) > MOST_REMEMBERED:
+                self.failing.popitem(last=False)
+        self.failing.move_to_end(address)
         failing[0].take(self.clock())
 
 
