@@ -96,9 +96,9 @@ class _Outward:
         await self._send({"type": "http.response.body", "body": b"" if self._headless else response.body})
 
     def _headers(self, headers: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
-        headers += self._extra
         if not any(name == b"cache-control" for name, _ in headers):
             headers.append(_PRIVATE)
+        headers += self._extra
         return headers
 
 
