@@ -2,6 +2,7 @@
 
 import asyncio
 import math
+import random
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
@@ -202,7 +203,8 @@ class Gate:
             return {"Connection": "close"}
         self._late += 1
         try:
-            await asyncio.sleep(LATE_SECONDS)
+            spread = random.uniform(0.5, 1.5)  # noqa: S311 - who was refused together does not come back together
+            await asyncio.sleep(LATE_SECONDS * spread)
         finally:
             self._late -= 1
         return {}
