@@ -13,6 +13,7 @@ from crm_api.domains import (
     integrations,
     jobs,
     leads,
+    limits,
     numbering,
     opportunities,
     orders,
@@ -48,5 +49,6 @@ CATALOG = Catalog(
         exchange.DOMAIN,
         integrations.DOMAIN,
         search.DOMAIN,
+        limits.DOMAIN,
     ]
 )

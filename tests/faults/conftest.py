@@ -24,6 +24,7 @@ from crm_api.adapters import embedded
 from crm_api.bootstrap import bootstrap, on_database
 from tests.support.forking import ROOT, Forked
 from tests.support.problems import problem
+from tests.support.server import UNHURRIED
 
 
 async def _commit_synchronously(url: str) -> None:
@@ -57,6 +58,7 @@ class Cluster:
             "CRM_MIGRATE_URL": self.migrate,
             "CRM_SECRET": "faults-faults-faults-faults-faults",
             "CRM_LOG_LEVEL": "error",
+            **{f"CRM_{name.upper()}": str(most) for name, most in UNHURRIED.items()},
             "PYTHONPATH": f"{ROOT / 'src'}{os.pathsep}{ROOT}",
         }
         self.keys = self.seed()

@@ -31,11 +31,11 @@ def _forget(function: Any) -> Statement:
     return Statement(sa.select(function(before, sa.bindparam("most", type_=sa.BigInteger())).label("gone")))
 
 
-_KEYS, _JOBS, _DELIVERIES, _FILES, _ROWS = map(
+_KEYS, _JOBS, _DELIVERIES, _FILES, _ROWS, _USAGE = map(
     _forget,
     (
         *(sa.func.forget_idempotency_keys, sa.func.forget_jobs, sa.func.forget_deliveries, sa.func.purge_files),
-        sa.func.forget_import_rows,
+        *(sa.func.forget_import_rows, sa.func.forget_limit_usage),
     ),
 )
 _KEEP_FEED = Statement(sa.select(sa.func.keep_feed(sa.bindparam("days", type_=sa.Integer())).label("dropped")))
@@ -82,6 +82,11 @@ async def forget_import_rows(database: Database, days: int) -> int:
     return await _in_chunks(database, _ROWS, days)
 
 
+async def forget_limit_usage(database: Database) -> int:
+    """Deletes what callers used of their limits before yesterday, in every tenant; gives of how many."""
+    return await _in_chunks(database, _USAGE, 1)
+
+
 async def keep_feed(database: Database, days: int) -> None:
     """Makes the partitions of the weeks to come, and drops those whose events are older than `days`."""
     await database.fetch(None, _KEEP_FEED, {"days": days})
@@ -109,6 +114,7 @@ def tasks(settings: Settings) -> tuple[Task, ...]:
             3600,
             lambda kernel: forget_idempotency_keys(kernel.database, settings.idempotency_days),
         ),
+        Task("forget_limit_usage", 3600, lambda kernel: forget_limit_usage(kernel.database)),
         Task("keep_feed", 3600, lambda kernel: keep_feed(kernel.database, settings.feed_days)),
         Task("forget_deliveries", 3600, lambda kernel: forget_deliveries(kernel.database, settings.webhook_days)),
         Task("take_weekly_snapshots", 3600, take_weekly_snapshots, at_most=900.0),
