@@ -7,6 +7,7 @@ import time
 
 import asyncpg
 
+from crm_api.worker.upkeep import tasks
 from tests.cli.test_serve import SECRET
 from tests.support.command import COMMAND, ROOT, environment
 
@@ -54,21 +55,8 @@ def test_it_works_until_it_is_told_to_stop(org, server, database, tmp_path):
             process.kill()
         assert "Traceback" not in log.read_text()
     turns = _fetch(database["admin"], "SELECT name, next_at - ran_at AS every FROM schedule")
-    assert {row["name"]: row["every"].total_seconds() for row in turns} == {
-        "delete_unclaimed_bytes": 300,
-        "end_shares": 60,
-        "forget_idempotency_keys": 3600,
-        "forget_jobs": 3600,
-        "resume_failed_endpoints": 3600,
-        "seal_secrets_anew": 300,
-        "remind_approvers": 300,
-        "expire_quotes": 3600,
-        "take_weekly_snapshots": 3600,
-        "purge_files": 3600,
-        "forget_import_rows": 3600,
-        "forget_deliveries": 3600,
-        "keep_feed": 3600,
-    }
+    kept = {row["name"]: row["every"].total_seconds() for row in turns}
+    assert kept == {each.name: each.every for each in tasks(server.settings)}
 
 
 def test_it_refuses_what_the_server_refuses(database, server, refused, tmp_path):

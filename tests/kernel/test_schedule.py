@@ -105,6 +105,7 @@ def test_what_is_scheduled(server):
         "forget_deliveries": 3600,
         "forget_idempotency_keys": 3600,
         "forget_jobs": 3600,
+        "forget_limit_usage": 3600,
         "resume_failed_endpoints": 3600,
         "seal_secrets_anew": 300,
         "remind_approvers": 300,
@@ -120,6 +121,7 @@ def test_what_is_scheduled(server):
 
 def test_an_expired_share_ends_with_an_event(org, operator):
     """In every tenant, of every kind of record, also of one that was deleted; what has time left stays."""
+    org.server.run(end_shares(org.server.kernel))  # those of other tests
     other = Org.create(org.server)
     expired = []
     for firm in (org, other):

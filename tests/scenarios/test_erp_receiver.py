@@ -83,7 +83,7 @@ def test_the_mirror_is_what_the_api_shows(crm, hire, robot):
     until(lambda: {item["state"] for item in erp.deliveries()} == {"delivered"})
 
 
-def test_it_catches_up_after_an_outage(crm, hire, robot, monkeypatch):
+def test_it_catches_up_after_an_outage(crm, hire, robot, monkeypatch, sql):
     """What was sent meanwhile comes again much later; the feed has it at once."""
     monkeypatch.setattr("crm_api.domains.integrations.outcome.SCHEDULE", (600,))
     erp = hire(robot)
@@ -93,6 +93,7 @@ def test_it_catches_up_after_an_outage(crm, hire, robot, monkeypatch):
     busy(crm)
     crm.admin.patch(f"/v1/accounts/{next(iter(erp.shown()['accounts']))}", json={"name": "Changed meanwhile"})
     until(lambda: any(item["attempts"] for item in erp.deliveries(state="pending")))
+    until(lambda: not sql("SELECT 1 FROM outbox WHERE tenant_id = $1", crm.tenant_id))  # the feed has all of it
     erp.start()
     assert erp.differences() == []
     assert erp.deliveries(state="pending"), "not by webhooks"
