@@ -138,6 +138,8 @@ def create_app(settings: Settings | None = None) -> Edge:
     for domain in CATALOG.domains:  # first what the dispatch does not find: routes are matched one by one
         for router in domain.routers:
             app.include_router(router, tags=[domain.name])
+        for router in domain.pages:
+            app.include_router(router, include_in_schema=False)
     for domain in CATALOG.domains:
         app.include_router(mount(domain))
     app.include_router(reference.router)

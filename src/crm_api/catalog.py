@@ -22,12 +22,14 @@ from crm_api.domains import (
     quotes,
     search,
     selling,
+    sign_in,
 )
 from crm_api.kernel.domain import Catalog
 
 CATALOG = Catalog(
     [
         identity.DOMAIN,
+        sign_in.DOMAIN,
         jobs.DOMAIN,
         distribution.DOMAIN,
         duplicates.DOMAIN,

@@ -8,6 +8,7 @@ import secrets
 from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -41,6 +42,14 @@ class Settings(BaseSettings):
         None,
         description="A second secret that is accepted, not used, while CRM_SECRET is exchanged: see operations.md.",
     )
+    public_url: str | None = Field(
+        None,
+        description="Where browsers reach the server, as `https://crm.example.com`; links in letters begin with it.",
+    )
+    session_hours: float = Field(
+        12, gt=0, le=720, description="Hours after which who signed in with a browser signs in again."
+    )
+    session_idle: int = Field(3600, ge=60, description="Seconds after which a session that is not used ends.")
     pool_size: int = Field(8, ge=1, le=200, description="Database connections of each server process.")
     pool_timeout: float = Field(2.0, gt=0, description="Seconds a request waits for a connection before it gets 503.")
     statement_timeout: int = Field(5000, ge=100, description="Milliseconds any statement of a request may run.")
@@ -116,6 +125,16 @@ class Settings(BaseSettings):
     def _store(cls, value: str | None) -> str | None:
         if value is not None and not value.startswith(("s3://", "file:///")):
             raise ValueError("CRM_FILES_URL must begin with s3:// or file:///.")
+        return value
+
+    @field_validator("public_url")
+    @classmethod
+    def _origin(cls, value: str | None) -> str | None:
+        if value is None:
+            return None
+        parts = urlsplit(value)
+        if parts.scheme not in ("https", "http") or not parts.hostname or value != f"{parts.scheme}://{parts.netloc}":
+            raise ValueError("CRM_PUBLIC_URL is https:// and a host, without a path.")
         return value
 
     @field_validator("egress_allow")
