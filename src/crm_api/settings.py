@@ -7,10 +7,10 @@ import os
 import secrets
 from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, field_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from crm_api.kernel.problems import ConfigurationError
@@ -46,6 +46,12 @@ class Settings(BaseSettings):
         None,
         description="Where browsers reach the server, as `https://crm.example.com`; links in letters begin with it.",
     )
+    smtp_url: SecretStr | None = Field(
+        None,
+        description="Server that takes letters: `smtp://user:password@host:587` with STARTTLS, or `smtps://`. "
+        "Unset: none are sent, and administrators hand links over themselves.",
+    )
+    mail_from: str = Field("crm@localhost.localdomain", description="Address that letters come from.")
     session_hours: float = Field(
         12, gt=0, le=720, description="Hours after which who signed in with a browser signs in again."
     )
@@ -137,6 +143,13 @@ class Settings(BaseSettings):
             raise ValueError("CRM_PUBLIC_URL is https:// and a host, without a path.")
         return value
 
+    @field_validator("smtp_url")
+    @classmethod
+    def _mail(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and not value.get_secret_value().startswith(("smtp://", "smtps://")):
+            raise ValueError("CRM_SMTP_URL must begin with smtp:// or smtps://.")
+        return value
+
     @field_validator("egress_allow")
     @classmethod
     def _networks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
@@ -153,6 +166,12 @@ class Settings(BaseSettings):
         if value is not None and len(value.get_secret_value()) < 16:
             raise ValueError("CRM_METRICS_TOKEN must have at least 16 characters.")
         return value
+
+    @model_validator(mode="after")
+    def _links(self) -> Self:
+        if self.smtp_url is not None and self.public_url is None:
+            raise ValueError("CRM_SMTP_URL needs CRM_PUBLIC_URL: letters hold links.")
+        return self
 
     def master_secret(self) -> bytes:
         """The secret that all processes share; generated into `data_dir` in development only."""

@@ -12,6 +12,7 @@ from crm_api.domains.files.lease import delete_expired
 from crm_api.domains.integrations.outcome import resume_failed
 from crm_api.domains.opportunities.take_snapshots import take_weekly_snapshots
 from crm_api.domains.quotes.expire import expire_outdated
+from crm_api.domains.sign_in.forget import forget_sign_ins
 from crm_api.kernel import sharing
 from crm_api.kernel.context import Kernel
 from crm_api.kernel.database import Database, Statement
@@ -117,5 +118,6 @@ def tasks(settings: Settings) -> tuple[Task, ...]:
         Task("purge_files", 3600, lambda kernel: purge_files(kernel.database, settings.file_days)),
         Task("delete_unclaimed_bytes", 300, lambda kernel: delete_expired(kernel, storage(settings))),
         Task("forget_import_rows", 3600, lambda kernel: forget_import_rows(kernel.database, settings.import_days)),
+        Task("forget_sign_ins", 3600, forget_sign_ins),
         Task("forget_jobs", 3600, lambda kernel: forget_jobs(kernel.database, settings.job_days)),
     )

@@ -4,6 +4,7 @@ from datetime import datetime
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
+import sqlalchemy as sa
 from pydantic import Field
 from sqlalchemy.orm import Mapped
 
@@ -21,6 +22,7 @@ class Session(Entity):
     __table_args__ = (
         reference("principal_id", "principals"),
         *sortable("sessions", "principal_id", "created_at"),
+        sa.Index("ix_sessions_expires_at", "expires_at"),
     )
 
     principal_id: Mapped[UUID]
