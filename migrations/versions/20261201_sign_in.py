@@ -17,6 +17,7 @@ INSTANT = sa.DateTime(timezone=True)
 
 FUNCTIONS = ("organisation_tenant(text)", "forget_sign_ins(timestamptz, bigint)")
 TABLES = (
+    *("provider_links", "identity_providers"),
     *("recovery_codes", "second_factors", "second_factor_rules", "sign_in_attempts", "password_links", "passwords"),
     "sessions",
 )
@@ -135,6 +136,40 @@ def upgrade():
     ):
         for column in columns:
             op.create_index(f"ix_{table}_{column}", table, ["tenant_id", column, "id"])
+    op.create_table(
+        "identity_providers",
+        *entity(
+            sa.Column("name", sa.Text(), nullable=False),
+            sa.Column("name_key", sa.Text(), nullable=False),
+            sa.Column("issuer", sa.Text(), nullable=False),
+            sa.Column("client_id", sa.Text(), nullable=False),
+            sa.Column("email_domains", JSONB, nullable=False),
+            sa.Column("is_active", sa.Boolean(), nullable=False),
+            sa.Column("sealed_secret", sa.LargeBinary(), nullable=True),
+            sa.Column("secret_changed_at", INSTANT, nullable=True),
+        ),
+        sa.PrimaryKeyConstraint("tenant_id", "id", name=op.f("pk_identity_providers")),
+    )
+    op.create_index(
+        "uq_identity_providers_name",
+        "identity_providers",
+        ["tenant_id", "name_key"],
+        unique=True,
+        postgresql_where=alive,
+    )
+    op.create_index("ix_identity_providers_created_at", "identity_providers", ["tenant_id", "created_at", "id"])
+    op.create_table(
+        "provider_links",
+        sa.Column("tenant_id", sa.Uuid(), nullable=False),
+        sa.Column("provider_id", sa.Uuid(), nullable=False),
+        sa.Column("subject", sa.Text(), nullable=False),
+        sa.Column("principal_id", sa.Uuid(), nullable=False),
+        sa.Column("created_at", INSTANT, nullable=False),
+        belongs("provider_links", "provider_id", "identity_providers"),
+        belongs("provider_links", "principal_id", "principals"),
+        sa.PrimaryKeyConstraint("tenant_id", "provider_id", "subject", name=op.f("pk_provider_links")),
+        sa.UniqueConstraint("tenant_id", "principal_id", "provider_id", name=op.f("uq_provider_links_principal_id")),
+    )
     for table in TABLES:
         protect(table)
     op.create_table(

@@ -164,7 +164,8 @@ def test_a_write_in_a_batch_is_answered_as_alone(lab, stranger, resource, unchan
                         cases.append((write, method, path, id_, {**(body or {}), "nonsense": 1}, None))
             statuses |= compare(person, cases)
     assert 404 in statuses
-    assert 403 in statuses or resource.plural == "jobs"  # everybody may move their own, and sees no others
+    own = resource.plural in ("jobs", "sessions")  # everybody may end their own, and sees no others
+    assert 403 in statuses or own
 
 
 @each("create", "get")
@@ -297,6 +298,7 @@ def test_an_atomic_batch_is_a_statement_for_each_item(lab, resource, statements)
         pytest.skip("few can be made")
     path = f"/v1/{resource.plural}/batch"
     creates = [{"op": "create", "body": lab.examples.body(resource, 0, bare=True)} for _ in range(5)]
+    assert lab.admin.get("/v1/me").status_code == 200  # reads rights that another test may have changed
     statements.clear()
     answer = lab.admin.post(path, json={"items": creates})
     assert answer.status_code == 200, answer.text

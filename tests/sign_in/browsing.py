@@ -10,7 +10,7 @@ from tests.support.org import Org
 from tests.support.server import LiveServer
 from tests.support.wire import WIRE
 
-PASSWORD = "correct horse battery staple"  # noqa: S105 - of tests
+PASSWORD = "correct horse battery staple"
 PAGES = ("/sign-in", "/reset", "/account", "/sign-out")
 
 

@@ -1,6 +1,6 @@
 """Signing in with a password, and out: cookies, rotation, where it goes on to, what other sites may do."""
 
-from tests.sign_in.browsing import Browser, handle, invited, problem_of, read
+from tests.sign_in.browsing import Browser, handle, invited, problem_of
 
 
 def test_a_person_signs_in_and_out(org):

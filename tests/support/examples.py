@@ -1,6 +1,7 @@
 """Bodies for any resource, from its create schema and its references; nothing here knows a resource."""
 
 import itertools
+import time
 from collections import deque
 from datetime import UTC, date, datetime
 from functools import cache
@@ -8,15 +9,19 @@ from typing import Any
 from uuid import UUID
 
 from pydantic import BaseModel, TypeAdapter
+from starlette.requests import Request
 
 from crm_api.catalog import CATALOG
+from crm_api.domains.identity.principal import UserCreate
 from crm_api.domains.opportunities.take_snapshots import take_snapshots
 from crm_api.domains.products.percent import Adjustment, Percent
+from crm_api.domains.sign_in.person import find_by_id, start_session
+from crm_api.domains.sign_in.second_factor import STEP_SECONDS, code_at, enrol, factor_of
 from crm_api.kernel import schema as wire
 from crm_api.kernel.repository import create
 from crm_api.kernel.resource import Resource
 from crm_api.kernel.schema import with_defaults
-from crm_api.kernel.unit_of_work import system
+from crm_api.kernel.unit_of_work import system, transact
 from tests.support.imports import run
 from tests.support.jobs import working
 from tests.support.webhooks import send_due
@@ -128,6 +133,9 @@ MEANT: dict[tuple[str, str], Any] = {
     ("imports", "mode"): lambda *_: "create",
     ("webhook_endpoints", "filter"): lambda *_: None,
     ("webhook_endpoints", "url"): lambda _, n: f"http://127.0.0.1:65001/events/{n}",
+    ("identity_providers", "issuer"): lambda _, n: f"http://127.0.0.1:65001/{n}",
+    ("identity_providers", "client_id"): lambda _, n: f"client-{n}",
+    ("identity_providers", "email_domains"): lambda _, n: [f"example{n}.com"],
     ("currency_rates", "quote_currency"): lambda _, n: ("JPY", "CHF", "KWD")[n % 3],
     ("currency_rates", "valid_from"): lambda *_: date.fromordinal(700_000 + next(_serial)).isoformat(),
     ("price_books", "is_default"): lambda *_: False,
@@ -338,6 +346,37 @@ def _snapshot(person: Any, n: int) -> dict[str, Any]:
     return person.all("/v1/forecast_snapshots", principal_id=me["id"], currency=currency)[0]
 
 
+def _session(person: Any, n: int) -> dict[str, Any]:
+    """The person signed in with a browser, as after the right password."""
+    kernel, me = person.server.kernel, person.get("/v1/me").json()
+
+    async def start() -> str:
+        found = await find_by_id(kernel, UUID(me["tenant_id"]), UUID(me["id"]))
+        scope = {"type": "http", "crm.kernel": kernel, "crm.request_id": "example", "crm.address": f"192.0.2.{n}"}
+        ticket = await start_session(Request({**scope, "headers": []}), found, ("pwd",))
+        return str(ticket.id)
+
+    return person.get(f"/v1/sessions/{person.server.run(start())}").json()
+
+
+def _second_factor(person: Any, n: int) -> dict[str, Any]:
+    """The person's own factor; when they have one, that of a new user."""
+    me = person.get("/v1/me").json()
+    ctx, secret = system(person.server.kernel, UUID(me["tenant_id"]), "test"), b"example"
+    code = code_at(secret, int(time.time()) // STEP_SECONDS)
+
+    async def start() -> str:
+        who = UUID(me["id"])
+        if await factor_of(ctx, who) is not None:
+            user = {"name": f"Careful {n}", "email": f"careful{next(_serial)}@example.com"}
+            made = await create(ctx, CATALOG.resources["users"], with_defaults(UserCreate, user))
+            who = UUID(str((made or {})["id"]))
+        await transact(ctx, lambda inner: enrol(inner, who, secret, code))
+        return str(await factor_of(ctx, who))
+
+    return person.get(f"/v1/second_factors/{person.server.run(start())}").json()
+
+
 READY: dict[tuple[str, str], Any] = {
     ("orders", "confirm"): _with_line,
     ("orders", "hold"): lambda person, made: _with_line(person, made, "confirm"),
@@ -373,6 +412,8 @@ MADE: dict[str, Any] = {
     "exports": _export,
     "forecast_snapshots": _snapshot,
     "approvals": _approval,
+    "sessions": _session,
+    "second_factors": _second_factor,
 }
 """How rows come about that no create makes."""
 

@@ -95,7 +95,7 @@ async def enter(request: Request) -> Response:
     await attempts.take_back(kernel, tenant_id, ADDRESS, address)
     if person.factor_id is None and not person.must_have_factor:
         await attempts.reset(kernel, tenant_id, ACCOUNT, account)
-        return await _admit(request, person, ("pwd",), _next(form), handle_of(organisation))
+        return await admit(request, person, ("pwd",), _next(form), handle_of(organisation))
     page_ = "code" if person.factor_id else "enrol"
     step = seal(kernel, tenant_id, page_, _STEP_SECONDS, **_who(person), organisation=handle_of(organisation))
     response = go(f"/sign-in/{page_}?{sign_in_address(_next(form)).partition('?')[2]}")
@@ -139,9 +139,7 @@ async def _failed(request: Request, person: Person, action: str, tries: int | No
         await note(ctx, person, action, address=request.scope["crm.address"], attempts=tries, **locked)
 
 
-async def _admit(
-    request: Request, person: Person, methods: tuple[str, ...], target: str, organisation: str
-) -> Response:
+async def admit(request: Request, person: Person, methods: tuple[str, ...], target: str, organisation: str) -> Response:
     """Starts the session; the browser goes on by a page of its own, since no form may lead away from here."""
     ticket = await start_session(request, person, methods)
     response = go(sign_in_address(target))
@@ -199,7 +197,7 @@ async def enter_code(request: Request) -> Response:
         return refused(request, "Enter the code", _CODE, {"code": _WRONG_CODE}, **values)
     for each in (subject, _counted(request, person, person.email)):
         await attempts.reset(kernel, person.tenant_id, ACCOUNT, each)
-    return await _admit(request, person, ("pwd", "otp"), _next(form), organisation)
+    return await admit(request, person, ("pwd", "otp"), _next(form), organisation)
 
 
 @router.get("/sign-in/enrol")
@@ -224,7 +222,7 @@ async def enrol(request: Request) -> Response:
     answer = await confirm(request, person, form, "/sign-in/enrol", return_to=_next(form))
     if answer.status_code == 200:
         await attempts.reset(request.scope["crm.kernel"], person.tenant_id, ACCOUNT, person.email.lower())
-        entered = await _admit(request, person, ("pwd", "otp"), _next(form), organisation)
+        entered = await admit(request, person, ("pwd", "otp"), _next(form), organisation)
         answer.raw_headers += [pair for pair in entered.raw_headers if pair[0] == b"set-cookie"]
     return answer
 

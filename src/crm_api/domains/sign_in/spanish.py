@@ -30,6 +30,7 @@ add_spanish(
         "Look into your mail": "Mire su correo",
         "Name": "Nombre",
         "New password": "Contraseña nueva",
+        "Nothing is set up under this name.": "No hay nada configurado con este nombre.",
         "Open in an app on this device": "Abrir en una aplicación de este dispositivo",
         "Organisation": "Organización",
         "Password": "Contraseña",
@@ -63,6 +64,9 @@ add_spanish(
         ),
         "The form was outdated. Go back, load the page again and send it once more.": (
             "El formulario había caducado. Vuelva atrás, cargue la página de nuevo y envíelo otra vez."
+        ),
+        "The provider did not say who you are, or you have no account here. Ask an administrator.": (
+            "El proveedor no dijo quién es usted, o no tiene cuenta aquí. Pregunte a un administrador."
         ),
         "The server cannot answer now. Wait a moment and try again.": (
             "El servidor no puede responder ahora. Espere un momento e inténtelo de nuevo."
