@@ -13,9 +13,9 @@ from joserfc import jwt
 from joserfc.errors import JoseError
 from joserfc.jwk import KeySet
 
+from crm_api import settings as process
 from crm_api.adapters import egress
 from crm_api.adapters.egress import Egress, Failure
-from crm_api.settings import load_settings
 
 ALGORITHMS = ("ES256", "RS256")
 LEEWAY = 60
@@ -116,7 +116,7 @@ def _verified(token: str, jwks: dict[str, Any], client: Client, nonce: str) -> d
 
 
 async def _ask(method: str, url: str, headers: dict[str, str], body: bytes) -> dict[str, Any]:
-    client = Egress.of(load_settings())
+    client = Egress.of(process.load_settings())
     try:
         answer = await client.send(method, url, headers, body)
     finally:

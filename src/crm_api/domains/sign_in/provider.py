@@ -16,6 +16,7 @@ from sqlalchemy.dialects.postgresql import insert as upsert
 from starlette.requests import Request
 from starlette.responses import Response
 
+from crm_api import settings as process
 from crm_api.domains.sign_in import openid
 from crm_api.domains.sign_in.answering import go, readable
 from crm_api.domains.sign_in.browser import cookie, own_path, page, set_cookie, unset_cookie
@@ -27,7 +28,6 @@ from crm_api.domains.sign_in.sign_in import ORGANISATION, admit
 from crm_api.domains.sign_in.steps import seal, unseal
 from crm_api.kernel.database import TENANT, Statement
 from crm_api.kernel.ledger import NOW
-from crm_api.settings import load_settings
 
 log = structlog.get_logger("crm_api.sign_in")
 router = APIRouter()
@@ -166,7 +166,7 @@ async def _client(request: Request, tenant_id: UUID, id_: UUID) -> tuple[Client,
     rows = await kernel.database.read(tenant_id, _FIND, {"id": id_})
     if not rows:
         return None
-    row, settings = rows[0], load_settings()
+    row, settings = rows[0], process.load_settings()
     base = settings.public_url
     if base is None and settings.environment == "development":
         base = f"http://{request.headers.get('host', 'localhost')}"

@@ -10,6 +10,7 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
+from crm_api import settings as process
 from crm_api.adapters.mail import Letter, Mail
 from crm_api.domains.identity.invite import RESET_MINUTES, PasswordLink, new_link
 from crm_api.domains.identity.tickets import Ticket, read_ticket
@@ -26,7 +27,6 @@ from crm_api.kernel.database import TENANT, Statement
 from crm_api.kernel.ledger import NOW
 from crm_api.kernel.record import table_of
 from crm_api.kernel.unit_of_work import transact
-from crm_api.settings import load_settings
 
 log = structlog.get_logger("crm_api.sign_in")
 router = APIRouter()
@@ -149,7 +149,7 @@ async def _write(request: Request, form: dict[str, str], language: str) -> None:
         spoken = language_of(request, person.language or language)
         values: dict[str, Any] = {"name": person.name, "url": url, "minutes": RESET_MINUTES}
         letter = Letter(person.email, say(spoken, "Your new password"), say(spoken, LETTER, **values))
-        await Mail.of(load_settings()).send(letter)
+        await Mail.of(process.load_settings()).send(letter)
     except Exception as error:  # noqa: BLE001 - nobody waits for this task; its failure is in the log
         log.warning("letter_not_sent", error=type(error).__name__, request_id=request.scope["crm.request_id"])
 

@@ -54,8 +54,8 @@ def is_weak(password: str, known: Iterable[str] = ()) -> bool:
     half = text[: len(text) // 2]
     if half and text == half * 2:
         return is_weak(half, known)
-    for plain in {text, text.translate(_LEET)}:
-        if re.sub(r"[^a-z]+$|^[^a-z]+", "", plain) in _roots() or plain in _roots():
+    for plain in {text, re.sub("[^a-z]+$", "", text).translate(_LEET)}:
+        if re.sub("[^a-z]+", "", plain) in _roots():
             return True
         left = plain
         for part in sorted({piece for item in known for piece in re.findall("[a-z0-9]{3,}", fold(item))}, key=len):
