@@ -57,22 +57,30 @@ def test_no_text_tells_what_was_wrong(guess, shared_org, emails, sql):
     assert "crm_session" not in locked.headers.get("set-cookie", "")
 
 
-def test_no_time_tells_what_was_wrong(guess, emails, calm, shared_org):
-    """The least of several measurements, taken in turns: noise only adds to it."""
+def test_no_time_tells_what_was_wrong(guess, emails, shared_org, sql):
+    """The least of several measurements, taken in turns, until they are alike: noise only adds to it.
+
+    A difference that is there, such as a hash that is left out, stays however often it is measured.
+    """
     cases = {
         "wrong password": (emails["rep"], None),
         "unknown person": ("nobody@example.com", None),
         "no organisation": (emails["rep"], "no-such-organisation"),
         "locked": (emails["colleague"], None),
     }
+    for _ in range(ACCOUNT.free):
+        guess(emails["colleague"])
+    locked = "UPDATE sign_in_attempts SET blocked_until = now() + interval '1 hour'"
+    sql(f"{locked} WHERE tenant_id = $1 AND blocked_until IS NOT NULL", shared_org.tenant_id)
     best = dict.fromkeys(cases, 9.0)
-    for _ in range(5):
-        calm()
-        for _ in range(ACCOUNT.free):
-            guess(emails["colleague"])
+    for _ in range(40):
+        sql("DELETE FROM sign_in_attempts WHERE blocked_until IS NULL OR tenant_id <> $1", shared_org.tenant_id)
         for name, (email, organisation) in cases.items():
             best[name] = min(best[name], guess(email, organisation=organisation)[1])
-    assert max(best.values()) < min(best.values()) * 1.35, best
+            time.sleep(0.01)  # what is recorded behind the answer is not to be measured with the next
+        if max(best.values()) < min(best.values()) * 1.25:
+            break
+    assert max(best.values()) < min(best.values()) * 1.25, best
     assert min(best.values()) > 0.015, "each costs a hash"
 
 

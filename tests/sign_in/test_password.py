@@ -139,7 +139,7 @@ def test_a_letter_that_is_not_taken_is_logged_without_its_link(shared_org, email
         assert ask(shared_org, emails["rep"]).status_code == 200
         mail.wait() if mail.letters else mail.arrived.wait(10)
         end = time.monotonic() + 5
-        while "letter_not_sent" not in canary.text:
+        while "left_undone" not in canary.text:
             assert time.monotonic() < end
             time.sleep(0.02)
     assert "token" not in canary.text

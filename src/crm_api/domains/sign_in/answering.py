@@ -1,15 +1,18 @@
 """How page routes answer: faults as pages that people can read, going on by a redirect, and what a form got wrong."""
 
-from collections.abc import Awaitable, Callable
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine
 from functools import wraps
 from typing import Any
 
+import structlog
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
 from crm_api.domains.sign_in.browser import BrowserSession, page, sign_in_address, signed_in
 from crm_api.kernel.problems import Problem
 
+log = structlog.get_logger("crm_api.sign_in")
 Endpoint = Callable[[Request], Awaitable[Response]]
 _MESSAGES = {
     403: "The form was outdated. Go back, load the page again and send it once more.",
@@ -55,3 +58,20 @@ def for_signed_in(endpoint: Callable[[Request, BrowserSession], Awaitable[Respon
 def refused(request: Request, title: str, template: str, errors: dict[str, str], **values: Any) -> Response:
     """The form again, with what was wrong: field -> text, as `words` knows it."""
     return page(request, title, template, status=422, errors=errors, **values)
+
+
+_behind: set[asyncio.Task[None]] = set()
+
+
+def behind(request: Request, work: Coroutine[Any, Any, None]) -> None:
+    """Does something behind the answer, so that its time does not tell whether there was anything to do."""
+
+    async def run() -> None:
+        try:
+            await work
+        except Exception as error:  # noqa: BLE001 - nobody waits for it; the log says what failed
+            log.warning("left_undone", error=type(error).__name__, request_id=request.scope["crm.request_id"])
+
+    task = asyncio.create_task(run())
+    _behind.add(task)
+    task.add_done_callback(_behind.discard)

@@ -1,11 +1,9 @@
 """The page `/reset`: asks for a letter with a link, and sets a password for who comes by one."""
 
-import asyncio
 from typing import Any
 from uuid import UUID
 
 import sqlalchemy as sa
-import structlog
 from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
@@ -15,7 +13,7 @@ from crm_api.adapters.mail import Letter, Mail
 from crm_api.domains.identity.invite import RESET_MINUTES, PasswordLink, new_link
 from crm_api.domains.identity.tickets import Ticket, read_ticket
 from crm_api.domains.sign_in import attempts, password
-from crm_api.domains.sign_in.answering import go, readable, refused
+from crm_api.domains.sign_in.answering import behind, go, readable, refused
 from crm_api.domains.sign_in.attempts import ACCOUNT, ADDRESS, LETTERS
 from crm_api.domains.sign_in.browser import cookie, page, read_form, sign_in_address
 from crm_api.domains.sign_in.organisation import LONGEST, find_organisation
@@ -28,7 +26,6 @@ from crm_api.kernel.ledger import NOW
 from crm_api.kernel.record import table_of
 from crm_api.kernel.unit_of_work import transact
 
-log = structlog.get_logger("crm_api.sign_in")
 router = APIRouter()
 _ASK, _SET, _SENT = (f"sign_in/pages/{name}.html" for name in ("reset", "new_password", "sent"))
 _OLD = "This link was used already, or is no longer good. Ask for another."
@@ -46,7 +43,6 @@ _USE_OTHERS = Statement(
     .where(*_GOOD, _LINKS.c.principal_id == sa.bindparam("principal", type_=sa.Uuid()))
     .values(used_at=NOW)
 )
-_sending: set[asyncio.Task[None]] = set()
 
 
 @router.get("/reset")
@@ -101,9 +97,7 @@ async def reset(request: Request) -> Response:
     form = await read_form(request)
     if "token" in form:
         return await _set(request, form)
-    task = asyncio.create_task(_write(request, form, language_of(request)))
-    _sending.add(task)
-    task.add_done_callback(_sending.discard)
+    behind(request, _write(request, form, language_of(request)))
     return page(request, "Look into your mail", _SENT, minutes=RESET_MINUTES)
 
 
@@ -138,20 +132,17 @@ async def change_password(ctx: Context, person: Person, hash_: str, action: str)
 
 
 async def _write(request: Request, form: dict[str, str], language: str) -> None:
-    """Looks for the person and writes to them; after the answer, so that its time tells nothing."""
-    try:
-        person = await _addressee(request, form)
-        if person is None:
-            return
-        ctx = acting(request, person.tenant_id, person.id)
-        url, _ = await new_link(ctx, person.id, RESET_MINUTES)
-        await note(ctx, person, "ask_reset", address=request.scope["crm.address"])
-        spoken = language_of(request, person.language or language)
-        values: dict[str, Any] = {"name": person.name, "url": url, "minutes": RESET_MINUTES}
-        letter = Letter(person.email, say(spoken, "Your new password"), say(spoken, LETTER, **values))
-        await Mail.of(process.load_settings()).send(letter)
-    except Exception as error:  # noqa: BLE001 - nobody waits for this task; its failure is in the log
-        log.warning("letter_not_sent", error=type(error).__name__, request_id=request.scope["crm.request_id"])
+    """Looks for the person and writes to them."""
+    person = await _addressee(request, form)
+    if person is None:
+        return
+    ctx = acting(request, person.tenant_id, person.id)
+    url, _ = await new_link(ctx, person.id, RESET_MINUTES)
+    await note(ctx, person, "ask_reset", address=request.scope["crm.address"])
+    spoken = language_of(request, person.language or language)
+    values: dict[str, Any] = {"name": person.name, "url": url, "minutes": RESET_MINUTES}
+    letter = Letter(person.email, say(spoken, "Your new password"), say(spoken, LETTER, **values))
+    await Mail.of(process.load_settings()).send(letter)
 
 
 async def _addressee(request: Request, form: dict[str, str]) -> Person | None:

@@ -11,7 +11,7 @@ from starlette.responses import Response
 
 from crm_api.domains.identity.credentials import hashes
 from crm_api.domains.sign_in import attempts, password
-from crm_api.domains.sign_in.answering import go, readable, refused
+from crm_api.domains.sign_in.answering import behind, go, readable, refused
 from crm_api.domains.sign_in.attempts import ACCOUNT, ADDRESS
 from crm_api.domains.sign_in.browser import (
     SESSION,
@@ -89,7 +89,7 @@ async def enter(request: Request) -> Response:
     kept = person.hash if person is not None and tries is not None else None
     if not await password.fits(form.get("password", ""), kept) or person is None:
         if person is not None:
-            await _failed(request, person, "sign_in_failed", tries)
+            behind(request, _failed(request, person, "sign_in_failed", tries))
         values = {"organisation": organisation, "email": email, "return_to": _next(form), "notice": None}
         return refused(request, "Sign in", _FORM, {"password": _WRONG}, **values)
     await attempts.take_back(kernel, tenant_id, ADDRESS, address)
@@ -192,7 +192,7 @@ async def enter_code(request: Request) -> Response:
 
     ctx = acting(request, person.tenant_id, person.id)
     if tries is None or not await transact(ctx, work):
-        await _failed(request, person, "second_factor_failed", tries)
+        behind(request, _failed(request, person, "second_factor_failed", tries))
         values = {"language": person.language, "return_to": _next(form)}
         return refused(request, "Enter the code", _CODE, {"code": _WRONG_CODE}, **values)
     for each in (subject, _counted(request, person, person.email)):
