@@ -175,7 +175,8 @@ def create_tenant(
     from crm_api.commands import tenants
 
     new = tenants.create(name, email)
-    print(f"tenant         {new.tenant_id}\nadministrator  {new.administrator_id}\nkey            {new.key}")
+    shown = {"tenant": new.tenant_id, "handle": new.handle, "administrator": new.administrator_id, "key": new.key}
+    print("\n".join(f"{name:<15}{value}" for name, value in shown.items()))
 
 
 @tenants_app.command("list")
@@ -184,7 +185,8 @@ def list_tenants() -> None:
     from crm_api.commands import tenants
 
     for row in tenants.rows():
-        print(f"{row['id']}  {row['created_at']:%Y-%m-%d}  {'' if row['is_active'] else '(inactive) '}{row['name']}")
+        state = "" if row["is_active"] else "(inactive) "
+        print(f"{row['id']}  {row['created_at']:%Y-%m-%d}  {state}{row['name']}  {row['handle'] or ''}")
 
 
 @tenants_app.command("suspend")

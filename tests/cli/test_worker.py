@@ -59,6 +59,7 @@ def test_it_works_until_it_is_told_to_stop(org, server, database, tmp_path):
         "end_shares": 60,
         "forget_idempotency_keys": 3600,
         "forget_jobs": 3600,
+        "forget_sign_ins": 3600,
         "resume_failed_endpoints": 3600,
         "remind_approvers": 300,
         "expire_quotes": 3600,

@@ -158,7 +158,7 @@ def test_who_must_have_one_sets_it_up_before_going_in(org):
     assert not [form for form in read(account.text).forms if form["action"].endswith("remove")]
     assert org.admin.delete(f"/v1/second_factor_rules/{rule['id']}").status_code == 204
     account = browser.get("/account")
-    refused = browser.submit(account, "/account/second-factor/remove", remove="", current=SHORT)
+    refused = browser.submit(account, "/account/second-factor/remove", remove=SHORT)
     assert "15 characters or more" in problem_of(refused)
 
 
@@ -176,8 +176,8 @@ def test_it_is_removed_with_the_password(careful):
     page = browser.get("/account")
     remove = "/account/second-factor/remove"
     assert browser.get("/account/second-factor").status_code == 303
-    assert browser.submit(page, remove, current="not the password at all").status_code == 422
-    assert browser.submit(page, remove, current=PASSWORD).status_code == 303
+    assert browser.submit(page, remove, remove="not the password at all").status_code == 422
+    assert browser.submit(page, remove, remove=PASSWORD).status_code == 303
     answer = Browser(org.server).sign_in(handle(org), email)
     assert answer.headers["location"].startswith("/sign-in?")
     page = browser.get("/account/second-factor")

@@ -136,8 +136,9 @@ async def _principal(ctx: Context, who: str) -> str:
 
 async def _tenants(found: Place) -> list[dict[str, Any]]:
     async with found.owner() as connection:
-        columns = "tenant_id AS id, name, created_at, is_active"
-        return [dict(row) for row in await connection.fetch(f"SELECT {columns} FROM tenants ORDER BY tenant_id")]  # noqa: S608 - constant
+        columns = "tenant_id AS id, name, handle, created_at, is_active"
+        tables = "tenants LEFT JOIN organisations USING (tenant_id)"
+        return [dict(row) for row in await connection.fetch(f"SELECT {columns} FROM {tables} ORDER BY tenant_id")]  # noqa: S608 - constants
 
 
 async def _tenant(found: Place, given: str) -> UUID:

@@ -134,7 +134,7 @@ async def add_second_factor(request: Request, session: BrowserSession) -> Respon
 async def remove_second_factor(request: Request, session: BrowserSession) -> Response:
     """Takes it away, unless the organisation wants one, or the password is too short to stand alone."""
     form, person = await read_form(request, session), await _person(request, session)
-    given, factor = form.get("current", ""), person.factor_id
+    given, factor = form.get("remove", ""), person.factor_id
     if person.must_have_factor or factor is None:
         return go("/account")
     if not await _proven(request, person, given):

@@ -121,7 +121,7 @@ async def _set(request: Request, form: dict[str, str]) -> Response:
     if not await transact(acting(request, person.tenant_id, person.id), work, patient=True):
         return _outdated(request)
     await attempts.reset(request.scope["crm.kernel"], person.tenant_id, ACCOUNT, person.email.lower())
-    return go(sign_in_address("/account", login_hint=person.email) + "&notice=password")
+    return go(sign_in_address("/account", login_hint=person.email, again=True) + "&notice=password")
 
 
 async def change_password(ctx: Context, person: Person, hash_: str, action: str) -> None:
