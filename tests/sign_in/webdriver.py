@@ -14,7 +14,7 @@ _ELEMENT = "element-6066-11e4-a52e-4f735466cecf"
 
 
 class Chromium:
-    """One window without scripts. `find`, `type` and `press` take CSS selectors; `errors` is what the browser logged."""
+    """One window without scripts. `find`, `type`, `press` take CSS selectors; `errors` is what the browser logged."""
 
     def __init__(self, folder: Path, language: str = "en") -> None:
         self._folder = folder
