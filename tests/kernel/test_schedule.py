@@ -105,6 +105,7 @@ def test_what_is_scheduled(server):
         "forget_deliveries": 3600,
         "forget_idempotency_keys": 3600,
         "forget_jobs": 3600,
+        "forget_sign_ins": 3600,
         "resume_failed_endpoints": 3600,
         "remind_approvers": 300,
         "expire_quotes": 3600,

@@ -51,7 +51,8 @@ def introduction(keys: DemoKeys, address: str) -> list[str]:
 def _browser(keys: DemoKeys, address: str) -> list[str]:
     if not keys.password:
         return []
-    return [f"  {address}/sign-in  organisation {TENANT}, e-mail {REPRESENTATIVE_EMAIL}, password {keys.password}"]
+    place = f"{address}/sign-in?organisation={TENANT}&login_hint={REPRESENTATIVE_EMAIL}"
+    return ["In a browser:", f"  {place}", f"  password               {keys.password}"]
 
 
 async def _ensure(place: Place) -> DemoKeys:

@@ -4,6 +4,7 @@ OpenID Connect Core 1.0 (3.1) and Discovery 1.0, with PKCE (RFC 7636). What is f
 """
 
 import base64
+import time
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote_plus, urlencode
@@ -21,6 +22,7 @@ ALGORITHMS = ("ES256", "RS256")
 LEEWAY = 60
 """Seconds that the provider's clock may be wrong by."""
 _LONGEST_TOKEN = 8_192
+_MOST_KNOWN, _KNOWN_SECONDS = 1_000, 600.0
 
 
 class ProviderError(Exception):
@@ -53,6 +55,9 @@ async def discover(issuer: str) -> Metadata:
     Raises:
         ProviderError: there is none, it is of another issuer, or it leads to addresses that are not connected to.
     """
+    known, until = _known.get(issuer, (None, 0.0))
+    if known is not None and until > time.monotonic():
+        return known
     found = await _ask("GET", f"{issuer.rstrip('/')}/.well-known/openid-configuration", {}, b"")
     if found.get("issuer") != issuer:
         raise ProviderError("The metadata is of another issuer.")
@@ -61,7 +66,14 @@ async def discover(issuer: str) -> Metadata:
     for name, place in places.items():
         if not isinstance(place, str) or egress.check(place) is not None:
             raise ProviderError(f"The metadata has no {name} that may be used.")
-    return Metadata(issuer, **places)  # type: ignore[arg-type] # checked just now
+    known = Metadata(issuer, **places)  # type: ignore[arg-type] # checked just now
+    if len(_known) >= _MOST_KNOWN:
+        _known.clear()
+    _known[issuer] = known, time.monotonic() + _KNOWN_SECONDS
+    return known
+
+
+_known: dict[str, tuple[Metadata, float]] = {}
 
 
 def authorization(metadata: Metadata, client: Client, **asked: str) -> str:

@@ -28,6 +28,7 @@ from crm_api.domains.sign_in.sign_in import ORGANISATION, admit
 from crm_api.domains.sign_in.steps import seal, unseal
 from crm_api.kernel.database import TENANT, Statement
 from crm_api.kernel.ledger import NOW
+from crm_api.kernel.sealing import SealError
 
 log = structlog.get_logger("crm_api.sign_in")
 router = APIRouter()
@@ -44,6 +45,11 @@ _FIND = Statement(
     sa.select(*(PROVIDERS.c[name] for name in ("issuer", "client_id", "email_domains", "sealed_secret"))).where(
         *_ACTIVE, PROVIDERS.c.id == _ID
     )
+)
+_SEAL = Statement(
+    sa.update(PROVIDERS)
+    .where(PROVIDERS.c.tenant_id == TENANT, PROVIDERS.c.id == _ID)
+    .values(sealed_secret=sa.bindparam("sealed", type_=sa.LargeBinary()))
 )
 _LINKED = Statement(
     sa.select(sa.cast(LINKS.c.principal_id, sa.Text())).where(
@@ -173,8 +179,16 @@ async def _client(request: Request, tenant_id: UUID, id_: UUID) -> tuple[Client,
     if base is None:
         log.error("provider_unusable", reason="CRM_PUBLIC_URL is not set")
         return None
-    sealed = row["sealed_secret"]
-    secret = None if sealed is None else kernel.sealer.unseal(tenant_id, PURPOSE, sealed).decode()
+    secret = None
+    if (sealed := row["sealed_secret"]) is not None:
+        try:
+            secret = kernel.sealer.unseal(tenant_id, PURPOSE, sealed).decode()
+            fresh = kernel.sealer.renewed(tenant_id, PURPOSE, sealed)
+        except SealError as error:
+            log.error("provider_unusable", reason=str(error))  # noqa: TRY400 - no traceback is needed
+            return None
+        if fresh is not None:
+            await kernel.database.fetch(tenant_id, _SEAL, {"id": id_, "sealed": fresh})
     client = Client(row["issuer"], row["client_id"], secret, f"{base}/sign-in/callback")
     return client, orjson.loads(row["email_domains"])
 
