@@ -78,7 +78,7 @@ def invited(org: Org, who: str, password: str = PASSWORD) -> str:
     answer = org.admin.post(f"/v1/users/{org.people[who].id}/invite")
     assert answer.status_code == 201, answer.text
     browser = Browser(org.server)
-    page = browser.get("/reset" + answer.json()["url"].partition("/reset")[2])
+    page = browser.get("/reset" + answer.json()["link"].partition("/reset")[2])
     assert page.status_code == 200, page.text
     done = browser.submit(page, password=password)
     assert done.status_code == 303, done.text

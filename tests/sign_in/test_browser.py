@@ -79,7 +79,7 @@ def test_a_person_signs_in_by_keyboard_and_looks_after_the_account(chromium, sha
 
 
 def test_a_link_sets_a_password(chromium, shared_org, calm):
-    url = shared_org.admin.post(f"/v1/users/{shared_org.colleague.id}/invite").json()["url"]
+    url = shared_org.admin.post(f"/v1/users/{shared_org.colleague.id}/invite").json()["link"]
     chromium.open(shared_org.server.base_url + url)
     assert chromium.title == "Set your password"
     chromium.type("#password", PASSWORD)

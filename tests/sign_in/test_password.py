@@ -166,7 +166,7 @@ def test_the_letter_is_in_the_language_of_the_person(shared_org, emails, calm, m
 
 
 def test_a_link_is_good_once_however_many_use_it(org):
-    url = org.admin.post(f"/v1/users/{org.rep.id}/invite").json()["url"]
+    url = org.admin.post(f"/v1/users/{org.rep.id}/invite").json()["link"]
     browsers = [Browser(org.server) for _ in range(50)]
     pages = [browser.get(url) for browser in browsers]
     with ThreadPoolExecutor(50) as pool:
@@ -182,8 +182,8 @@ def test_a_link_is_good_once_however_many_use_it(org):
 
 def test_a_link_ends(org, sql):
     answer = org.admin.post(f"/v1/users/{org.rep.id}/invite", json={"minutes": 60})
-    url, browser = answer.json()["url"], Browser(org.server)
-    second = org.admin.post(f"/v1/users/{org.rep.id}/invite").json()["url"]
+    url, browser = answer.json()["link"], Browser(org.server)
+    second = org.admin.post(f"/v1/users/{org.rep.id}/invite").json()["link"]
     page = browser.get(url)
     assert page.status_code == 200
     (row,) = sql(
@@ -196,7 +196,7 @@ def test_a_link_ends(org, sql):
         assert browser.submit(page, token=wrong, password=OTHER).status_code == 422
     assert browser.submit(page, password=OTHER).status_code == 303
     assert browser.get(second).status_code == 422, "one that was not used ends with it"
-    third = org.admin.post(f"/v1/users/{org.rep.id}/invite").json()["url"]
+    third = org.admin.post(f"/v1/users/{org.rep.id}/invite").json()["link"]
     sql("UPDATE password_links SET expires_at = now() WHERE tenant_id = $1", org.tenant_id)
     assert browser.get(third).status_code == 422
 
@@ -225,8 +225,8 @@ def test_the_link_is_shown_once(org, sql):
     first = org.admin.post(f"/v1/users/{org.rep.id}/invite", headers=headers)
     again = org.admin.post(f"/v1/users/{org.rep.id}/invite", headers=headers)
     assert again.headers["idempotency-replayed"] == "true"
-    assert again.json() == {name: value for name, value in first.json().items() if name != "url"}
-    token = first.json()["url"].split("=")[1]
+    assert again.json() == {name: value for name, value in first.json().items() if name != "link"}
+    token = first.json()["link"].split("=")[1]
     told = json.dumps([org.admin.all("/v1/audit_log", limit=200), org.admin.get("/v1/changes").json()])
     assert token not in told
     assert not sql("SELECT 1 FROM idempotency_replies WHERE image::text LIKE '%' || $1 || '%'", token)

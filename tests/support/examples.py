@@ -377,7 +377,14 @@ def _second_factor(person: Any, n: int) -> dict[str, Any]:
     return person.get(f"/v1/second_factors/{person.server.run(start())}").json()
 
 
+def _active(person: Any, made: dict[str, Any]) -> dict[str, Any]:
+    answer = person.patch(f"/v1/{made['object']}s/{made['id']}", json={"is_active": True})
+    assert answer.status_code == 200, answer.text
+    return answer.json()
+
+
 READY: dict[tuple[str, str], Any] = {
+    ("users", "invite"): _active,
     ("orders", "confirm"): _with_line,
     ("orders", "hold"): lambda person, made: _with_line(person, made, "confirm"),
     ("orders", "progress"): lambda person, made: _with_line(person, made, "confirm"),

@@ -54,7 +54,7 @@ class PasswordLinkView(Wire):
     """The link. It is not shown again; a replayed reply leaves it out."""
 
     object: Literal["password_link"]
-    url: Annotated[
+    link: Annotated[
         str | None,
         Field(max_length=500, description="To hand over by a way of your own; a path, unless CRM_PUBLIC_URL is set."),
     ] = None
@@ -93,9 +93,9 @@ async def invite(ctx: Context, resource: Resource, row: Any, body: Invite) -> di
     if ctx.principal.scopes is not None:
         raise forbidden("credential without scopes")
     await act_as(ctx, UUID(str(row["id"])))
-    url, end = await new_link(ctx, UUID(str(row["id"])), body.minutes)
+    link, end = await new_link(ctx, UUID(str(row["id"])), body.minutes)
     await record(ctx, resource, row["id"], "invite", "invited", after={"expires_at": end.isoformat()})
-    return {"object": "password_link", "url": url, "expires_at": end}
+    return {"object": "password_link", "link": link, "expires_at": end}
 
 
 INVITE = Action(
@@ -106,5 +106,5 @@ INVITE = Action(
     body=Invite,
     reply=PasswordLinkView,
     status=201,
-    private=frozenset({"url"}),
+    private=frozenset({"link"}),
 )
