@@ -46,14 +46,15 @@ class Server:
             self.process.kill()
 
 
-def start(name: str, stage: Stage) -> Server:
-    """Starts `ours` or `naive`; the access log of ours goes to a file, the naive one writes none."""
+def start(name: str, stage: Stage, **settings: object) -> Server:
+    """Starts one of the targets; the access log of ours goes to a file, the naive one writes none."""
     target, probe = TARGETS[name]
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     environment = {
         **stage.environment,
+        **{f"CRM_{name.upper()}": str(value) for name, value in settings.items()},
         "NAIVE_DATABASE_URL": stage.admin_url,
         "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "src")]),
     }

@@ -7,7 +7,7 @@ from sqlalchemy.dialects import postgresql
 from crm_api.kernel.migration import APP, protect
 
 revision = "20261201s"
-down_revision = "20261201p"
+down_revision = "20261202l"
 branch_labels = None
 depends_on = None
 
@@ -15,7 +15,11 @@ JSONB = postgresql.JSONB(astext_type=sa.Text())
 INSTANT = sa.DateTime(timezone=True)
 
 
-FUNCTIONS = ("organisation_tenant(text)", "forget_sign_ins(timestamptz, bigint)")
+FUNCTIONS = (
+    "organisation_tenant(text)",
+    "forget_sign_ins(timestamptz, bigint)",
+    "second_factors_sealed_earlier(bytea[], bigint)",
+)
 TABLES = (
     *("provider_links", "identity_providers"),
     *("recovery_codes", "second_factors", "second_factor_rules", "sign_in_attempts", "password_links", "passwords"),
@@ -226,6 +230,19 @@ def upgrade():
           INTO gone;
           RETURN gone;
         END $$
+        """
+    )
+    # A sealed value begins with its version and the name of the key: five bytes.
+    op.execute(
+        """
+        CREATE FUNCTION second_factors_sealed_earlier(heads bytea[], most bigint)
+        RETURNS TABLE (tenant_id uuid, id uuid)
+        LANGUAGE sql STABLE SECURITY DEFINER SET search_path = public, pg_temp AS $$
+          SELECT f.tenant_id, f.id FROM second_factors f WHERE substring(f.sealed_secret FOR 5) = ANY (heads)
+          UNION ALL
+          SELECT p.tenant_id, p.id FROM identity_providers p WHERE substring(p.sealed_secret FOR 5) = ANY (heads)
+          LIMIT most
+        $$
         """
     )
     for function in FUNCTIONS:

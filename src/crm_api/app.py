@@ -20,6 +20,8 @@ from crm_api import __version__, logging, reference
 from crm_api.bootstrap import check_server_role
 from crm_api.catalog import CATALOG
 from crm_api.domains.identity.access import Identity
+from crm_api.domains.limits.limiter import Gate, Policies
+from crm_api.domains.limits.reconcile import SECONDS, Reconciliation
 from crm_api.kernel import metrics
 from crm_api.kernel.collective import collective_operations
 from crm_api.kernel.context import Kernel
@@ -83,6 +85,7 @@ def build_kernel(settings: Settings, url: str, bounds: Limits | None = None) -> 
         keys("cursor"),
         Sealer(*keys("sealing")),
         Signer(*keys("signing")),
+        Gate(Policies.of(settings)),
     )
 
 
@@ -103,13 +106,15 @@ def create_app(settings: Settings | None = None) -> Edge:
         await kernel.database.open()
         edge.kernel = kernel
         _settle_memory()
-        identity = kernel.authenticator
+        identity, gate = kernel.authenticator, kernel.limiter
         assert isinstance(identity, Identity)  # noqa: S101 - narrows the type
+        assert isinstance(gate, Gate)  # noqa: S101 - narrows the type
         try:
             async with AsyncExitStack() as stack:
                 await stack.enter_async_context(
                     beside(
                         every(60, identity.flush),
+                        every(SECONDS, Reconciliation(gate, kernel.database).settle),
                         every(15, partial(sample, kernel.database)),
                         metrics.watch(kernel.database),
                     )

@@ -13,6 +13,7 @@ from crm_api.domains import (
     integrations,
     jobs,
     leads,
+    limits,
     numbering,
     opportunities,
     orders,
@@ -50,5 +51,6 @@ CATALOG = Catalog(
         exchange.DOMAIN,
         integrations.DOMAIN,
         search.DOMAIN,
+        limits.DOMAIN,
     ]
 )

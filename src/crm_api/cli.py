@@ -205,6 +205,18 @@ def resume_tenant(tenant: Annotated[str, typer.Argument(metavar="NAME|ID", help=
     print(f"resumed {tenants.switch(tenant, active=True)}")
 
 
+@tenants_app.command("limit")
+def limit_tenant(
+    tenant: Annotated[str, typer.Argument(metavar="NAME|ID", help="The tenant.")],
+    credential: Annotated[int | None, typer.Option(help="Requests each second of one credential.", min=1)] = None,
+    whole: Annotated[int | None, typer.Option("--tenant", help="Of all its credentials together.", min=1)] = None,
+) -> None:
+    """Set limits of a tenant's own; what is not given is as in the settings. A process learns it by a request."""
+    from crm_api.commands import tenants
+
+    print(f"limited {tenants.limit(tenant, credential, whole)}")
+
+
 @keys_app.command("issue")
 def issue_key(
     who: Annotated[str, typer.Argument(metavar="EMAIL|ID", help="User or service account.")],

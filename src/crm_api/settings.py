@@ -77,6 +77,19 @@ class Settings(BaseSettings):
     trusted_proxies: Annotated[tuple[str, ...], NoDecode] = Field(
         (), description="Addresses whose X-Forwarded-For is believed, separated by commas."
     )
+    rate_credential: int = Field(
+        100, ge=1, le=1_000_000, description="Requests each second of one credential, on average."
+    )
+    rate_tenant: int = Field(
+        1000, ge=1, le=10_000_000, description="Requests each second of all credentials of a tenant, on average."
+    )
+    rate_window: int = Field(2, ge=1, le=60, description="Seconds of these rates that may be used at once.")
+    rate_failures: int = Field(
+        60, ge=1, le=1_000_000, description="Wrong credentials each minute from one address, of each process."
+    )
+    in_flight: int = Field(
+        10, ge=1, le=100_000, description="Requests of one credential at the same time, of each process."
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level that is logged.")
     log_format: Literal["json", "text"] = Field("json", description="`text` is for people at a terminal.")
     metrics_token: SecretStr | None = Field(

@@ -116,6 +116,21 @@ def test_a_suspended_tenant_is_refused_at_once(server, database, here, refused, 
     assert "no tenant" in refused("tenants", "suspend", "01900000-0000-7000-8000-000000000000", **where)
 
 
+def test_a_tenant_gets_limits_of_its_own(server, database, here, org):
+    where = settings(server, database)
+    before = org.rep.get("/v1/units").headers["ratelimit-policy"]
+
+    def policy() -> str:
+        org.rep.get("/v1/units")  # by this the process learns that something changed
+        return org.rep.get("/v1/units").headers["ratelimit-policy"]
+
+    assert here("tenants", "limit", str(org.tenant_id), "--credential", "3", "--tenant", "5", **where).code == 0
+    window = server.settings.rate_window
+    assert policy().startswith(f'"credential";q={3 * window};w={window}, "tenant";q={5 * window};w={window}, ')
+    assert here("tenants", "limit", str(org.tenant_id), **where).code == 0
+    assert policy() == before
+
+
 def test_wrong_addresses_and_settings_are_one_line(database, refused, tmp_path):
     closed = "postgresql://crm_app@127.0.0.1:1/crm"
     process = crm_api("serve", "--port", "0", database_url=closed, data_dir=tmp_path)

@@ -103,53 +103,10 @@ def test_every_table_is_documented_with_its_file():
 
 
 def test_every_limit_is_documented_as_it_is():
-    from crm_api.adapters import typesetting_child
-    from crm_api.domains.accounts import contact_points
-    from crm_api.domains.distribution import people, selection, walk
-    from crm_api.domains.files import upload
-    from crm_api.domains.identity import issue_key
-    from crm_api.domains.integrations import source
-    from crm_api.domains.printing import document_template, press
-    from crm_api.kernel import batch_requests, collections, edge, filters, headers, jobs, paging, query, schema, tree
+    from crm_api.domains.limits.fixed import fixed
 
-    assert {what: int(cells[0]) for what, cells in _table(DOCS / "operations.md", "what").items()} == {
-        "bytes of path and query": edge._MAX_TARGET,
-        "bytes of a body": Settings.model_fields["max_body"].default,
-        "bytes of a file": Settings.model_fields["max_file"].default,
-        "levels of JSON": headers.MAX_DEPTH,
-        "rows of a page": collections.MAX_LIMIT,
-        "operations of a batch": batch_requests.MAX_OPERATIONS,
-        "items of a batch of one collection": batch_requests.MAX_ITEMS,
-        "keys of a sort": paging.MAX_SORT_KEYS,
-        "comparisons in a filter": filters.MAX_LEAVES,
-        "levels of a filter": filters.MAX_DEPTH,
-        "values of one `in`": filters.MAX_IN,
-        "expanded paths": collections.MAX_PATHS,
-        "children of an expanded record": query.MANY,
-        "matches of a text query, for who sees them all": query.BROAD,
-        "rows counted by `count=exact`": query.COUNT_LIMITS["exact"],
-        "levels of a tree of records": tree.MAX_DEPTH,
-        "live keys of a principal": issue_key.LIVE_KEYS,
-        "e-mails, phones or addresses of a record": contact_points.MOST,
-        "characters of an external id": schema.LONGEST_EXTERNAL_ID,
-        "external ids of a record": schema.MOST_SOURCES,
-        "fields that a source owns": source.MOST_OWNED,
-        "uploads of files at once, of a process": upload.AT_ONCE,
-        "uploads of files at once, of a tenant": upload.OF_TENANT,
-        "documents in print or waiting, of a process": press.MOST,
-        "documents in print or waiting, of a tenant": press.OF_TENANT,
-        "seconds of processor time of a printed document": typesetting_child.CPU_SECONDS,
-        "bytes of memory of a printed document": typesetting_child.MEMORY,
-        "bytes of a printed document": typesetting_child.LARGEST,
-        "characters of a document template": document_template.MOST_SOURCE,
-        "bytes of its logo": document_template.LARGEST_LOGO,
-        "jobs of a tenant that wait": jobs.MOST_WAITING,
-        "jobs of one principal that wait": jobs.MOST_OF_ONE,
-        "ids of a verb on many records": selection.MOST_IDS,
-        "bytes of its filter": selection.LONGEST_FILTER,
-        "users that records are dealt to": people.MOST_USERS,
-        "records that its dry run looks at": walk.PREVIEW_ROWS,
-    }
+    expected = {what: most for most, what in fixed(Settings(_env_file=None)).values()}
+    assert {what: int(cells[0]) for what, cells in _table(DOCS / "operations.md", "what").items()} == expected
 
 
 def test_the_probes_and_metrics_are_as_documented(server):

@@ -6,8 +6,6 @@ import os
 import shutil
 import signal
 import socket
-import subprocess
-import sys
 import tempfile
 import threading
 import time
@@ -24,9 +22,9 @@ import pytest
 from crm_api import migrate
 from crm_api.adapters import embedded
 from crm_api.bootstrap import bootstrap, on_database
+from tests.support.forking import ROOT, Forked
 from tests.support.problems import problem
-
-ROOT = Path(__file__).resolve().parents[2]
+from tests.support.server import UNHURRIED
 
 
 async def _commit_synchronously(url: str) -> None:
@@ -60,22 +58,17 @@ class Cluster:
             "CRM_MIGRATE_URL": self.migrate,
             "CRM_SECRET": "faults-faults-faults-faults-faults",
             "CRM_LOG_LEVEL": "error",
+            **{f"CRM_{name.upper()}": str(most) for name, most in UNHURRIED.items()},
             "PYTHONPATH": f"{ROOT / 'src'}{os.pathsep}{ROOT}",
         }
         self.keys = self.seed()
 
     def seed(self) -> dict[str, str]:
         """Makes a tenant; gives keys of `admin` and `rep`, and the id of the `tenant`."""
-        seed = subprocess.run(
-            [sys.executable, "-m", "tests.faults.seed"],
-            cwd=ROOT,
-            env=self.environment,
-            capture_output=True,
-            text=True,
-            check=True,
-            timeout=60,
-        )
-        keys: dict[str, str] = json.loads(seed.stdout)
+        output, errors = self.folder / f"seed-{time.monotonic_ns()}.json", self.folder / "seed.log"
+        seed = Forked("tests.faults.seed", environment=self.environment, output=output, errors=errors)
+        assert seed.wait(60) == 0, errors.read_text()
+        keys: dict[str, str] = json.loads(output.read_text())
         return keys
 
     def restart(self, mode: str = "fast") -> None:
@@ -127,11 +120,10 @@ class Process:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
         self.base_url = f"http://127.0.0.1:{self.port}"
-        self.log = tempfile.TemporaryFile()  # noqa: SIM115 - as long as the process
+        self.log = cluster.folder / f"server-{time.monotonic_ns()}.log"
         environment = {**cluster.environment, **{f"CRM_{name.upper()}": str(value) for name, value in settings.items()}}
-        command = [sys.executable, "-m", "uvicorn", "--factory", factory, "--port", str(self.port)]
-        command += ["--log-level", "error", "--no-proxy-headers"]
-        self.popen = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=self.log, stderr=self.log)
+        options = ("--factory", factory, "--port", str(self.port), "--log-level", "error", "--no-proxy-headers")
+        self.popen = Forked("uvicorn", *options, environment=environment, output=self.log)
         deadline = time.monotonic() + 30
         while True:
             try:
@@ -145,8 +137,7 @@ class Process:
 
     @property
     def output(self) -> str:
-        self.log.seek(0)
-        return self.log.read().decode()
+        return self.log.read_text()
 
     def client(self, who: str = "rep") -> httpx2.Client:
         headers = {"Authorization": f"Bearer {self.cluster.keys[who]}"}
@@ -180,7 +171,6 @@ class Process:
     def __exit__(self, *error: object) -> None:
         if self.popen.poll() is None:
             self.kill()
-        self.log.close()
 
 
 @pytest.fixture(scope="session")
@@ -225,12 +215,11 @@ class Worker:
         environment: Mapping[str, str] | None = None,
         **settings: Any,
     ) -> None:
-        self.log = tempfile.TemporaryFile()  # noqa: SIM115 - as long as the process
+        self.log = cluster.folder / f"worker-{time.monotonic_ns()}.log"
         given = {"log_format": "text", "log_level": "info", "job_lease": 3, **settings}
         named = {f"CRM_{name.upper()}": str(value) for name, value in given.items()}
         whole = {**cluster.environment, **named, **(environment or {})}
-        command = [sys.executable, "-m", program]
-        self.popen = subprocess.Popen(command, cwd=ROOT, env=whole, stdout=self.log, stderr=self.log)
+        self.popen = Forked(program, environment=whole, output=self.log)
         deadline = time.monotonic() + 30
         while "works beside the servers" not in self.output:
             assert self.popen.poll() is None, self.output
@@ -239,8 +228,7 @@ class Worker:
 
     @property
     def output(self) -> str:
-        self.log.seek(0)
-        return self.log.read().decode()
+        return self.log.read_text()
 
     def kill(self) -> None:
         self.popen.send_signal(signal.SIGKILL)
@@ -253,7 +241,6 @@ class Worker:
     def __exit__(self, *error: object) -> None:
         if self.popen.poll() is None:
             self.kill()
-        self.log.close()
 
 
 @pytest.fixture

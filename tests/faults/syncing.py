@@ -5,9 +5,6 @@ import os
 import random
 import signal
 import socket
-import subprocess
-import sys
-import tempfile
 import time
 from collections import Counter
 from dataclasses import dataclass, field
@@ -18,8 +15,9 @@ import httpx2
 from examples.erp_receiver.follow import TYPES
 from examples.erp_receiver.mirror import Mirror
 
-from tests.faults.conftest import ROOT, Cluster, Process, Worker
+from tests.faults.conftest import Cluster, Process, Worker
 from tests.faults.writers import Writers
+from tests.support.forking import ROOT, Forked
 
 KINDS = {"account": "accounts", "contact": "contacts"}
 
@@ -50,12 +48,12 @@ class Receiver:
         self.base_url = f"http://127.0.0.1:{self.port}"
         self.rate = rate
         self.environment = environment
-        self.popen: subprocess.Popen[bytes] | None = None
+        self.popen: Forked | None = None
 
     def start(self) -> None:
-        self.output = tempfile.TemporaryFile()  # noqa: SIM115 - as long as the process
-        command = [sys.executable, "-m", "tests.faults.receiving", str(self.port), str(self.log), str(self.rate)]
-        self.popen = subprocess.Popen(command, cwd=ROOT, env=self.environment, stdout=self.output, stderr=self.output)
+        said = (str(self.port), str(self.log), str(self.rate))
+        output = self.log.with_suffix(".log")
+        self.popen = Forked("tests.faults.receiving", *said, environment=self.environment, output=output)
 
     def kill(self) -> None:
         if self.popen is not None:

@@ -144,6 +144,7 @@ APART = (
         "obstacles",
         "seeds",
         "everywhere",
+        "admission",
     ),
 )
 """Kernel files with a budget of their own: the OpenAPI document, and features that stand beside the data path."""

@@ -266,6 +266,22 @@ def test_two_orders_do_not_pass_the_credit_limit_together(org):
     assert problem(refused, 409)["errors"][0]["code"] == "credit_exceeded"
 
 
+def test_orders_in_another_currency_count_against_the_credit_limit_at_the_rate_of_their_day(org):
+    account = org.rep.make("accounts", name="Abroad", credit_limit="100", currency="EUR")
+    tea = {"description": "Tea", "unit_price": "60"}
+    first, second = (
+        org.rep.make("orders", account_id=account["id"], currency=name, lines=[tea], ordered_on="2026-03-01")
+        for name in ("EUR", "USD")
+    )
+    act(org.rep, first, "confirm")
+    assert act(org.rep, second, "confirm", 409)["errors"][0]["code"] == "no_currency_rate"
+    rate = {"base_currency": "USD", "quote_currency": "EUR", "valid_from": "2026-01-01"}
+    made = org.admin.make("currency_rates", **rate, rate="0.7")
+    assert act(org.rep, second, "confirm", 409)["errors"][0]["code"] == "credit_exceeded"
+    assert org.admin.patch(f"/v1/currency_rates/{made['id']}", json={"rate": "0.6"}).status_code == 200
+    assert act(org.rep, second, "confirm")["state"] == "confirmed"
+
+
 def test_numbers_look_as_the_range_says(org, account):
     made = org.admin.make("number_ranges", document="order", prefix="A{year}/", digits=4, is_yearly=True)
     done = act(

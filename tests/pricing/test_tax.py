@@ -24,12 +24,14 @@ lines = st.builds(
     prices | st.decimals("0.01", 20, places=2),
     st.lists(rates, max_size=3, unique_by=lambda rate: rate.name).map(tuple),
     st.none() | percents,
+    reducible=st.booleans(),
 )
 documents = st.tuples(
     st.lists(lines, min_size=1, max_size=6),
     st.sampled_from(CURRENCIES),
     st.booleans(),
     st.sampled_from(["line", "document"]),
+    st.none() | percents,
 )
 
 
@@ -40,8 +42,8 @@ def exact(*values):
 @quick
 @given(documents)
 def test_nothing_is_gained_and_nothing_is_lost(document):
-    given_lines, currency, inclusive, rounding = document
-    done = taxed(given_lines, currency, inclusive=inclusive, rounding=rounding)
+    given_lines, currency, inclusive, rounding, percent = document
+    done = taxed(given_lines, currency, inclusive=inclusive, rounding=rounding, percent=percent)
     unit = Fraction(1, 10 ** amounts.decimals(currency))
     for name in ("net", "tax", "gross"):
         assert exact(*(getattr(line, name) for line in done.lines)) == getattr(done, name)
@@ -53,8 +55,9 @@ def test_nothing_is_gained_and_nothing_is_lost(document):
     for line, result in zip(given_lines, done.lines, strict=True):
         entered = amounts.extended(line.quantity, line.unit_price, currency)
         kept = result.gross if inclusive else result.net
-        assert exact(kept, result.discount) == entered
-        assert 0 <= result.discount <= entered
+        assert exact(kept, result.discount, result.share) == entered
+        assert 0 <= result.discount <= exact(result.discount, result.share) <= entered
+        assert line.reducible or not result.share
         if len(line.rates) < 2 or rounding == "line":
             assert min(result.net, result.tax) >= 0
 
@@ -62,8 +65,8 @@ def test_nothing_is_gained_and_nothing_is_lost(document):
 @quick
 @given(documents)
 def test_each_tax_is_within_one_minor_unit_of_what_it_exactly_is(document):
-    given_lines, currency, inclusive, rounding = document
-    done = taxed(given_lines, currency, inclusive=inclusive, rounding=rounding)
+    given_lines, currency, inclusive, rounding, percent = document
+    done = taxed(given_lines, currency, inclusive=inclusive, rounding=rounding, percent=percent)
     unit = Fraction(1, 10 ** amounts.decimals(currency))
     whole: dict[Rate, Fraction] = {}
     for line, result in zip(given_lines, done.lines, strict=True):
@@ -77,6 +80,29 @@ def test_each_tax_is_within_one_minor_unit_of_what_it_exactly_is(document):
             whole[tax.rate] = whole.get(tax.rate, Fraction(0)) + base * part
     if rounding == "document":
         assert all(abs(Fraction(tax.amount) - whole[tax.rate]) <= unit / 2 for tax in done.taxes)
+
+
+@quick
+@given(documents, st.fractions(0, 1))
+def test_each_line_bears_its_part_of_a_discount_on_the_whole(document, part):
+    given_lines, currency, inclusive, rounding, percent = document
+    plain = taxed(given_lines, currency, inclusive=inclusive, rounding=rounding)
+    unit = Fraction(1, 10 ** amounts.decimals(currency))
+    bases = [
+        Fraction(result.gross if inclusive else result.net) * line.reducible
+        for line, result in zip(given_lines, plain.lines, strict=True)
+    ]
+    total = sum(bases)
+    fixed = None if percent is not None else amounts.in_currency(total * part, currency)
+    done = taxed(given_lines, currency, inclusive=inclusive, rounding=rounding, percent=percent, fixed=fixed)
+    off = exact(*(line.share for line in done.lines))
+    asked = Fraction(fixed) if percent is None else total * Fraction(percent) / 100
+    assert abs(off - asked) <= (0 if percent is None else unit / 2)
+    for base, line in zip(bases, done.lines, strict=True):
+        assert 0 <= line.share <= base
+        assert total == 0 or abs(Fraction(line.share) - off * base / total) < unit
+    with pytest.raises(ValueError, match="at most the amount"):
+        taxed(given_lines, currency, inclusive=inclusive, rounding=rounding, fixed=Decimal(int(total) + 1))
 
 
 @quick

@@ -9,7 +9,9 @@ from standardwebhooks import Webhook
 
 from crm_api import settings as settings_module
 from crm_api.domains.identity import credentials
+from crm_api.domains.integrations.resealing import renew_all
 from crm_api.kernel.problems import ConfigurationError
+from crm_api.kernel.sealing import SealError
 from crm_api.settings import Settings
 from tests.support.asking import code
 from tests.support.org import Org, Person
@@ -98,6 +100,59 @@ def test_the_master_secret_is_exchanged_without_loss(start):
             assert code(admin.get("/v1/accounts", params=following)) == (400, "invalid_cursor")
             assert [key["kid"] for key in keys(admin)] == [keys(admin)[0]["kid"]] != [old["kid"]]
             assert signed_by(sent(third, admin, receiver, secret), keys(admin)[0])
+
+
+def test_what_silent_endpoints_keep_is_sealed_anew(start, sql):
+    """In every tenant, paused and deleted ones too; without the old secret they are sent to afterwards."""
+    with Receiver() as receiver:
+        with start(secret=OLD) as first:
+            org, other = Org.create(first), Org.create(first)
+            secrets = {}
+            for admin in (org.admin, other.admin):
+                for kind in ("silent", "paused", "deleted", "bare"):
+                    made = admin.make(
+                        "webhook_endpoints", url=receiver.url, principal_id=admin.id, event_types=["account.created"]
+                    )
+                    path = f"/v1/webhook_endpoints/{made['id']}"
+                    if kind != "bare":
+                        secrets[path] = admin.post(f"{path}/secret/rotate").json()["secret"]
+                        admin.post(f"{path}/set_headers", json={"headers": {"X-Token": "of the receiver"}})
+                    if kind == "paused":
+                        assert admin.post(f"{path}/pause").status_code == 200
+                    if kind == "deleted":
+                        assert admin.delete(path).status_code == 204
+            assert first.run(renew_all(first.kernel)) == 0, "nothing is of another secret"
+        ours = "FROM webhook_endpoints WHERE tenant_id = ANY ($1) ORDER BY id"
+        tenants = [org.tenant_id, other.tenant_id]
+        (broken,) = sql(f"SELECT id, sealed_secrets {ours} LIMIT 1", tenants)
+        damaged = broken["sealed_secrets"][:-1] + bytes([broken["sealed_secrets"][-1] ^ 1])
+        set_ = "UPDATE webhook_endpoints SET sealed_secrets = $2 WHERE id = $1"
+        sql(set_, broken["id"], damaged)
+        with start(secret=NEW, secret_previous=OLD) as second:
+            with pytest.raises(SealError, match="altered"):
+                second.run(renew_all(second.kernel))
+            sql(set_, broken["id"], broken["sealed_secrets"])
+            assert second.run(renew_all(second.kernel)) == 1, "one that cannot be opened keeps no other"
+            heads = sql(
+                f"SELECT substring(sealed_secrets FOR 5) AS secrets, substring(sealed_headers FOR 5) AS headers {ours}",
+                tenants,
+            )
+            assert len(heads) == 8
+            assert len({value for row in heads for value in row.values() if value is not None}) == 1
+            admin = Person(second, org.admin.id, org.admin.key)
+            assert admin.get("/v1/me").status_code == 200
+            second.run(second.kernel.authenticator.flush())
+        with start(secret=NEW) as third:
+            admin = Person(third, org.admin.id, org.admin.key)
+            mine = list(secrets)[:3]
+            admin.post(f"{mine[1]}/resume")
+            admin.post(f"{mine[2]}/restore")
+            for path in mine:
+                assert admin.post(f"{path}/test").status_code == 201
+                third.run(work(third))
+                message = receiver.messages.pop()
+                assert message.headers["x-token"] == "of the receiver"
+                assert Webhook(secrets[path]).verify(message.body, message.headers)
 
 
 def test_a_short_secret_is_refused_by_name():

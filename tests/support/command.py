@@ -4,12 +4,14 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
 import httpx2
 
-ROOT = Path(__file__).resolve().parents[2]
+from tests.support.forking import ROOT, Forked
+
 COMMAND = [sys.executable, "-m", "crm_api"]
 
 
@@ -22,16 +24,11 @@ def environment(**settings: str | Path) -> dict[str, str]:
 
 def crm_api(*arguments: str, **settings: str | Path) -> subprocess.CompletedProcess[str]:
     """A finished command with its output."""
-    return subprocess.run(
-        [*COMMAND, *arguments],
-        env=environment(**settings),
-        cwd=ROOT,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    with tempfile.TemporaryDirectory(prefix="crm-command-") as name:
+        output, errors = Path(name, "output"), Path(name, "errors")
+        done = Forked("crm_api", *arguments, environment=environment(**settings), output=output, errors=errors)
+        code = done.wait(60)
+        return subprocess.CompletedProcess(arguments, code, output.read_text(), errors.read_text())
 
 
 def refused(*arguments: str, **settings: str | Path) -> str:

@@ -110,6 +110,8 @@ MEANT: dict[tuple[str, str], Any] = {
     ("number_ranges", "document"): lambda *_: f"document_{next(_serial)}",
     ("number_ranges", "prefix"): lambda _, n: ("A-{year}-", "B{year}/")[n % 2],
     **dict.fromkeys((("orders", "lines"), ("quotes", "lines")), _one_line),
+    **dict.fromkeys((("orders", "discount_amount"), ("quotes", "discount_amount")), lambda *_: None),  # or a percentage
+    **dict.fromkeys((("orders", "round_to"), ("quotes", "round_to")), lambda _, n: ("0.05", "0.10", "1.00")[n % 3]),
     ("opportunities", "lines"): lambda *_: [],  # or the amount follows from them
     ("quotes", "quoted_on"): lambda _, n: ("1999-12-31", "2024-02-29")[n % 2],
     ("quotes", "valid_until"): lambda _, n: ("2090-01-01", "2099-12-31", None)[n % 3],

@@ -17,6 +17,14 @@ from crm_api.app import create_app
 from crm_api.settings import Settings
 
 T = TypeVar("T")
+UNHURRIED = {
+    "rate_credential": 10**6,
+    "rate_tenant": 10**7,
+    "rate_window": 60,
+    "rate_failures": 10**6,
+    "in_flight": 10**5,
+}
+"""Limits that no test meets by itself."""
 
 
 class LiveServer:
@@ -27,9 +35,8 @@ class LiveServer:
 
     def __init__(self, app_url: str, migrate_url: str, data_dir: Path, **options: Any) -> None:
         self.migrate_url = migrate_url
-        self.settings = Settings(
-            database_url=app_url, data_dir=data_dir, **{"log_level": "error", "worker": False, **options}
-        )
+        given = {"log_level": "error", "worker": False, **UNHURRIED, **options}
+        self.settings = Settings(database_url=app_url, data_dir=data_dir, **given)
         settings_module.load_settings = lambda: self.settings  # type: ignore[assignment]
         _rebind(self.settings)
         self.edge = create_app(self.settings)

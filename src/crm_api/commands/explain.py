@@ -32,7 +32,7 @@ def describe(name: str, role: str) -> dict[str, Any]:
     if resource is None:
         near = difflib.get_close_matches(name, CATALOG.resources, 3, 0.4) or list(CATALOG.resources)
         raise ConfigurationError(f"There is no resource {name!r}; perhaps {', '.join(near)}.")
-    keys = Sealer(bytes(32)), Signer(bytes(32))
+    keys = Sealer(bytes(32)), Signer(bytes(32)), None
     kernel = Kernel(Database(""), CATALOG, Policy(CATALOG), None, b"", *keys)  # type: ignore[arg-type] # it only compiles
     access = _access(kernel, role)
     return {

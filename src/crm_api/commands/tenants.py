@@ -1,7 +1,7 @@
 """Tenants and keys for the operator: create, list, suspend and resume tenants, issue and revoke keys."""
 
 import asyncio
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 import sqlalchemy as sa
@@ -17,6 +17,9 @@ from crm_api.kernel.ledger import NOW
 from crm_api.kernel.problems import ConfigurationError
 from crm_api.kernel.unit_of_work import system, transact
 from crm_api.tenants import NewTenant, add_key, create_tenant
+
+if TYPE_CHECKING:
+    import asyncpg
 
 _PEOPLE, _KEYS = PRINCIPALS.table, API_KEYS.table
 _BY_EMAIL = Statement(
@@ -60,14 +63,20 @@ def switch(tenant: str, *, active: bool) -> UUID:
     async def work(found: Place) -> UUID:
         tenant_id = await _tenant(found, tenant)
         async with found.owner() as connection:
-            changed = await connection.fetchval(
-                "UPDATE tenants SET is_active = $2, access_version = access_version + 1 "
-                "WHERE tenant_id = $1 RETURNING true",
-                tenant_id,
-                active,
-            )
-        if not changed:
-            raise ConfigurationError(f"There is no tenant {tenant_id}; `crm-api tenants list` shows all.")
+            await _change(connection, tenant_id, "is_active = $2", active)
+        return tenant_id
+
+    with place() as found:
+        return asyncio.run(work(found))
+
+
+def limit(tenant: str, credential: int | None, whole: int | None) -> UUID:
+    """Sets the requests each second of each credential of a tenant, and of all together; None for the settings'."""
+
+    async def work(found: Place) -> UUID:
+        tenant_id = await _tenant(found, tenant)
+        async with found.owner() as connection:
+            await _change(connection, tenant_id, "credential_rate = $2, tenant_rate = $3", credential, whole)
         return tenant_id
 
     with place() as found:
@@ -132,6 +141,13 @@ async def _principal(ctx: Context, who: str) -> str:
     if not found:
         raise ConfigurationError(f"No user of this tenant has the e-mail {who}.")
     return str(found[0][0])
+
+
+async def _change(connection: "asyncpg.Connection[asyncpg.Record]", tenant_id: UUID, what: str, *values: Any) -> None:
+    """Changes columns of a tenant that every process must know of with its next request."""
+    text = f"UPDATE tenants SET {what}, access_version = access_version + 1 WHERE tenant_id = $1 RETURNING true"  # noqa: S608 - constants
+    if not await connection.fetchval(text, tenant_id, *values):
+        raise ConfigurationError(f"There is no tenant {tenant_id}; `crm-api tenants list` shows all.")
 
 
 async def _tenants(found: Place) -> list[dict[str, Any]]:

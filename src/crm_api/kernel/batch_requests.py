@@ -171,6 +171,7 @@ def fields_of(write: Write) -> list[str]:
 
 async def _answer(request: Request, ctx: Context, mode: Mode, steps: list[Step]) -> Response:
     path = request.scope["path"]
+    ctx.kernel.limiter.charge(ctx.principal, len(steps) - 1)
     if key := idempotency_key(request):
         ctx.idempotency = identify(ctx, key, "POST", path, await read_body(request))
     found: dict[str, Any] = {}

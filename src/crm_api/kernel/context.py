@@ -10,6 +10,7 @@ from uuid import UUID
 import sqlalchemy as sa
 import uuid_utils
 
+from crm_api.kernel.admission import Limiter
 from crm_api.kernel.database import TENANT, Database, Link, Row, Statement
 from crm_api.kernel.problems import AccessMoved, Problem, unavailable
 from crm_api.kernel.record import Tenant, table_of
@@ -71,6 +72,7 @@ class Kernel:
     cursor_keys: tuple[bytes, ...]
     sealer: Sealer
     signer: Signer
+    limiter: Limiter
     statements: dict[Any, Any] = field(default_factory=dict)
     bells: dict[str, asyncio.Event] = field(default_factory=dict)
     pulses: dict[UUID, Any] = field(default_factory=dict)

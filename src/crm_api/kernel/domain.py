@@ -98,7 +98,7 @@ class Catalog:
         found: dict[str, tuple[str, ...]] = {}
         for table in Record.metadata.tables.values():
             for item in [*table.constraints, *table.indexes]:
-                columns = [str(column.name) for column in getattr(item, "columns", [])]
+                columns = item.info.get("fields") or [str(column.name) for column in getattr(item, "columns", [])]
                 found[str(getattr(item, "name", ""))] = tuple(name for name in columns if name != "tenant_id")
         return found
 

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger("crm_api.http")
 _REQUEST_ID = re.compile(rb"^[A-Za-z0-9._-]{8,64}\Z")
-_MAX_TARGET = 8_192
+MAX_TARGET = 8_192
 MAX_HEADER = 8_192
 _TRIES = 4
 _SECURITY = (
@@ -47,7 +47,9 @@ _SECURITY = (
 )
 _PRIVATE = (b"cache-control", b"private, no-cache")
 _CORS_HEADERS = "Authorization, Content-Type, If-Match, If-None-Match, Idempotency-Key, Prefer, X-Request-ID"
-_EXPOSED = "ETag, Link, Location, Idempotency-Replayed, Ignored-Fields, Retry-After, X-Request-ID"
+_EXPOSED = (
+    "ETag, Link, Location, Idempotency-Replayed, Ignored-Fields, RateLimit, RateLimit-Policy, Retry-After, X-Request-ID"
+)
 
 
 class Outcry:
@@ -94,9 +96,9 @@ class _Outward:
         await self._send({"type": "http.response.body", "body": b"" if self._headless else response.body})
 
     def _headers(self, headers: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
-        headers += self._extra
         if not any(name == b"cache-control" for name, _ in headers):
             headers.append(_PRIVATE)
+        headers += self._extra
         return headers
 
 
@@ -136,7 +138,9 @@ class Edge:
         scope["crm.max_body"], scope["crm.kernel"] = self._max_body, self.kernel
         scope["crm.head"] = scope["method"] == "HEAD"
         scope["crm.address"] = self._address(scope, headers)
-        outward = _Outward(send, [(b"x-request-id", request_id.encode()), *_SECURITY, *self._cors(headers)], scope)
+        extra = [(b"x-request-id", request_id.encode()), *_SECURITY, *self._cors(headers)]
+        scope["crm.headers"], scope["crm.leave"] = extra, []
+        outward = _Outward(send, extra, scope)
         route = "other"
         try:
             route, response = await self._answer(scope, receive, outward, headers)
@@ -145,6 +149,8 @@ class Edge:
         except ClientDisconnect:
             outward.status = 499
         finally:
+            for leave in scope["crm.leave"]:
+                leave()
             self._note(scope, route, outward.status, time.perf_counter() - started)
 
     async def _answer(
@@ -152,8 +158,8 @@ class Edge:
     ) -> tuple[str, Response | None]:
         method, path = scope["method"], scope["path"]
         try:
-            if len(scope.get("raw_path") or b"") + len(scope["query_string"]) > _MAX_TARGET:
-                raise Problem(URI_TOO_LONG, f"Path and query have at most {_MAX_TARGET} bytes.")
+            if len(scope.get("raw_path") or b"") + len(scope["query_string"]) > MAX_TARGET:
+                raise Problem(URI_TOO_LONG, f"Path and query have at most {MAX_TARGET} bytes.")
             if method == "OPTIONS" and b"origin" in headers and b"access-control-request-method" in headers:
                 return "preflight", self._preflight()
             probe = _PROBES.get(path)

@@ -35,6 +35,7 @@ class Access:
     """What one principal may do, as of one access version of the tenant.
 
     `suspecting` are the resources whose new records are compared with those there are, with the score that refuses one.
+    `rates` are the tenant's own limits in requests each second: of one credential, and of all together.
     """
 
     version: int
@@ -57,6 +58,7 @@ class Access:
     closed: frozenset[str] = frozenset()
     sources: Mapping[str, Source] = field(default_factory=dict)
     suspecting: Mapping[str, int] = field(default_factory=dict)
+    rates: tuple[int | None, int | None] = (None, None)
     breadth: dict[str, int] = field(default_factory=dict, compare=False)
 
     @cached_property

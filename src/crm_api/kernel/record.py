@@ -158,7 +158,10 @@ def table_of(model: type[Record]) -> sa.Table:
 
 
 class Tenant(Record):
-    """A customer of the operator. `access_version` rises in each transaction that changes who may see what."""
+    """A customer of the operator. `access_version` rises in each transaction that changes who may see what.
+
+    The rates are requests each second, where the operator set other limits than those of the settings.
+    """
 
     __tablename__ = "tenants"
 
@@ -166,6 +169,8 @@ class Tenant(Record):
     created_at: Mapped[datetime]
     access_version: Mapped[int] = mapped_column(server_default="1")
     is_active: Mapped[bool] = mapped_column(server_default="true")
+    credential_rate: Mapped[int | None]
+    tenant_rate: Mapped[int | None]
 
 
 class FieldValue(Record):

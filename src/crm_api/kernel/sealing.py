@@ -64,6 +64,11 @@ class Sealer:
         except InvalidTag:
             raise SealError("The value was altered, or sealed for another tenant or purpose.") from None
 
+    @property
+    def earlier(self) -> list[bytes]:
+        """How the values begin that an earlier key has sealed."""
+        return [_VERSION + key_id for key_id in self._ids[1:]]
+
     def renewed(self, tenant_id: UUID, purpose: str, sealed: bytes) -> bytes | None:
         """What an earlier key has sealed, sealed by the present one; None for what that one has. Raises as `unseal`."""
         if bytes(sealed[1 : 1 + _KEY]) == self._ids[0]:

@@ -62,10 +62,16 @@ def _seen(ctx: Context, resource: Resource) -> Statement:
     return _framed(sa.select(table.c.id).where(*conditions, *([] if rule is None else [rule])))
 
 
-def _saw(ctx: Context, resource: Resource) -> Statement:
-    columns = [sa.column(name, resource.table.c[name].type) for name in resource.columns]
+def images(resource: Resource) -> Any:
+    """Rows as the parameter `images` has them: like the table, for conditions on records as they were."""
+    names = (*resource.columns, *(str(key.key) for key in resource.keys.values()))
+    columns = [sa.column(name, resource.table.c[name].type) for name in names]
     row = sa.func.jsonb_to_recordset(_IMAGES).table_valued(*columns, name=f"was_{resource.table.name}")
-    was = row.render_derived(with_types=True)
+    return row.render_derived(with_types=True)
+
+
+def _saw(ctx: Context, resource: Resource) -> Statement:
+    was = images(resource)
     rule = ctx.kernel.policy.rows(ctx.access, resource, "read", was, narrow=True)
     return _framed(sa.select(was.c.id).where(sa.true() if rule is None else rule))
 

@@ -29,7 +29,7 @@ from crm_api.kernel.spec_schemas import collect
 from crm_api.kernel.spec_style import a, name_of, noun, nouns, ref
 from crm_api.kernel.spec_webhooks import webhooks
 
-_ALWAYS = (400, 401, 403, 414, 422, 500, 503)
+_ALWAYS = (400, 401, 403, 414, 422, 429, 500, 503)
 _WRITE = ("DryRun", "IdempotencyKey")
 _DESCRIPTION = """\
 Records are read and written under `/v1/{collection}`; verbs move them. Every GET answers HEAD too. Errors are RFC 9457

@@ -196,7 +196,7 @@ def run_batch(catalog: Catalog) -> dict[str, Any]:
         "requestBody": {"required": True, "content": {JSON: media}},
         "responses": {
             **batch_replies("BatchResults"),
-            **problems(400, 401, 403, 404, 409, 412, 413, 414, 415, 422, 428, 500, 503),
+            **problems(400, 401, 403, 404, 409, 412, 413, 414, 415, 422, 428, 429, 500, 503),
         },
     }
     return {"post": operation}

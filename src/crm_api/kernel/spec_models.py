@@ -54,6 +54,9 @@ class Problem(Wire):
         tuple[DuplicateCandidate, ...],
         Field(max_length=5, description="With duplicate_suspected: records that are there, the most likely first."),
     ] = ()
+    violated_policies: Annotated[
+        tuple[Token, ...], Field(max_length=10, description="With rate_limited: by which limits.")
+    ] = ()
     merged_into: Annotated[str, Field(max_length=36, description="The record that took this one in.")] = ""
     current_version: Annotated[
         int, Field(ge=1, le=9_007_199_254_740_991, description="With 412: the version there is now.")

@@ -125,9 +125,12 @@ HEADERS: dict[str, dict[str, Any]] = {
         ("Idempotency-Replayed", "`true` when this is the stored reply of the first request with the key.", 4),
         ("Preference-Applied", "`return=minimal` when it was honoured.", 40),
         ("Retry-After", "Seconds to wait.", 10),
+        ("RateLimit", "What is left of each policy now; on what was asked with a credential.", 300),
+        ("RateLimit-Policy", "The policies of the caller; on what was asked with a credential.", 300),
         ("WWW-Authenticate", "How to authenticate.", 100),
     )
 }
+_EVERY = ("X-Request-ID", "RateLimit", "RateLimit-Policy")
 _PROBLEMS: dict[int, tuple[str, str, tuple[str, ...]]] = {
     308: ("Merged", "The record was merged into another: `merged_into`.", ("Location",)),
     400: ("BadRequest", "The body is not JSON, or a cursor or header is impossible or too long.", ()),
@@ -146,13 +149,14 @@ _PROBLEMS: dict[int, tuple[str, str, tuple[str, ...]]] = {
     415: ("UnsupportedMediaType", "The body is not JSON by its content type.", ()),
     422: ("Unprocessable", "A parameter or field is wrong; `errors` says which and why.", ("Idempotency-Replayed",)),
     428: ("PreconditionRequired", "This write needs If-Match.", ()),
+    429: ("TooManyRequests", "The caller asks too often; `violated_policies` names by which limit.", ("Retry-After",)),
     500: ("ServerError", "The server failed; report the request id.", ()),
     503: ("Unavailable", "The server cannot answer now.", ("Retry-After",)),
 }
 RESPONSES: dict[str, dict[str, Any]] = {
     name: {
         "description": description,
-        "headers": {header: {"$ref": f"#/components/headers/{header}"} for header in ("X-Request-ID", *headers)},
+        "headers": {header: {"$ref": f"#/components/headers/{header}"} for header in (*_EVERY, *headers)},
         "content": {PROBLEM_JSON: {"schema": ref("Problem")}},
     }
     for name, description, headers in _PROBLEMS.values()
@@ -170,8 +174,8 @@ def problems(*statuses: int) -> dict[str, dict[str, str]]:
 
 
 def headers(*names: str) -> dict[str, dict[str, str]]:
-    """References to response headers; the request id is on every response."""
-    return {name: {"$ref": f"#/components/headers/{name}"} for name in ("X-Request-ID", *names)}
+    """References to response headers; some are on every response."""
+    return {name: {"$ref": f"#/components/headers/{name}"} for name in (*_EVERY, *names)}
 
 
 def reply(description: str, schema: str | None, *names: str) -> dict[str, Any]:

@@ -58,7 +58,10 @@ def merge(routes: dict[str, dict[str, Any]], schemas: dict[str, JsonSchema], rou
             }
             for item in operation.get("parameters", ()):
                 item["schema"] = _present(normal(item["schema"]))
-            operation["responses"] = {**good, **problems(*{s for s in declared if s >= 400}, 400, 401, 414, 500, 503)}
+            operation["responses"] = {
+                **good,
+                **problems(*{s for s in declared if s >= 400}, 400, 401, 414, 429, 500, 503),
+            }
             operation["security"] = SECURITY
             routes.setdefault(path, {})[method] = operation
     _bodies(routes, schemas, router)

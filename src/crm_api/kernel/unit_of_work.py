@@ -11,8 +11,8 @@ import asyncpg
 from starlette.requests import Request
 
 from crm_api.kernel import idempotency
+from crm_api.kernel.admission import enter
 from crm_api.kernel.context import WRITTEN, Context, Kernel, Principal
-from crm_api.kernel.headers import values
 from crm_api.kernel.policy import Access
 from crm_api.kernel.problems import AccessMoved, Problem
 from crm_api.kernel.resource import Resource
@@ -37,14 +37,9 @@ Kept = Callable[[dict[str, Any]], dict[str, Any]]
 
 
 async def open_context(request: Request) -> Context:
-    """Authenticates a request and gives its context; raises 401."""
-    scope = request.scope
-    kernel: Kernel = scope["crm.kernel"]
-    given = values(request, b"authorization")
-    token = given[0] if len(given) == 1 else None
-    scope["crm.principal"] = principal = await kernel.authenticator.authenticate(token, scope["crm.address"])
-    scope["crm.access"] = access = await kernel.authenticator.access(principal)
-    return Context(kernel, principal, access, scope["crm.request_id"])
+    """Authenticates a request, lets it in and gives its context; raises 401 and 429."""
+    principal, access = await enter(request)
+    return Context(request.scope["crm.kernel"], principal, access, request.scope["crm.request_id"])
 
 
 async def permitted(request: Request, resource: Resource, action: str) -> Context:

@@ -10,8 +10,10 @@ from crm_api.adapters.storage import storage
 from crm_api.domains.approvals.remind import remind
 from crm_api.domains.files.lease import delete_expired
 from crm_api.domains.integrations.outcome import resume_failed
+from crm_api.domains.integrations.resealing import renew_all
 from crm_api.domains.opportunities.take_snapshots import take_weekly_snapshots
 from crm_api.domains.quotes.expire import expire_outdated
+from crm_api.domains.sign_in import resealing
 from crm_api.domains.sign_in.forget import forget_sign_ins
 from crm_api.kernel import sharing
 from crm_api.kernel.context import Kernel
@@ -31,11 +33,11 @@ def _forget(function: Any) -> Statement:
     return Statement(sa.select(function(before, sa.bindparam("most", type_=sa.BigInteger())).label("gone")))
 
 
-_KEYS, _JOBS, _DELIVERIES, _FILES, _ROWS = map(
+_KEYS, _JOBS, _DELIVERIES, _FILES, _ROWS, _USAGE = map(
     _forget,
     (
         *(sa.func.forget_idempotency_keys, sa.func.forget_jobs, sa.func.forget_deliveries, sa.func.purge_files),
-        sa.func.forget_import_rows,
+        *(sa.func.forget_import_rows, sa.func.forget_limit_usage),
     ),
 )
 _KEEP_FEED = Statement(sa.select(sa.func.keep_feed(sa.bindparam("days", type_=sa.Integer())).label("dropped")))
@@ -82,6 +84,11 @@ async def forget_import_rows(database: Database, days: int) -> int:
     return await _in_chunks(database, _ROWS, days)
 
 
+async def forget_limit_usage(database: Database) -> int:
+    """Deletes what callers used of their limits before yesterday, in every tenant; gives of how many."""
+    return await _in_chunks(database, _USAGE, 1)
+
+
 async def keep_feed(database: Database, days: int) -> None:
     """Makes the partitions of the weeks to come, and drops those whose events are older than `days`."""
     await database.fetch(None, _KEEP_FEED, {"days": days})
@@ -109,10 +116,13 @@ def tasks(settings: Settings) -> tuple[Task, ...]:
             3600,
             lambda kernel: forget_idempotency_keys(kernel.database, settings.idempotency_days),
         ),
+        Task("forget_limit_usage", 3600, lambda kernel: forget_limit_usage(kernel.database)),
         Task("keep_feed", 3600, lambda kernel: keep_feed(kernel.database, settings.feed_days)),
         Task("forget_deliveries", 3600, lambda kernel: forget_deliveries(kernel.database, settings.webhook_days)),
         Task("take_weekly_snapshots", 3600, take_weekly_snapshots, at_most=900.0),
         Task("resume_failed_endpoints", 3600, resume_failed),
+        Task("seal_secrets_anew", 300, renew_all),
+        Task("seal_factors_anew", 300, resealing.renew_all),
         Task("remind_approvers", 300, remind),
         Task("expire_quotes", 3600, expire_outdated),
         Task("purge_files", 3600, lambda kernel: purge_files(kernel.database, settings.file_days)),

@@ -9,6 +9,7 @@ from uuid import UUID
 import orjson
 from starlette.requests import Request
 
+from crm_api.kernel.admission import admit
 from crm_api.kernel.context import Context, Kernel, Principal
 from crm_api.kernel.headers import header
 from crm_api.kernel.problems import UNAUTHENTICATED, Problem
@@ -57,6 +58,7 @@ async def reader(request: Request, token: str | None) -> Context:
             raise _refused()
     access = await kernel.authenticator.access(principal, at_least=_NEWEST)
     request.scope["crm.principal"], request.scope["crm.access"] = principal, access
+    await admit(request.scope, principal, access)
     return Context(kernel, principal, access, request.scope["crm.request_id"])
 
 

@@ -120,6 +120,8 @@ def _access_statement() -> Statement:
     return Statement(
         sa.select(
             _TENANTS.c.access_version,
+            _TENANTS.c.credential_rate,
+            _TENANTS.c.tenant_rate,
             _PEOPLE.c.kind,
             _PEOPLE.c.name,
             _PEOPLE.c.team_id,
@@ -309,6 +311,7 @@ def _compile(catalog: Catalog, principal: Principal, row: Any) -> Access:
             and ("all" in reach[name, "read"] or defaults.get(name, resource.default_access) in LEVELS)
         ),
         version=row["access_version"],
+        rates=(row["credential_rate"], row["tenant_rate"]),
         principal_id=principal.id,
         kind=principal.kind,
         reach={key: frozenset(value) for key, value in reach.items()},

@@ -13,8 +13,9 @@ import structlog
 from sqlalchemy.dialects.postgresql import ARRAY
 
 from crm_api.adapters.egress import Egress, Failure, Reply
-from crm_api.domains.integrations import rotate_secret, set_headers
 from crm_api.domains.integrations.outcome import Sent, settle
+from crm_api.domains.integrations.pace import Pace
+from crm_api.domains.integrations.resealing import renew
 from crm_api.domains.integrations.rotate_secret import live_secrets
 from crm_api.domains.integrations.selection import chosen
 from crm_api.domains.integrations.send import TEST_TYPE
@@ -69,7 +70,7 @@ _ENDPOINT = Statement(
             _ENDPOINTS.c[name]
             for name in (
                 *("id", "url", "principal_id", "payload", "event_types", "filter", "status"),
-                *("sealed_headers", "sealed_secrets", "version"),
+                *("throttle", "sealed_headers", "sealed_secrets", "version"),
             )
         )
     ).where(
@@ -78,19 +79,6 @@ _ENDPOINT = Statement(
         _ENDPOINTS.c.deleted_at.is_(None),
     )
 )
-_SEALED = {"sealed_headers": set_headers.PURPOSE, "sealed_secrets": rotate_secret.PURPOSE}
-_RENEW = {
-    name: Statement(
-        sa.update(_ENDPOINTS)
-        .where(
-            _ENDPOINTS.c.tenant_id == TENANT,
-            _ENDPOINTS.c.id == sa.bindparam("id", type_=sa.Uuid()),
-            _ENDPOINTS.c[name] == sa.bindparam("before", type_=sa.LargeBinary()),
-        )
-        .values({name: sa.bindparam("after", type_=sa.LargeBinary())})
-    )
-    for name in _SEALED
-}
 _FEED = table_of(FeedEvent)
 _EVENTS = Statement(
     sa.select(*feed.COLUMNS).where(
@@ -155,7 +143,7 @@ class Deliverer:
             sent = await self._send(ctx, target, group)
             await settle(ctx, target, self.worker, sent)
             with suppress(Exception):  # it is tried again with the next delivery
-                await _renew(ctx, target)
+                await renew(ctx, target)
         except Exception as error:  # noqa: BLE001 - the lease ends, and another try is made
             log.warning("delivery_failed", endpoint=str(endpoint), error=type(error).__name__)
             known = error if isinstance(error, Problem) else from_database(error, {})
@@ -181,9 +169,9 @@ class Deliverer:
         told = await _told(ctx, target, group)
         headers = headers_of(ctx, target["sealed_headers"])
         secrets = [item["secret"] for item in live_secrets(ctx, target["sealed_secrets"], datetime.now(UTC))]
-        return list(
-            await asyncio.gather(*(self._deliver(target, row, told[row["id"]], headers, secrets) for row in group))
-        )
+        pace = Pace(target["throttle"])
+        made = (self._deliver(target, row, told[row["id"]], headers, secrets, pace) for row in group)
+        return list(await asyncio.gather(*made))
 
     async def _deliver(
         self,
@@ -192,6 +180,7 @@ class Deliverer:
         told: list[dict[str, Any]] | str,
         headers: dict[str, str],
         secrets: list[str],
+        pace: Pace,
     ) -> Sent:
         if isinstance(told, str):
             return Sent(row, suppressed=told)
@@ -199,6 +188,7 @@ class Deliverer:
         for envelope in told:
             if target["payload"] == "thin":
                 envelope = {**envelope, "data": None, "previous": {}}  # noqa: PLW2901 - the thin form of it
+            await pace.turn()
             body, at = dumps(envelope), datetime.now(UTC)
             signed = sign(self.kernel.signer, secrets, envelope["id"], at, body)
             answer = _without(await self.egress.post(target["url"], {**headers, **signed}, body), headers)
@@ -225,15 +215,6 @@ async def _open(kernel: Kernel, tenant: UUID, endpoint: UUID) -> tuple[Context, 
     principal = Principal(tenant, UUID(str(rows[0]["principal_id"])) if rows else None, "service")
     ctx = Context(kernel, principal, None, "webhooks", via="webhooks")  # type: ignore[arg-type] # `_told` gives it
     return ctx, rows[0] if rows else None
-
-
-async def _renew(ctx: Context, target: Row) -> None:
-    """Seals anew what was sealed under an earlier secret of the installation; to the endpoint it is the same."""
-    for name, purpose in _SEALED.items():
-        sealed = target[name]
-        fresh = sealed and ctx.kernel.sealer.renewed(ctx.principal.tenant_id, purpose, sealed)
-        if fresh:
-            await ctx.fetch(_RENEW[name], {"id": target["id"], "before": sealed, "after": fresh})
 
 
 async def _told(ctx: Context, target: Row, group: list[Row]) -> dict[Any, list[dict[str, Any]] | str]:

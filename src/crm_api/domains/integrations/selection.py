@@ -1,5 +1,7 @@
 """What an endpoint is sent of an event: what its principal may see, of the types and records it asks for."""
 
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import orjson
@@ -11,10 +13,12 @@ from crm_api.kernel import feed
 from crm_api.kernel.context import Context
 from crm_api.kernel.database import TENANT, Row, Statement
 from crm_api.kernel.external import settle
-from crm_api.kernel.filters import Filters, to_sql
+from crm_api.kernel.filters import Filters, Group, Leaf, to_sql
 from crm_api.kernel.problems import Problem
 from crm_api.kernel.record import among
 from crm_api.kernel.resource import Resource
+from crm_api.kernel.row import derived
+from crm_api.kernel.sight import images
 
 _IDS = sa.bindparam("ids", type_=ARRAY(sa.Uuid()))
 
@@ -30,25 +34,58 @@ async def chosen(ctx: Context, target: Row, rows: list[Row]) -> list[feed.Entry]
     if tree is None or not entries:
         return entries
     resource = ctx.kernel.catalog.by_type[entries[0].envelope["object"]["type"]]
-    kept = await _filtered(ctx, resource, tree, [item.envelope["object"]["id"] for item in entries])
-    return [item for item in entries if item.envelope["object"]["id"] in kept or item.envelope["data"] is None]
-
-
-async def _filtered(ctx: Context, resource: Resource, tree: Any, ids: list[str]) -> frozenset[str]:
     filters = Filters(ctx.kernel.catalog, resource, ctx.access)
     try:
         node = filters.tree(tree)
         await settle(ctx, filters)
     except Problem:  # it names a field that the principal may not see by now
-        return frozenset()
+        return [item for item in entries if item.envelope["data"] is None]
+    asked = _Asked(ctx, resource, node, filters.values)
+    now = await asked.now([item.envelope["object"]["id"] for item in entries])
+    stored = {row["seq"]: row for row in rows}
+    return [
+        item
+        for item in entries
+        if item.envelope["data"] is None  # a marker
+        or item.envelope["object"]["id"] in now
+        or (item.envelope["changed"] and await asked.before(stored[item.seq]))
+    ]
 
-    def build() -> Statement:
-        table = resource.table
-        condition = to_sql(ctx.kernel.policy, ctx.access, resource, node, table, narrow=False)
-        found = among(table.c.id, _IDS)
-        chosen_ = sa.cast(table.c.id, sa.Text()).label("id")
-        return Statement(sa.select(chosen_).where(table.c.tenant_id == TENANT, found, condition))
 
-    statement = ctx.kernel.statement(("webhook_filter", resource.plural, ctx.access.shape, node.shape), build)
-    rows = await ctx.read(statement, {**ctx.access.values, **filters.values, "ids": ids})
-    return frozenset(row["id"] for row in rows)
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """A filter, asked of records as they are now, and as they were before an event."""
+
+    ctx: Context
+    resource: Resource
+    node: Leaf | Group
+    values: Mapping[str, Any]
+
+    async def now(self, ids: list[str]) -> frozenset[str]:
+        """The records among `ids` that it takes."""
+
+        def build() -> Statement:
+            table = self.resource.table
+            return self._statement(table, table.c.tenant_id == TENANT, among(table.c.id, _IDS))
+
+        return await self._ids("webhook_filter", build, {"ids": ids})
+
+    async def before(self, row: Row) -> bool:
+        """Whether it took the record of an event before that; other records and lists are those of now."""
+        image = derived(self.resource, {**orjson.loads(row["data"]), **orjson.loads(row["previous"])})
+        return bool(
+            await self._ids(
+                "webhook_filter_before", lambda: self._statement(images(self.resource)), {"images": [image]}
+            )
+        )
+
+    def _statement(self, table: Any, *conditions: Any) -> Statement:
+        ctx = self.ctx
+        taken = to_sql(ctx.kernel.policy, ctx.access, self.resource, self.node, table, narrow=False)
+        return Statement(sa.select(sa.cast(table.c.id, sa.Text()).label("id")).where(*conditions, taken))
+
+    async def _ids(self, name: str, build: Callable[[], Statement], values: dict[str, Any]) -> frozenset[str]:
+        shape = (name, self.resource.plural, self.ctx.access.shape, self.node.shape)
+        statement = self.ctx.kernel.statement(shape, build)
+        rows = await self.ctx.read(statement, {**self.ctx.access.values, **self.values, **values})
+        return frozenset(row["id"] for row in rows)

@@ -144,7 +144,7 @@ class WebhookAttemptView(Wire):
     delivery_id: Id
     at: Instant
     milliseconds: Annotated[int, Field(ge=0, le=1_000_000)]
-    status: Annotated[int, Field(ge=100, le=599)] | None
+    status: Annotated[int, Field(ge=100, le=999)] | None
     error: Annotated[str, Field(max_length=100)] | None
     request: Annotated[
         Annotated[str, Field(max_length=2_000_000)] | None,

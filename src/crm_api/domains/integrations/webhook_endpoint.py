@@ -92,7 +92,10 @@ class WebhookEndpointCreate(Input):
     event_types: EventTypes = ["*"]
     filter: Annotated[
         dict[str, Any] | None,
-        Field(description="A filter tree as of a search; the event types must then be of one object."),
+        Field(
+            description="A filter tree as of a search; the event types must then be of one object. The change by "
+            "which a record leaves it is sent, too."
+        ),
     ] = None
     payload: Annotated[Literal["full", "thin"], Field(description="`thin` leaves out `data` and `previous`.")] = "full"
     ordering: Annotated[

@@ -1,5 +1,6 @@
 """Verb: confirm an order. It becomes binding: it gets its number, and no body changes it any more."""
 
+from collections import Counter
 from typing import Any
 from uuid import UUID
 
@@ -10,6 +11,7 @@ from crm_api.domains.accounts.account import ACCOUNTS
 from crm_api.domains.approvals.asking import ask
 from crm_api.domains.numbering.numbers import next_number
 from crm_api.domains.orders.reserving import reserve
+from crm_api.domains.pricing.currency_rate import no_rate, rates_on
 from crm_api.domains.pricing.price_lookup import products_of
 from crm_api.domains.selling.approving import demand_of
 from crm_api.kernel.context import Context
@@ -18,6 +20,7 @@ from crm_api.kernel.parts import items_of
 from crm_api.kernel.problems import CONFLICT, INVALID, Fault, Problem, invalid
 from crm_api.kernel.record import among
 from crm_api.kernel.resource import Resource
+from crm_api.kernel.unit_of_work import as_system
 
 PREFIX = "SO-"
 _OPEN = sa.literal(["confirmed", "on_hold"], ARRAY(sa.Text()))
@@ -86,8 +89,12 @@ async def _account(ctx: Context, id_: str) -> Any:
 
 
 async def _credit(ctx: Context, resource: Resource, row: Any, account: Any) -> None:
-    """409 when the open orders in the currency of the credit limit, and this one, come to more than the limit."""
-    if account["credit_limit"] is None or account["currency"] != row["currency"]:
+    """409 when the open orders and this one come to more than the limit, at the rates of its day.
+
+    A limit holds in the currency of the account; without one, there is nothing to compare with.
+    """
+    limit, currency = account["credit_limit"], account["currency"]
+    if limit is None or currency is None:
         return
     table = resource.table
 
@@ -96,19 +103,26 @@ async def _credit(ctx: Context, resource: Resource, row: Any, account: Any) -> N
             sa.func.sum(sa.type_coerce(table.c.gross_total, sa.BigInteger())), sa.literal_column("0")
         )
         return Statement(
-            sa.select(sa.cast(total, sa.BigInteger()).label("total")).where(
+            sa.select(table.c.currency, sa.cast(total, sa.BigInteger()).label("total"))
+            .where(
                 table.c.tenant_id == TENANT,
                 table.c.account_id == _ACCOUNT,
-                table.c.currency == sa.bindparam("currency", type_=sa.Text()),
                 among(table.c.state, _OPEN),
                 table.c.id != sa.bindparam("id", type_=sa.Uuid()),
                 table.c.deleted_at.is_(None),
             )
+            .group_by(table.c.currency)
         )
 
     statement = ctx.kernel.statement(("open orders of an account",), build)
-    rows = await ctx.fetch(statement, {name: row[name] for name in ("id", "account_id", "currency")})
-    if rows[0]["total"] + row["gross_total"] > account["credit_limit"]:
+    owed = Counter({row["currency"]: row["gross_total"]})
+    for other in await ctx.fetch(statement, {name: row[name] for name in ("id", "account_id")}):
+        owed[other["currency"]] += other["total"]
+    day = row["ordered_on"]
+    rates = await rates_on(as_system(ctx), owed, currency, day)
+    if unknown := sorted(owed.keys() - rates.keys()):
+        raise Problem(CONFLICT, "The credit cannot be compared.", [no_rate(name, currency, day) for name in unknown])
+    if sum(amount * rates[name] for name, amount in owed.items()) > limit:
         detail = "The open orders of the account would come to more than its credit limit."
         raise Problem(CONFLICT, detail, [Fault("credit_exceeded", detail)])
 

@@ -70,7 +70,8 @@ async def progress(ctx: Context, resource: Resource, row: Any, body: ProgressReq
     if faults:
         raise Problem(INVALID, faults[0].detail, faults)
     whole = list(lines.values())
-    shipped, invoiced = (_axis(whole, name) for name in _COUNTED)
+    goods = [line for line in whole if line["kind"] != "shipping"] or whole
+    shipped, invoiced = _axis(goods, "shipped_quantity"), _axis(whole, "invoiced_quantity")
     return {"lines": whole, "fulfilment": shipped, "billing": "complete" if invoiced == "over" else invoiced}
 
 

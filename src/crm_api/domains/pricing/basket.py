@@ -20,6 +20,7 @@ StepKind = Literal[
     "override",
 ]
 Mode = Literal["net", "gross"]
+LineKind = Literal["item", "shipping"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +38,7 @@ class BasketLine:
         tax_percent: in place of the taxes of the profile.
         tax_class: which taxes of the profile, without a product.
         retired: whether the product may be one that is not sold any more, as in a line that was there before.
+        kind: what it is; a discount on the whole basket is not taken off shipping.
     """
 
     product_id: str | None
@@ -48,6 +50,7 @@ class BasketLine:
     tax_percent: Decimal | None = None
     tax_class: str = "standard"
     retired: bool = False
+    kind: LineKind = "item"
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +67,8 @@ class Basket:
         country: where it is taxed; the account's, unless told.
         region: part of the country.
         prices: whether prices are net or gross; as in the book, unless told.
+        discount_percent: 0 to 100, off what all lines but shipping come to.
+        discount_amount: the same as a sum, in the terms of the prices; one of both.
     """
 
     lines: Sequence[BasketLine]
@@ -75,6 +80,8 @@ class Basket:
     country: str | None = None
     region: str | None = None
     prices: Mode | None = None
+    discount_percent: Decimal | None = None
+    discount_amount: Decimal | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -119,7 +119,7 @@ async def rate_on(ctx: Context, base: str, quote: str, day: date, pointer: str) 
     return found[base]
 
 
-def no_rate(base: str, quote: str, day: date, pointer: str) -> Fault:
+def no_rate(base: str, quote: str, day: date, pointer: str | None = None) -> Fault:
     """Says that a currency has no rate."""
     return Fault("no_currency_rate", f"There is no rate from {base} to {quote} on or before {day}.", pointer=pointer)
 

@@ -24,7 +24,7 @@ from crm_api.domains.pricing.tax_rate import TAX_RATES
 from crm_api.domains.pricing.taxes import charged, rates_of
 from crm_api.domains.products.product import PRODUCTS
 from crm_api.kernel.context import Context
-from crm_api.kernel.problems import Fault, Problem, forbidden
+from crm_api.kernel.problems import Fault, Problem, forbidden, invalid
 from crm_api.kernel.record import RATIO_SCALE
 from crm_api.kernel.unit_of_work import as_system
 
@@ -141,10 +141,17 @@ def _priced(basket: Basket, items: Sequence[Item], terms: Terms, hidden: tuple[s
     found = [find_price(i, item, terms) for i, item in enumerate(items)]
     prices = _prices(items, found, document.currency)
     lines = [
-        Line(item.line.quantity, charge, item.rates, item.line.discount_percent, item.line.discount_amount)
+        Line(
+            *(item.line.quantity, charge, item.rates, item.line.discount_percent, item.line.discount_amount),
+            reducible=item.line.kind != "shipping",
+        )
         for item, charge in zip(items, prices, strict=True)
     ]
-    totals = taxed(lines, document.currency, inclusive=inclusive, rounding=document.rounding)
+    off = {"percent": basket.discount_percent, "fixed": basket.discount_amount}
+    try:
+        totals = taxed(lines, document.currency, inclusive=inclusive, rounding=document.rounding, **off)
+    except ValueError as error:  # those of lines were looked at before
+        raise invalid("/discount_amount", "invalid_discount", str(error)) from None
     if any(abs(amount) >= LARGEST for amount in (totals.gross, *(line.gross for line in totals.lines))):
         refuse([Fault("too_large", "The amounts are too large.", pointer="/lines")])
     done = [

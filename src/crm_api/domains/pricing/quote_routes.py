@@ -82,6 +82,8 @@ async def _basket(ctx: Context, body: PriceQuoteRequest) -> Basket:
         body.country,
         body.region,
         body.prices,
+        body.discount_percent,
+        body.discount_amount,
     )
 
 

@@ -50,6 +50,8 @@ class PriceQuoteRequest(Wire):
     country: Country | None = None
     region: Region | None = None
     prices: Annotated[_MODE | None, Field(description="Net or gross; as in the book, unless told.")] = None
+    discount_percent: Annotated[Percent | None, Field(description="Off the whole, each line bearing its part.")] = None
+    discount_amount: Annotated[Money | None, Field(description="The same as a sum; one of both.")] = None
     lines: Annotated[list[PriceQuoteLineInput], Field(min_length=1, max_length=MOST_LINES)]
 
 
@@ -105,6 +107,7 @@ class PriceQuoteLine(Wire):
     unit_price_net: Money
     unit_price_gross: Money
     discount: Annotated[Money, Field(description="Off the line, in the same terms.")]
+    document_discount: Annotated[Money, Field(description="What it bears of the discount on the whole, in them, too.")]
     net: Money
     tax: Money
     gross: Money
@@ -193,6 +196,7 @@ def _line(line: PricedLine) -> dict[str, Any]:
         "price_entry_id": line.price_entry_id,
         **{name: _money(getattr(line, name)) for name in names},
         "discount": _money(line.amounts.discount),
+        "document_discount": _money(line.amounts.share),
         **_sums(line.amounts),
         "cost": _money(line.cost),
         "margin": _money(line.margin),

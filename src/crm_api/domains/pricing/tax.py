@@ -39,13 +39,17 @@ class Rate:
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """What is sold: the price of one unit is net, or gross where prices include tax; so is the discount."""
+    """What is sold: the price of one unit is net, or gross where prices include tax; so is the discount.
+
+    `reducible`: a discount on the whole document is taken off it, too.
+    """
 
     quantity: Decimal
     unit_price: Amount
     rates: tuple[Rate, ...] = ()
     discount_percent: Decimal | None = None
     discount_amount: Decimal | None = None
+    reducible: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,9 +63,10 @@ class RateAmount:
 
 @dataclass(frozen=True, slots=True)
 class TaxedLine:
-    """A line with its amounts in whole minor units; `discount` is in the terms of its price."""
+    """A line with its amounts in whole minor units; `discount`, and its `share` of the document's, are in its terms."""
 
     discount: Decimal
+    share: Decimal
     net: Decimal
     taxes: tuple[RateAmount, ...]
     tax: Decimal
@@ -107,7 +112,15 @@ def unit_prices(price: Amount, rates: Sequence[Rate], *, inclusive: bool) -> tup
     return (other, entered) if inclusive else (entered, other)
 
 
-def taxed(lines: Sequence[Line], currency: str, *, inclusive: bool, rounding: Rounding) -> Taxed:
+def taxed(
+    lines: Sequence[Line],
+    currency: str,
+    *,
+    inclusive: bool,
+    rounding: Rounding,
+    percent: Decimal | None = None,
+    fixed: Decimal | None = None,
+) -> Taxed:
     """The amounts of a document.
 
     Args:
@@ -116,21 +129,30 @@ def taxed(lines: Sequence[Line], currency: str, *, inclusive: bool, rounding: Ro
         inclusive: prices are gross; the gross amounts are exact then, and the net amounts follow.
         rounding: `line` rounds each tax of each line; `document` rounds the sum of each tax over the document, and
             gives the lines their parts by the largest remainders.
+        percent: a discount on the whole, 0 to 100: off what its reducible lines come to, each bearing its part.
+        fixed: the same as a sum; one of both.
 
     Raises:
-        ValueError: a discount is above the amount of its line, or given twice.
+        ValueError: a discount is above what it is taken off, or given twice.
     """
     places = decimals(currency)
-    taken, given, exact = [], [], []
+    taken, given = [], []
     for line in lines:
         amount = extended(line.quantity, line.unit_price, currency)
         off = discount(amount, currency, percent=line.discount_percent, fixed=line.discount_amount)
         taken.append(off)
         given.append(units(amount, places) - units(off, places))
-        exact.append([given[-1] * part for part in _portions(line.rates, inclusive=inclusive)])
+    parts = [max(amount, 0) if line.reducible else 0 for line, amount in zip(lines, given, strict=True)]
+    whole_off = discount(of_units(sum(parts), places), currency, percent=percent, fixed=fixed)
+    borne = _borne(units(whole_off, places), parts)
+    given = [amount - share for amount, share in zip(given, borne, strict=True)]
+    exact = [
+        [amount * part for part in _portions(line.rates, inclusive=inclusive)]
+        for line, amount in zip(lines, given, strict=True)
+    ]
     taxes = _by_line(exact, inclusive=inclusive) if rounding == "line" else _by_document(lines, exact)
     done = []
-    for line, off, entered, amounts in zip(lines, taken, given, taxes, strict=True):
+    for line, off, share, entered, amounts in zip(lines, taken, borne, given, taxes, strict=True):
         tax = sum(amounts)
         net = entered - tax if inclusive else entered
         by_rate = tuple(
@@ -138,8 +160,13 @@ def taxed(lines: Sequence[Line], currency: str, *, inclusive: bool, rounding: Ro
             for rate, amount in zip(line.rates, amounts, strict=True)
         )
         amounts_ = (of_units(net, places), by_rate, of_units(tax, places), of_units(net + tax, places))
-        done.append(TaxedLine(off, *amounts_))
+        done.append(TaxedLine(off, of_units(share, places), *amounts_))
     return _document(done, places)
+
+
+def _borne(off: int, parts: Sequence[int]) -> list[int]:
+    """What each part bears of a discount on their sum, never more than itself: by the largest remainders."""
+    return apportioned(off, [Fraction(off * part, sum(parts)) for part in parts]) if off else [0] * len(parts)
 
 
 def _by_line(exact: list[list[Fraction]], *, inclusive: bool) -> list[list[int]]:

@@ -46,6 +46,8 @@ def sample(resource: Resource, form: Form) -> Sheet:
         "lines": lines,
         "taxes": [_tax("VAT", sums["net"], sums["tax"])],
         "discount_total": "5.40",
+        "rounding": "0.03",
+        "payable_total": str(Decimal(sums["gross"]) + Decimal("0.03")),
         **{f"{name}_total": text for name, text in sums.items()},
         **{name: _DAYS[min(i, 2)] for i, name in enumerate(resource.printed.dates)},
         "account": {"name": "Kaufmann", "legal_name": "Kaufmann & Söhne KG", "tax_id": "DE123456789"},

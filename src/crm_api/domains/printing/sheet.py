@@ -18,7 +18,7 @@ _HERE = Path(__file__).parent
 _MAIN = (_HERE / "main.typ").read_bytes()
 SHIPPED = (_HERE / "document.typ").read_text("utf-8")
 """The form of a document for which a tenant has none of its own."""
-_FORM = 1
+_FORM = 2
 """Raised when the same record comes to look otherwise: it is part of the entity tag."""
 LOGOS: Mapping[str, str] = {"image/png": "png", "image/jpeg": "jpg", "image/gif": "gif", "image/webp": "webp"}
 """What a logo may be, with the name's end by which typst knows it."""
@@ -113,7 +113,8 @@ class Sheet:
             "taxes": [_tax(formats, tax) for tax in record["taxes"]],
             "totals": {
                 "discount": _unless_zero(formats.money, record["discount_total"]),
-                **{name: formats.money(record[f"{name}_total"]) for name in ("net", "tax", "gross")},
+                "rounding": _unless_zero(formats.money, record["rounding"]),
+                **{name: formats.money(record[f"{name}_total"]) for name in ("net", "tax", "gross", "payable")},
             },
             "footer": form.footer,
             "logo": logo,

@@ -19,6 +19,7 @@ from crm_api.kernel.schema import with_defaults
 _TERMS = (
     *("account_id", "contact_id", "opportunity_id", "client_reference", "currency", "prices", "price_book_id"),
     *("tax_profile_id", "payment_terms", "billing_address", "shipping_address", "note", "tags", "owner_id", "team_id"),
+    *("discount_percent", "discount_amount", "round_to"),
 )
 _JSON = frozenset({"billing_address", "shipping_address", "tags"})
 

@@ -4,10 +4,12 @@ from datetime import UTC, date, datetime
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
+import sqlalchemy as sa
 from pydantic import Field
 from sqlalchemy.orm import Mapped, mapped_column
 
 from crm_api.domains.accounts.contact_points import Address
+from crm_api.domains.products.percent import Percent
 from crm_api.domains.selling.line import MOST_LINES, LineInput, LineItem, Taxes
 from crm_api.kernel.record import MoneyAmount, Owned, Ratio, one_of, ownership, reference, sortable, sparse
 from crm_api.kernel.schema import Currency, Id, Input, Money, Name, OwnedOutput, Paragraph, Ref, Tag
@@ -18,6 +20,9 @@ Number = Annotated[str, Field(min_length=1, max_length=60)]
 _BOOK = "Where prices are looked for first; the account's, unless given, else the default book of the currency."
 _PROFILE = "How it is taxed; the account's, unless given, else the default profile."
 _LINES = "Those of the opportunity as far as the caller sees them, unless given; none without one."
+_DISCOUNT = "Off what all lines but shipping come to, each bearing its part."
+_DISCOUNT_SUM = "The same as a sum, in the terms of the prices; one of both."
+_ROUND_TO = "What is to be paid is a multiple of this, as where the smallest coin is 0.05; above zero."
 _SHIPPING = "Its country is where the document is taxed; that of the account, without one."
 
 
@@ -45,10 +50,16 @@ class SalesDocument(Owned):
     tags: Mapped[list[Any]]
     lines: Mapped[list[Any]]
     taxes: Mapped[list[Any]]
+    discount_percent: Mapped[int | None] = mapped_column(Ratio)
+    discount_amount: Mapped[int | None] = mapped_column(MoneyAmount)
+    round_to: Mapped[int | None] = mapped_column(MoneyAmount)
     discount_total: Mapped[int] = mapped_column(MoneyAmount)
+    shipping_total: Mapped[int] = mapped_column(MoneyAmount, server_default="0")
     net_total: Mapped[int] = mapped_column(MoneyAmount)
     tax_total: Mapped[int] = mapped_column(MoneyAmount)
     gross_total: Mapped[int] = mapped_column(MoneyAmount)
+    rounding: Mapped[int] = mapped_column(MoneyAmount, server_default="0")
+    payable_total: Mapped[int] = mapped_column(MoneyAmount)
     deepest_discount: Mapped[int] = mapped_column(Ratio)
     margin: Mapped[int | None] = mapped_column(MoneyAmount)
     is_approved: Mapped[bool] = mapped_column(server_default="false")
@@ -89,6 +100,7 @@ def document_constraints(table: str, day: str) -> tuple[Any, ...]:
         reference("price_book_id", "price_books"),
         reference("tax_profile_id", "tax_profiles"),
         one_of("prices", ("net", "gross")),
+        sa.CheckConstraint("payable_total = gross_total + rounding", name="payable_total"),
         *sortable(table, "account_id", day, "created_at", "gross_total"),
         *(sparse(table, column) for column in ("contact_id", "opportunity_id", "price_book_id", "tax_profile_id")),
         sparse(table, "number"),  # among deleted ones, too: no number is given twice
@@ -112,6 +124,9 @@ class DocumentInput(Input):
     shipping_address: Annotated[Address | None, Field(description=_SHIPPING)] = None
     note: Paragraph | None = None
     tags: Tags = []
+    discount_percent: Annotated[Percent | None, Field(description=_DISCOUNT)] = None
+    discount_amount: Annotated[Money | None, Field(description=_DISCOUNT_SUM)] = None
+    round_to: Annotated[Money | None, Field(description=_ROUND_TO)] = None
     lines: Annotated[Annotated[list[LineInput], Field(max_length=MOST_LINES)] | None, Field(description=_LINES)] = None
     owner_id: Ref | None = None
     team_id: Ref | None = None
@@ -136,8 +151,14 @@ class DocumentView(OwnedOutput):
     tags: Tags
     lines: Annotated[list[LineItem], Field(max_length=MOST_LINES)]
     taxes: Annotated[Taxes, Field(description="The sum of each tax.")]
-    discount_total: Money
+    discount_percent: Annotated[Percent | None, Field(description=_DISCOUNT)]
+    discount_amount: Annotated[Money | None, Field(description=_DISCOUNT_SUM)]
+    round_to: Annotated[Money | None, Field(description=_ROUND_TO)]
+    discount_total: Annotated[Money, Field(description="Of the lines and of the whole, in the terms of the prices.")]
+    shipping_total: Annotated[Money, Field(description="Of the lines of kind shipping, net; part of the net total.")]
     net_total: Money
     tax_total: Money
     gross_total: Money
+    rounding: Annotated[Money, Field(description="What the total is rounded by.")]
+    payable_total: Annotated[Money, Field(description="What is to be paid: the gross total and the rounding.")]
     is_approved: Annotated[bool, Field(description="As it is now: false again once it is priced anew.")]

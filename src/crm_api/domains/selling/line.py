@@ -7,6 +7,7 @@ from uuid import UUID
 from pydantic import Field
 from sqlalchemy.orm import Mapped, mapped_column
 
+from crm_api.domains.pricing.basket import LineKind
 from crm_api.domains.pricing.quoting import TaxAmount
 from crm_api.domains.products.percent import Percent
 from crm_api.kernel.external import To
@@ -17,12 +18,15 @@ from crm_api.kernel.schema import Code, Currency, Id, Line, Money, Output, Posit
 
 MOST_LINES = 1000
 SOURCES = ("book", "list", "given")
+KINDS = ("item", "shipping")
+Kind = Annotated[LineKind, Field(description="Shipping is sent with nothing, and a discount on the whole spares it.")]
 PriceSource = Annotated[
     Literal["book", "list", "given"],
     Field(description="Whether the price is of a price book, the list price, or was given."),
 ]
 _DISCOUNT = "Off the amount of the line, in percent."
 _DISCOUNT_SUM = "The same as a sum; one of both."
+_SHARE = "What it bears of the discount on the whole document, in the terms of its price."
 _TAX_PERCENT = "In place of the taxes of the tax profile."
 _TAX_CLASS = "Which taxes of the tax profile, of a line without a product: `standard` unless given."
 _UNIT = "The base unit of the product, unless given."
@@ -36,6 +40,7 @@ class DocumentLine:
     """The columns of a line; what it was found to cost and costs us is kept and not told."""
 
     position: Mapped[int]
+    kind: Mapped[str] = mapped_column(server_default="item")
     product_id: Mapped[UUID | None]
     sku: Mapped[str | None]
     description: Mapped[str]
@@ -49,6 +54,7 @@ class DocumentLine:
     discount_percent: Mapped[int | None] = mapped_column(Ratio)
     discount_amount: Mapped[int | None] = mapped_column(MoneyAmount)
     discount: Mapped[int] = mapped_column(MoneyAmount)
+    document_discount: Mapped[int] = mapped_column(MoneyAmount, server_default="0")
     tax_class: Mapped[str | None]
     tax_percent: Mapped[int | None] = mapped_column(Ratio)
     taxes: Mapped[list[Any]]
@@ -67,6 +73,7 @@ def line_constraints(table: str, document: str, documents: str) -> tuple[Any, ..
         reference("product_id", "products"),
         reference("unit_id", "units"),
         one_of("price_source", SOURCES),
+        one_of("kind", KINDS),
         *sortable(table, document),
         sparse(table, "product_id"),
         sparse(table, "unit_id"),
@@ -77,6 +84,7 @@ class LineInput(Wire):
     """One thing to sell: a product, or what the description says."""
 
     id: Annotated[Id | None, Field(description="Of a line of the document; without it, the line is a new one.")] = None
+    kind: Kind = "item"
     product_id: Annotated[Ref, To("products")] | None = None
     description: Annotated[Line | None, Field(description="The product's name unless given.")] = None
     quantity: PositiveQuantity = Decimal(1)
@@ -93,6 +101,7 @@ class LineItem(Wire):
 
     id: Id
     position: Position
+    kind: Kind
     product_id: Id | None
     sku: Sku | None
     description: Line
@@ -105,6 +114,7 @@ class LineItem(Wire):
     discount_percent: Annotated[Percent | None, Field(description=_DISCOUNT)]
     discount_amount: Annotated[Money | None, Field(description=_DISCOUNT_SUM)]
     discount: Annotated[Money, Field(description="Off the line, in the terms of its price.")]
+    document_discount: Annotated[Money, Field(description=_SHARE)]
     tax_class: Code | None
     tax_percent: Annotated[Percent | None, Field(description=_TAX_PERCENT)]
     taxes: Taxes
@@ -118,6 +128,7 @@ class LineView(Output):
     """One line of a document, by itself."""
 
     position: Position
+    kind: Kind
     product_id: Id | None
     sku: Sku | None
     description: Line
@@ -130,6 +141,7 @@ class LineView(Output):
     discount_percent: Percent | None
     discount_amount: Money | None
     discount: Money
+    document_discount: Money
     tax_class: Code | None
     tax_percent: Percent | None
     taxes: Taxes
@@ -158,6 +170,7 @@ def line_resource(document: str, documents: str, model: type[Any], output: type[
         within={column: "lines"},
         filters=(
             getattr(model, column),
+            model.kind,
             model.product_id,
             model.sku,
             model.quantity,

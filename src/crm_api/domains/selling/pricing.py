@@ -6,6 +6,7 @@ from typing import Any
 
 import orjson
 
+from crm_api.domains.pricing.amounts import to_step
 from crm_api.domains.pricing.basket import Basket, BasketLine, Priced, PricedLine
 from crm_api.domains.pricing.price import price
 from crm_api.domains.pricing.quoting import tax_amount
@@ -17,13 +18,16 @@ from crm_api.kernel.joints import Build
 from crm_api.kernel.parts import identified, items_of, split
 from crm_api.kernel.problems import INVALID, Fault, Problem, invalid
 from crm_api.kernel.projection import dumps
+from crm_api.kernel.record import MONEY_SCALE, RATIO_SCALE
 from crm_api.kernel.repository import find
 from crm_api.kernel.resource import Resource
 
-_TERMS = frozenset({"lines", "account_id", "price_book_id", "tax_profile_id", "shipping_address"})
+_WHOLE = {"discount_percent": RATIO_SCALE, "discount_amount": MONEY_SCALE, "round_to": MONEY_SCALE}
+"""What a document says of its sum, with the scale of the column."""
+_TERMS = frozenset({"lines", "account_id", "price_book_id", "tax_profile_id", "shipping_address", *_WHOLE})
 _NUMBERS = ("quantity", "unit_price", "discount_percent", "discount_amount", "tax_percent")
 _MOST = Decimal(1000)
-_SENT = ("id", "product_id", "description", "unit_id", "tax_class", *_NUMBERS)
+_SENT = ("id", "kind", "product_id", "description", "unit_id", "tax_class", *_NUMBERS)
 
 
 def priced(day: str) -> Build:
@@ -66,6 +70,8 @@ async def price_document(
         name: None if moved and name not in values else whole[name] for name in ("price_book_id", "tax_profile_id")
     }
     address = _address(whole["shipping_address"])
+    of_sum = {name: _number(whole.get(name), scale) for name, scale in _WHOLE.items()}
+    _refuse_sums(of_sum)
     basket = Basket(
         [_line(item, stored.get(item["id"])) for item in items],
         whole[day],
@@ -75,9 +81,12 @@ async def price_document(
         country=address.get("country"),
         region=address.get("region") if address.get("country") else None,
         prices=whole["prices"],
+        discount_percent=of_sum["discount_percent"],
+        discount_amount=of_sum["discount_amount"],
     )
     found = await price(ctx, basket, kept=True)
-    columns = {**_columns(items, stored, found), "is_approved": before is None and bool(values.get("is_approved"))}
+    columns = _columns(items, stored, found, of_sum["round_to"])
+    columns["is_approved"] = before is None and bool(values.get("is_approved"))
     if before is None:
         columns |= {"currency": found.currency, "prices": found.prices}
         columns |= {"payment_terms": values["payment_terms"] or found.payment_terms}
@@ -148,6 +157,18 @@ def _kept(item: dict[str, Any], old: Mapping[str, Any] | None) -> dict[str, Any]
     return {**item, "unit_id": old["unit_id"], "unit_price": Decimal(old["unit_price"]), "kept": True}
 
 
+def _number(value: Any, scale: int) -> Decimal | None:
+    """A number as it was sent, or as it stands in its column."""
+    return Decimal(value) / scale if isinstance(value, int) else value
+
+
+def _refuse_sums(given: Mapping[str, Decimal | None]) -> None:
+    if given["discount_percent"] is not None and given["discount_amount"] is not None:
+        raise invalid("/discount_amount", "exactly_one", "A discount is a percentage or an amount.")
+    if given["round_to"] is not None and given["round_to"] <= 0:
+        raise invalid("/round_to", "not_positive", "This is greater than zero.")
+
+
 def _id(value: Any) -> str | None:
     return None if value is None else str(value).lower()
 
@@ -174,27 +195,36 @@ def _line(item: Mapping[str, Any], old: Mapping[str, Any] | None) -> BasketLine:
         unit_id=_id(item["unit_id"]),
         tax_class=item["tax_class"] or "standard",
         retired=(old is not None and old["product_id"] == product) or item.get("origin_line_id") is not None,
+        kind=item["kind"],
         **{name: item[name] for name in _NUMBERS},
     )
 
 
 def _columns(
-    items: Sequence[Mapping[str, Any]], stored: Mapping[str, Mapping[str, Any]], found: Priced
+    items: Sequence[Mapping[str, Any]],
+    stored: Mapping[str, Mapping[str, Any]],
+    found: Priced,
+    round_to: Decimal | None,
 ) -> dict[str, Any]:
     lines = [
         _written(item, stored.get(item["id"], {}), line, found.currency)
         for item, line in zip(items, found.lines, strict=True)
     ]
     totals, costs = found.totals, [_cost(line) for line in found.lines]
+    payable = totals.gross if round_to is None else to_step(totals.gross, round_to)
+    shipping = (line.amounts.net for line in found.lines if line.line.kind == "shipping")
     return {
         "lines": lines,
         "price_book_id": found.price_book_id,
         "tax_profile_id": found.tax_profile_id,
         "taxes": [tax_amount(tax) for tax in totals.taxes],
-        "discount_total": sum((line.amounts.discount for line in found.lines), Decimal(0)),
+        "discount_total": sum((line.amounts.discount + line.amounts.share for line in found.lines), Decimal(0)),
+        "shipping_total": sum(shipping, Decimal(0)),
         "net_total": totals.net,
         "tax_total": totals.tax,
         "gross_total": totals.gross,
+        "rounding": payable - totals.gross,
+        "payable_total": payable,
         "deepest_discount": _deepest(found),
         "margin": None if None in costs else totals.net - sum((cost or Decimal(0) for cost in costs), Decimal(0)),
     }
@@ -212,6 +242,7 @@ def _written(item: Mapping[str, Any], old: Mapping[str, Any], line: PricedLine, 
     return {
         "id": item["id"],
         "position": item["position"],
+        "kind": item["kind"],
         "product_id": product.get("id"),
         "sku": product.get("sku"),
         "description": item["description"] or product.get("name"),
@@ -225,6 +256,7 @@ def _written(item: Mapping[str, Any], old: Mapping[str, Any], line: PricedLine, 
         "discount_percent": line.line.discount_percent,
         "discount_amount": line.line.discount_amount,
         "discount": amounts.discount,
+        "document_discount": amounts.share,
         "tax_class": item["tax_class"],
         "tax_percent": line.line.tax_percent,
         "taxes": [tax_amount(tax) for tax in amounts.taxes],
@@ -238,7 +270,12 @@ def _written(item: Mapping[str, Any], old: Mapping[str, Any], line: PricedLine, 
 
 
 def _cost(line: PricedLine) -> Decimal | None:
-    """What a line costs us, None where nobody knows; a credit and what is added for nothing cost nothing more."""
+    """What a line costs us, None where nobody knows.
+
+    A credit and what is added for nothing cost nothing more, and shipping what the account pays for it.
+    """
+    if line.product is None and line.line.kind == "shipping":
+        return line.amounts.net
     return Decimal(0) if line.product is None and line.unit_price <= 0 else line.cost
 
 

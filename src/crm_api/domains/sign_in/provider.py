@@ -46,11 +46,6 @@ _FIND = Statement(
         *_ACTIVE, PROVIDERS.c.id == _ID
     )
 )
-_SEAL = Statement(
-    sa.update(PROVIDERS)
-    .where(PROVIDERS.c.tenant_id == TENANT, PROVIDERS.c.id == _ID)
-    .values(sealed_secret=sa.bindparam("sealed", type_=sa.LargeBinary()))
-)
 _LINKED = Statement(
     sa.select(sa.cast(LINKS.c.principal_id, sa.Text())).where(
         LINKS.c.tenant_id == TENANT, LINKS.c.provider_id == _ID, LINKS.c.subject == _SUBJECT
@@ -183,12 +178,9 @@ async def _client(request: Request, tenant_id: UUID, id_: UUID) -> tuple[Client,
     if (sealed := row["sealed_secret"]) is not None:
         try:
             secret = kernel.sealer.unseal(tenant_id, PURPOSE, sealed).decode()
-            fresh = kernel.sealer.renewed(tenant_id, PURPOSE, sealed)
         except SealError as error:
             log.error("provider_unusable", reason=str(error))  # noqa: TRY400 - no traceback is needed
             return None
-        if fresh is not None:
-            await kernel.database.fetch(tenant_id, _SEAL, {"id": id_, "sealed": fresh})
     client = Client(row["issuer"], row["client_id"], secret, f"{base}/sign-in/callback")
     return client, orjson.loads(row["email_domains"])
 

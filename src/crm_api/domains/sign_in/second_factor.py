@@ -31,7 +31,7 @@ DIGITS = 6
 WINDOW = 1
 """Steps that a clock may be wrong by, either way."""
 RECOVERY_CODES = 10
-_PURPOSE = "totp"
+PURPOSE = "totp"
 
 
 class SecondFactor(Entity):
@@ -125,11 +125,6 @@ _USE_STEP = Statement(
     .values(last_step=_STEP)
     .returning(sa.literal_column("1"))
 )
-_SEAL = Statement(
-    sa.update(_FACTORS)
-    .where(_FACTORS.c.tenant_id == TENANT, _FACTORS.c.id == _FACTOR)
-    .values(sealed_secret=sa.bindparam("sealed", type_=sa.LargeBinary()))
-)
 _USE_CODE = Statement(
     sa.update(_CODES)
     .where(
@@ -185,7 +180,7 @@ async def enrol(ctx: Context, principal_id: UUID, secret: bytes, code: str) -> l
     step = step_of(secret, code)
     if step is None:
         return None
-    sealed, id_ = ctx.kernel.sealer.seal(ctx.principal.tenant_id, _PURPOSE, secret), new_id()
+    sealed, id_ = ctx.kernel.sealer.seal(ctx.principal.tenant_id, PURPOSE, secret), new_id()
     values = {"factor": id_, "principal": principal_id, "sealed": sealed, "step": step, "now": ctx.now}
     await ctx.fetch(_INSERT, values)
     codes = ["-".join(secrets.token_hex(2) for _ in range(4)) for _ in range(RECOVERY_CODES)]
@@ -202,13 +197,10 @@ async def use_code(ctx: Context, principal_id: UUID, given: str) -> bool:
         return False
     tenant_id, code, factor, sealed = ctx.principal.tenant_id, "".join(given.split()), *rows[0]
     try:
-        secret = ctx.kernel.sealer.unseal(tenant_id, _PURPOSE, sealed)
-        fresh = ctx.kernel.sealer.renewed(tenant_id, _PURPOSE, sealed)
+        secret = ctx.kernel.sealer.unseal(tenant_id, PURPOSE, sealed)
     except SealError as error:
         log.error("second_factor_unreadable", principal=str(principal_id), reason=str(error))  # noqa: TRY400 - no traceback is needed
         return False
-    if fresh is not None:
-        await ctx.fetch(_SEAL, {"factor": factor, "sealed": fresh})
     if len(code) == DIGITS and code.isascii() and code.isdigit():
         step = step_of(secret, code)
         return step is not None and bool(await ctx.fetch(_USE_STEP, {"factor": factor, "step": step}))

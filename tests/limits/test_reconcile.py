@@ -1,0 +1,142 @@
+"""What processes tell each other of what was used, with a database that may fail."""
+
+import asyncio
+from uuid import uuid4
+
+import pytest
+
+from crm_api.domains.limits.limiter import Gate, Policies
+from crm_api.domains.limits.reconcile import Reconciliation
+from crm_api.kernel.context import Principal
+from crm_api.kernel.policy import Access
+from crm_api.kernel.problems import Problem
+
+POLICIES = Policies(credential=10, tenant=50, window=2, in_flight=5, failures=60)
+ACCESS = Access(1, None)
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Shared:
+    """The function of the database in small: meters by id, on a clock of its own."""
+
+    def __init__(self, clock: Clock) -> None:
+        self.clock, self.due, self.away, self.told = clock, {}, False, []
+
+    async def fetch(self, tenant, _statement, values):
+        if self.away:
+            raise OSError("unreachable")
+        assert tenant is None
+        now = self.clock() + 5000
+        rows = []
+        for id_, span, age in zip(values["ids"], values["spans"], values["ages"], strict=True):
+            due = min(max(self.due.get(id_, 0), now - age) + span, now + values["most"])
+            self.due[id_] = due
+            self.told.append((id_, round(span, 6)))
+            rows.append({"id": id_, "ahead": due - now})
+        return rows
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+@pytest.fixture
+def shared(clock):
+    return Shared(clock)
+
+
+@pytest.fixture
+def principal():
+    return Principal(uuid4(), uuid4(), "user", uuid4())
+
+
+def asks(gate: Gate, principal: Principal, times: int) -> None:
+    async def run() -> None:
+        for _ in range(times):
+            (await gate.admit(principal, ACCESS, None)).leave()
+
+    asyncio.run(run())
+
+
+def test_both_together_get_what_one_alone_gets(clock, shared, principal):
+    gates = [Gate(POLICIES, clock) for _ in range(2)]
+    rounds = [Reconciliation(gate, shared) for gate in gates]
+    for gate in gates:
+        asks(gate, principal, 8)
+    clock.now += 0.5
+    for one in rounds:
+        asyncio.run(one.settle())
+    left = [gate.caller(principal).own.standing(clock())[0] for gate in gates]
+    assert left[1] == 20 - 16 + 5
+    asks(gates[0], principal, 1)
+    asyncio.run(rounds[0].settle())
+    assert gates[0].caller(principal).own.standing(clock())[0] == left[1] - 1
+
+
+def test_who_asks_evenly_owes_nothing_however_late_it_is_told(clock, shared, principal):
+    gate = Gate(POLICIES, clock)
+    one = Reconciliation(gate, shared)
+    for second in range(6):
+        for _ in range(10):
+            clock.now += 0.1
+            asks(gate, principal, 1)
+        asyncio.run(one.settle())
+        assert gate.caller(principal).own.standing(clock())[0] >= 18, second
+
+
+def test_a_database_that_is_away_loses_nothing_and_limits_go_on(clock, shared, principal):
+    gate = Gate(POLICIES, clock)
+    one = Reconciliation(gate, shared)
+    shared.away = True
+    asks(gate, principal, 5)
+    with pytest.raises(OSError, match="unreachable"):
+        asyncio.run(one.settle())
+    asks(gate, principal, 15)
+    with pytest.raises(Problem, match="Too many"):
+        asks(gate, principal, 1)
+    shared.away = False
+    asyncio.run(one.settle())
+    assert (principal.credential_id, 2.0) in shared.told
+    shared.told.clear()
+    clock.now += 0.2
+    asyncio.run(one.settle())
+    assert shared.told == [], "nothing new is told twice"
+
+
+def test_who_uses_little_is_not_told_of(clock, shared, principal):
+    gate = Gate(Policies(1000, 1000, 2, 5, 60), clock)
+    one = Reconciliation(gate, shared)
+    asks(gate, principal, 39)
+    asyncio.run(one.settle())
+    assert shared.told == []
+    asks(gate, principal, 1)
+    asyncio.run(one.settle())
+    assert {id_ for id_, _ in shared.told} == {principal.credential_id, principal.tenant_id}
+
+
+def test_the_number_of_callers_remembered_is_bounded(clock, monkeypatch):
+    from crm_api.domains.limits import limiter
+
+    monkeypatch.setattr(limiter, "MOST_REMEMBERED", 10)
+    gate = Gate(POLICIES, clock)
+    tenant = uuid4()
+    people = [Principal(tenant, uuid4(), "user", uuid4()) for _ in range(30)]
+    for person in people:
+        asks(gate, people[0], 1)
+        asks(gate, person, 1)
+        clock.now += 1
+    for n in range(30):
+        gate.failed(f"192.0.2.{n}", f"wrong {n}")
+        gate._trust(f"right {n}")
+    assert len(gate._callers) == len(gate.failing) == 10
+    assert len(gate._right) <= 10
+    assert gate.caller(people[0]).key == people[0].credential_id, "who asks often stays"
+    assert len(gate._tenants) == 1
