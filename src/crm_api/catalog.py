@@ -15,6 +15,7 @@ from crm_api.domains import (
     leads,
     limits,
     numbering,
+    oauth,
     opportunities,
     orders,
     pricing,
@@ -31,6 +32,7 @@ CATALOG = Catalog(
     [
         identity.DOMAIN,
         sign_in.DOMAIN,
+        oauth.DOMAIN,
         jobs.DOMAIN,
         distribution.DOMAIN,
         duplicates.DOMAIN,

@@ -186,6 +186,11 @@ class Settings(BaseSettings):
             raise ValueError("CRM_SMTP_URL needs CRM_PUBLIC_URL: letters hold links.")
         return self
 
+    @property
+    def issuer(self) -> str | None:
+        """Who issues tokens: the address that browsers know. None where it must be set, and is not."""
+        return self.public_url or (None if self.environment == "production" else "http://127.0.0.1:8000")
+
     def master_secret(self) -> bytes:
         """The secret that all processes share; generated into `data_dir` in development only."""
         if self.secret is not None:
