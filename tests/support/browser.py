@@ -98,7 +98,9 @@ class App:
 
     def code(self, browser: Browser, **changed: str | None) -> str:
         """The code that it gets when the person agrees."""
-        answer = browser.send_form(self.address(**changed), decision="allow")
+        answer = browser.get(self.address(**changed))
+        if answer.status_code == 200:  # they did not agree to as much before
+            answer = browser.send_form(self.address(**changed), decision="allow")
         return str(redirected(answer)["code"])
 
     def post(self, path: str = "token", **form: str | None) -> httpx2.Response:
@@ -125,7 +127,7 @@ class App:
 
     def call(self, token: str, path: str = "/v1/me", method: str = "GET", **options: Any) -> httpx2.Response:
         """Asks the API as who gave the token."""
-        headers = {"Authorization": f"Bearer {token}"}
+        headers = {"Authorization": f"Bearer {token}".encode("latin-1")}
         return httpx2.request(method, self.org.server.base_url + path, headers=headers, **options)
 
 

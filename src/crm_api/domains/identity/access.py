@@ -57,11 +57,16 @@ class Bearer(Protocol):
 
     Attributes:
         prefix: what they begin with, and no others.
+        challenge: what `WWW-Authenticate` tells of where to get one, `name="value"`.
         used: notes when (`at`) the credential of an `id` was last used.
     """
 
     prefix: str
     used: Statement
+
+    @property
+    def challenge(self) -> str:
+        """See above."""
 
     def held(self, credential: sa.ColumnElement[Any]) -> sa.ColumnElement[bool]:
         """Whether an id is that of such a credential, and it is still good."""
@@ -221,7 +226,7 @@ class Identity:
         """
         scheme, _, token = (authorization or "").partition(" ")
         if scheme.lower() != "bearer" or not token:
-            raise _refused("Send an API key or an access token: Authorization: Bearer ...")
+            raise self._refused("Send an API key or an access token: Authorization: Bearer ...")
         place = hashlib.sha256(token.encode()).digest()
         known = self._credentials.get(place)
         if known is None or known.until < time.monotonic():
@@ -231,9 +236,9 @@ class Identity:
                 self._credentials.clear()
             self._credentials[place] = known
         if known.expires_at is not None and known.expires_at <= datetime.now(UTC):
-            raise _refused()
+            raise self._refused()
         if known.networks and not any(ipaddress.ip_address(address) in network for network in known.networks):
-            raise _refused()
+            raise self._refused()
         principal = known.principal
         if principal.credential_id is not None:
             self._used[principal.tenant_id, principal.credential_id] = known.used, datetime.now(UTC)
@@ -244,17 +249,17 @@ class Identity:
         for bearer in self.bearers:
             if token.startswith(bearer.prefix):
                 if (verified := await bearer.verify(token)) is None:
-                    raise _refused()
+                    raise self._refused()
                 return _Remembered(verified.principal, (), verified.expires_at, until, bearer.used)
         parsed = parse_key(token)
         if parsed is None:
-            raise _refused()
+            raise self._refused()
         tenant_id, key_id, secret = parsed
         rows = await self.database.read(tenant_id, _LOOK_UP, {"id": key_id})
         given = hashes(secret)
         kept = bytes(rows[0]["secret_hash"]) if rows else b""
         if not any(hmac.compare_digest(kept, each) for each in given):
-            raise _refused()
+            raise self._refused()
         row = rows[0]
         if kept != given[0]:
             self._hashed[tenant_id, key_id] = kept, given[0]
@@ -281,19 +286,29 @@ class Identity:
         if link is not None:
             rows = await link.fetch(self._statement, {**values, "tenant": principal.tenant_id})
             if not rows:
-                raise _refused()
+                raise self._refused()
             return _compile(self.catalog, principal, rows[0])
         if known is not None and known[0].version >= at_least and known[1] > time.monotonic():
             return known[0]
         rows = await self.database.read(principal.tenant_id, self._statement, values)
         if not rows:
             self._access.pop(key, None)
-            raise _refused()
+            raise self._refused()
         if len(self._access) >= MOST_REMEMBERED:
             self._access.clear()
         access = _compile(self.catalog, principal, rows[0])
         self._access[key] = (access, time.monotonic() + ACCESS_SECONDS)
         return access
+
+    def _refused(self, detail: str | None = None) -> Problem:
+        """401 (RFC 6750, 3); `detail` when nothing was sent, else always the same."""
+        told = [
+            'realm="crm"',
+            *(() if detail else ('error="invalid_token"',)),
+            *(item.challenge for item in self.bearers),
+        ]
+        headers = {"WWW-Authenticate": f"Bearer {', '.join(told)}"}
+        return Problem(UNAUTHENTICATED, detail or "The credential is not valid.", headers=headers)
 
     async def flush(self) -> None:
         """Writes when keys were last used, and the hashes under the present pepper of those that had another."""
@@ -303,10 +318,6 @@ class Identity:
         hashed, self._hashed = self._hashed, {}
         for (tenant_id, key_id), (before, after) in hashed.items():
             await self.database.fetch(tenant_id, _HASHED, {"id": key_id, "before": before, "after": after})
-
-
-def _refused(detail: str = "The credential is not valid.") -> Problem:
-    return Problem(UNAUTHENTICATED, detail)
 
 
 def _source(item: Any) -> Source:

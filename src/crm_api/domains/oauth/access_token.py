@@ -82,6 +82,11 @@ class AccessTokens(Bearer):
             raise unavailable("CRM_PUBLIC_URL is not set: the server does not know its own address.")
         return self._issuer
 
+    @property
+    def challenge(self) -> str:
+        """Where the metadata of the API is (RFC 9728, 5.1)."""
+        return f'resource_metadata="{self._issuer or ""}/.well-known/oauth-protected-resource"'
+
     def held(self, credential: sa.ColumnElement[Any]) -> sa.ColumnElement[bool]:
         """Whether a credential is a grant that still holds."""
         return sa.exists().where(_GRANTS.c.tenant_id == TENANT, _GRANTS.c.id == credential, live())
