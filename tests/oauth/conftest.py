@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.support.browser import App, sign_in
+from tests.support.oauth import App, sign_in
 
 
 @pytest.fixture(scope="module")

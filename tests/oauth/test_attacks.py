@@ -15,7 +15,7 @@ from joserfc.jwk import ECKey, OctKey, RSAKey
 
 from crm_api.domains.oauth.access_token import tokens_of
 from crm_api.domains.oauth.authenticate_client import THROTTLE
-from tests.support.browser import REDIRECT, App, Browser, redirected, sign_in
+from tests.support.oauth import HTTP, REDIRECT, App, Browser, redirected, sign_in
 from tests.support.org import Org
 
 
@@ -403,13 +403,11 @@ def test_a_client_proves_who_it_is_in_one_way(org, browser):
     wrong = app.post(client_secret="wrong", grant_type="client_credentials")
     assert unknown.json() == wrong.json(), "nothing is told of which clients there are"
     THROTTLE._failures.clear()
-    import httpx2
-
-    basic = httpx2.post(
+    basic = HTTP.post(
         f"{base}/oauth/token", auth=(app.client_id, app.secret), data={"grant_type": "client_credentials"}
     )
     assert basic.json()["error"] == "unauthorized_client", "it was known, and may not do that"
-    both = httpx2.post(
+    both = HTTP.post(
         f"{base}/oauth/token", auth=(app.client_id, app.secret), data={"client_secret": app.secret, "grant_type": "x"}
     )
     assert both.json()["error"] == "invalid_request"
@@ -481,7 +479,7 @@ def test_people_see_their_own_grants(org, app, sql):
 def test_keys_change_while_requests_run(org, app, browser):
     before = app.tokens(browser)["access_token"]
     keys = tokens_of(org.server.kernel).keys
-    known = {key["kid"] for key in Browser(org.server.base_url).get("/.well-known/jwks.json").json()["keys"]}
+    known = {key["kid"] for key in Browser(org.server).get("/.well-known/jwks.json").json()["keys"]}
     from datetime import UTC, datetime
 
     now = datetime.now(UTC)
@@ -489,7 +487,7 @@ def test_keys_change_while_requests_run(org, app, browser):
     assert not org.server.run(keys.add(now, unless_since=now - timedelta(minutes=1))), "one at a time"
     after = app.tokens(browser)["access_token"]
     assert _parts(before)[0]["kid"] != _parts(after)[0]["kid"]
-    published = {key["kid"] for key in Browser(org.server.base_url).get("/.well-known/jwks.json").json()["keys"]}
+    published = {key["kid"] for key in Browser(org.server).get("/.well-known/jwks.json").json()["keys"]}
     assert known < published
     for token in (before, after):
         assert app.call(token).status_code == 200
@@ -509,8 +507,6 @@ def test_a_key_that_only_the_database_knows_is_not_believed(org, app, token, sql
 
 
 def test_bodies_that_are_no_forms_are_refused(org, app):
-    import httpx2
-
     url = f"{org.server.base_url}/oauth/token"
     for content, media, status in (
         (b"{}", "application/json", 415),
@@ -521,10 +517,10 @@ def test_bodies_that_are_no_forms_are_refused(org, app):
         (b"client_id=%00", "application/x-www-form-urlencoded", 400),
         (b"", "application/x-www-form-urlencoded", 401),
     ):
-        answer = httpx2.post(url, content=content, headers={"Content-Type": media})
+        answer = HTTP.post(url, content=content, headers={"Content-Type": media})
         assert answer.status_code == status, (content[:20], answer.text)
         assert "error" in answer.json()
     assert app.post().json()["error"] == "invalid_request"
     assert app.post(grant_type="password").json()["error"] == "unsupported_grant_type"
     assert app.post(grant_type="client_credentials").json()["error"] == "unauthorized_client"
-    assert httpx2.get(url).status_code == 405
+    assert HTTP.get(url).status_code == 405

@@ -9,7 +9,8 @@ from joserfc import jwt
 from joserfc.jwk import KeySet
 from requests_oauthlib import OAuth2Session as OAuthlibSession
 
-from tests.support.browser import REDIRECT, App, Browser, redirected, sign_in
+from tests.sign_in.browsing import PASSWORD, handle, invited
+from tests.support.oauth import REDIRECT, App, Browser, decide, redirected, sign_in
 
 DEVICE = "urn:ietf:params:oauth:grant-type:device_code"
 
@@ -26,7 +27,7 @@ def test_a_person_allows_a_browser_app(org, app, browser):
     assert "Planner" in shown.text
     assert "See accounts" in shown.text
     assert "form-action 'self' https://app.example.com;" in shown.headers["content-security-policy"]
-    told = redirected(browser.send_form(app.address(prompt="consent"), decision="allow"))
+    told = redirected(decide(browser, app.address(prompt="consent"), "allow"))
     assert (told["state"], told["iss"]) == ("xyz", org.server.base_url)
     answer = app.redeem(told["code"])
     assert answer.headers["cache-control"] == "no-store"
@@ -55,7 +56,7 @@ def test_the_consent_page_speaks_spanish_and_can_be_refused(app, org, sql):
     shown = browser.get(app.address(), headers={"Accept-Language": "es-MX"})
     assert "Ver cuentas" in shown.text
     assert "Permitir" in shown.text
-    told = redirected(browser.send_form(app.address(), decision="refuse"))
+    told = redirected(decide(browser, app.address(), "refuse"))
     assert told == {**told, "error": "access_denied", "state": "xyz", "iss": org.server.base_url}
     assert "code" not in told
 
@@ -85,7 +86,7 @@ def test_a_public_client_on_the_own_machine_asks_each_time(org, sql):
 
 
 def test_who_is_not_signed_in_signs_in_first(org, app, sql):
-    stranger = Browser(org.server.base_url)
+    stranger = Browser(org.server)
     answer = stranger.get(app.address(prompt="login", login_hint="rep@example.com"))
     place = urlsplit(answer.headers["location"])
     assert place.path == "/sign-in"
@@ -96,6 +97,19 @@ def test_who_is_not_signed_in_signs_in_first(org, app, sql):
     assert redirected(early.get(app.address(prompt="none", max_age="60")))["error"] == "login_required"
     assert "prompt=login" in early.get(app.address(max_age="60")).headers["location"]
     assert early.get(app.address(max_age="3600", prompt="consent")).status_code == 200
+
+
+def test_from_the_application_by_the_sign_in_page_to_the_consent(org, app):
+    email = invited(org, "reader")
+    browser = Browser(org.server)
+    address = browser.get(app.address()).headers["location"]
+    answer = browser.submit(browser.get(address), organisation=handle(org), email=email, password=PASSWORD)
+    assert answer.headers["location"].startswith("/oauth/authorize?")
+    assert "code" in redirected(decide(browser, answer.headers["location"], "allow"))
+    again = browser.get(app.address(prompt="login")).headers["location"]
+    answer = browser.submit(browser.get(again), organisation=handle(org), email=email, password=PASSWORD)
+    tokens = app.redeem(redirected(browser.get(answer.headers["location"]))["code"]).json()
+    assert app.call(tokens["access_token"]).json()["id"] == org.reader.id
 
 
 def test_someone_of_another_tenant_signs_in_anew(org, app, sql, server):
@@ -119,7 +133,7 @@ def test_authlib_gets_tokens_and_knows_who_signed_in(org, browser):
     address, state = session.create_authorization_url(
         f"{base}/oauth/authorize", code_verifier=app.verifier, nonce="n-0S6"
     )
-    answer = browser.send_form(address.removeprefix(base), decision="allow")
+    answer = browser.submit(browser.get(address.removeprefix(base)), decision="allow")
     token = session.fetch_token(
         f"{base}/oauth/token",
         authorization_response=answer.headers["location"],
@@ -146,7 +160,7 @@ def test_oauthlib_gets_tokens(org, browser, app):
     base = org.server.base_url
     session = OAuthlibSession(app.client_id, redirect_uri=REDIRECT, scope=["accounts:read"], pkce="S256")
     address, _ = session.authorization_url(f"{base}/oauth/authorize")
-    answer = browser.send_form(f"{address.removeprefix(base)}&prompt=consent", decision="allow")
+    answer = browser.submit(browser.get(f"{address.removeprefix(base)}&prompt=consent"), decision="allow")
     session.fetch_token(
         f"{base}/oauth/token", authorization_response=answer.headers["location"], include_client_id=True
     )
@@ -191,18 +205,18 @@ def test_a_device_waits_until_somebody_types_in_its_code(org, browser):
 
     assert ask().json()["error"] == "authorization_pending"
     assert ask().json()["error"] == "slow_down"
-    wrong = browser.send_form("/device", user_code="BBBB-BBBB")
+    wrong = browser.submit(browser.get("/device"), user_code="BBBB-BBBB")
     assert "There is no such code" in wrong.text
-    shown = browser.send_form("/device", user_code=begun["user_code"].lower())
+    shown = browser.submit(browser.get("/device"), user_code=begun["user_code"].lower())
     assert "See accounts" in shown.text
     page = f"/device?user_code={begun['user_code']}"
-    assert "is connected" in browser.send_form(page, user_code=begun["user_code"], decision="allow").text
+    assert "is connected" in browser.submit(browser.get(page), user_code=begun["user_code"], decision="allow").text
     tokens = ask().json()
     assert app.call(tokens["access_token"]).json()["id"] == org.rep.id
     assert app.call(app.refresh(tokens["refresh_token"]).json()["access_token"]).status_code == 200
     assert ask().json()["error"] == "invalid_grant", "it is good once"
     refused = app.post("device").json()
-    browser.send_form("/device", user_code=refused["user_code"], decision="refuse")
+    browser.submit(browser.get("/device"), user_code=refused["user_code"], decision="refuse")
     assert app.post(grant_type=DEVICE, device_code=refused["device_code"]).json()["error"] == "access_denied"
 
 
@@ -210,7 +224,7 @@ def test_metadata_is_what_the_standard_asks_for(org):
     from authlib.oauth2.rfc8414 import AuthorizationServerMetadata
     from authlib.oidc.discovery import OpenIDProviderMetadata
 
-    client = Browser(org.server.base_url)
+    client = Browser(org.server)
     found = client.get("/.well-known/oauth-authorization-server").json()
     assert found["issuer"] == org.server.base_url
     assert found["code_challenge_methods_supported"] == ["S256"]

@@ -20,6 +20,7 @@ from crm_api.domains.oauth.grant import OAuthGrant
 from crm_api.domains.oauth.person import person
 from crm_api.domains.oauth.requests import OAuthError, pairs, scopes_of
 from crm_api.domains.oauth.scopes import words
+from crm_api.domains.sign_in.answering import readable
 from crm_api.domains.sign_in.browser import BrowserSession, page, read_form, sign_in_address, signed_in
 from crm_api.domains.sign_in.words import add_spanish
 from crm_api.kernel.context import Kernel
@@ -74,6 +75,7 @@ class Asked:
     login_hint: str | None
 
 
+@readable
 async def authorize(request: Request) -> Response:
     """Asks the person, unless they allowed as much before, and sends them back with a code or an error."""
     kernel: Kernel = request.scope["crm.kernel"]

@@ -23,6 +23,7 @@ from crm_api.domains.oauth.family import Grant, acting, first_refresh, give
 from crm_api.domains.oauth.requests import OAuthError, answer, endpoint, form, scopes_of
 from crm_api.domains.oauth.scopes import words
 from crm_api.domains.oauth.throttle import Throttle
+from crm_api.domains.sign_in.answering import readable
 from crm_api.domains.sign_in.browser import BrowserSession, page, read_form, sign_in_address, signed_in
 from crm_api.domains.sign_in.words import add_spanish
 from crm_api.kernel.context import Context, Kernel, new_id
@@ -195,6 +196,7 @@ async def take_device_code(kernel: Kernel, client: Client, text: str) -> tuple[R
     return await first_refresh(kernel, client, UUID(row["grant_id"]))
 
 
+@readable
 async def device(request: Request) -> Response:
     """The page where somebody types in the code of a device, and allows it or not."""
     session = await signed_in(request)

@@ -1,8 +1,7 @@
-"""A browser in which somebody is signed in, and the client of an application beside it."""
+"""The client of an application, and browsers in which somebody is signed in."""
 
 import base64
 import hashlib
-import re
 import secrets
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -13,26 +12,12 @@ import httpx2
 
 from crm_api.domains.identity.tickets import Ticket
 from crm_api.kernel.context import new_id
+from tests.sign_in.browsing import Browser
 from tests.support.org import Org, Person
 from tests.support.wire import WIRE
 
 REDIRECT = "https://app.example.com/callback"
-_CSRF = re.compile(r'name="csrf" value="([^"]+)"')
-
-
-class Browser(httpx2.Client):
-    """Follows no redirect by itself."""
-
-    def __init__(self, base_url: str, ticket: Ticket | None = None) -> None:
-        cookies = {} if ticket is None else {"crm_session": ticket.text}
-        super().__init__(base_url=base_url, cookies=cookies, timeout=30, transport=WIRE)
-        self.ticket = ticket
-
-    def send_form(self, path: str, **fields: str) -> httpx2.Response:
-        """Loads a page, and sends its form."""
-        shown = self.get(path)
-        assert shown.status_code == 200, shown.text
-        return self.post(path, data={"csrf": _CSRF.search(shown.text)[1], **fields})
+HTTP = httpx2.Client(timeout=60, transport=WIRE)
 
 
 def sign_in(sql: Any, org: Org, person: Person, *, age: timedelta = timedelta()) -> Browser:
@@ -44,7 +29,17 @@ def sign_in(sql: Any, org: Org, person: Person, *, age: timedelta = timedelta())
         *(org.tenant_id, ticket.id, person.id, ticket.hash, ["pwd"]),
         *(now, now + timedelta(hours=12), now - age),
     )
-    return Browser(org.server.base_url, ticket)
+    browser = Browser(org.server)
+    browser.cookies.set("crm_session", ticket.text)
+    browser.ticket = ticket
+    return browser
+
+
+def decide(browser: Browser, address: str, decision: str) -> httpx2.Response:
+    """What comes of the page that asks a person."""
+    page = browser.get(address)
+    assert page.status_code == 200, page.text
+    return browser.submit(page, decision=decision)
 
 
 @dataclass
@@ -100,14 +95,14 @@ class App:
         """The code that it gets when the person agrees."""
         answer = browser.get(self.address(**changed))
         if answer.status_code == 200:  # they did not agree to as much before
-            answer = browser.send_form(self.address(**changed), decision="allow")
+            answer = browser.submit(answer, decision="allow")
         return str(redirected(answer)["code"])
 
     def post(self, path: str = "token", **form: str | None) -> httpx2.Response:
         """Asks an endpoint; None leaves a field out."""
         whole: dict[str, str | None] = {"client_id": self.client_id, "client_secret": self.secret, **form}
         sent = {name: value for name, value in whole.items() if value is not None}
-        return httpx2.post(f"{self.org.server.base_url}/oauth/{path}", data=sent, timeout=60)
+        return HTTP.post(f"{self.org.server.base_url}/oauth/{path}", data=sent)
 
     def redeem(self, code: str, **changed: str | None) -> httpx2.Response:
         """Asks for the tokens of a code."""
@@ -128,7 +123,7 @@ class App:
     def call(self, token: str, path: str = "/v1/me", method: str = "GET", **options: Any) -> httpx2.Response:
         """Asks the API as who gave the token."""
         headers = {"Authorization": f"Bearer {token}".encode("latin-1")}
-        return httpx2.request(method, self.org.server.base_url + path, headers=headers, **options)
+        return HTTP.request(method, self.org.server.base_url + path, headers=headers, **options)
 
 
 def redirected(answer: httpx2.Response) -> dict[str, str]:
