@@ -9,7 +9,7 @@ from joserfc import jwt
 from joserfc.jwk import KeySet
 from requests_oauthlib import OAuth2Session as OAuthlibSession
 
-from tests.sign_in.browsing import PASSWORD, handle, invited
+from tests.sign_in.browsing import PASSWORD, handle, invited, read
 from tests.support.oauth import REDIRECT, App, Browser, decide, redirected, sign_in
 
 DEVICE = "urn:ietf:params:oauth:grant-type:device_code"
@@ -99,16 +99,22 @@ def test_who_is_not_signed_in_signs_in_first(org, app, sql):
     assert early.get(app.address(max_age="3600", prompt="consent")).status_code == 200
 
 
+def _signing_in(browser, org, address, email):
+    """Where a person goes on to after the form."""
+    sent = browser.submit(browser.get(address), organisation=handle(org), email=email, password=PASSWORD)
+    page = browser.get(sent.headers["location"])
+    (link,) = [link for link in read(page.text).links if link.startswith("/oauth/")]
+    return link
+
+
 def test_from_the_application_by_the_sign_in_page_to_the_consent(org, app):
     email = invited(org, "reader")
     browser = Browser(org.server)
     address = browser.get(app.address()).headers["location"]
-    answer = browser.submit(browser.get(address), organisation=handle(org), email=email, password=PASSWORD)
-    assert answer.headers["location"].startswith("/oauth/authorize?")
-    assert "code" in redirected(decide(browser, answer.headers["location"], "allow"))
+    told = redirected(decide(browser, _signing_in(browser, org, address, email), "allow"))
+    assert app.redeem(told["code"]).status_code == 200
     again = browser.get(app.address(prompt="login")).headers["location"]
-    answer = browser.submit(browser.get(again), organisation=handle(org), email=email, password=PASSWORD)
-    tokens = app.redeem(redirected(browser.get(answer.headers["location"]))["code"]).json()
+    tokens = app.redeem(redirected(browser.get(_signing_in(browser, org, again, email)))["code"]).json()
     assert app.call(tokens["access_token"]).json()["id"] == org.reader.id
 
 

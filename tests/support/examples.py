@@ -13,6 +13,10 @@ from starlette.requests import Request
 
 from crm_api.catalog import CATALOG
 from crm_api.domains.identity.principal import UserCreate
+from crm_api.domains.oauth import family
+from crm_api.domains.oauth.authenticate_client import find_client
+from crm_api.domains.oauth.client import OAUTH_CLIENTS
+from crm_api.domains.oauth.family import Grant
 from crm_api.domains.opportunities.take_snapshots import take_snapshots
 from crm_api.domains.products.percent import Adjustment, Percent
 from crm_api.domains.sign_in.person import find_by_id, start_session
@@ -155,6 +159,13 @@ MEANT: dict[tuple[str, str], Any] = {
     ("tax_rates", "name"): lambda *_: f"VAT {next(_serial)}",
     ("tax_rates", "region"): lambda *_: None,
     ("tax_rates", "valid_until"): lambda _, n: ("2031-12-31", "2040-02-29")[n % 2],
+    ("oauth_clients", "redirect_uris"): lambda _, n: ["https://app.example.com/callback", "http://127.0.0.1/cb"][
+        n % 2 :
+    ],
+    ("oauth_clients", "client_type"): lambda *_: "confidential",  # others have no secret to rotate
+    ("oauth_clients", "grant_types"): lambda *_: ["authorization_code", "refresh_token"],
+    ("oauth_clients", "scopes"): lambda _, n: [["openid"], ["openid", "email"]][n % 2],  # any credential covers these
+    ("oauth_clients", "service_account_id"): lambda person, n: person.make("service_accounts", name=f"App {n}")["id"],
     ("roles", "field_rules"): lambda *_: [{"resource": "accounts", "field": "legal_name", "rule": "hidden"}],
 }
 """Values whose meaning no schema tells: names of resources and fields."""
@@ -189,6 +200,7 @@ ALWAYS = frozenset(
         ("price_entries", "price"),
         ("products", "kind"),
         ("duplicate_checks", "on_create"),
+        ("oauth_clients", "redirect_uris"),
     }
 )
 """Fields that the barest body has: of products only bundles may be referred to from everywhere."""
@@ -385,6 +397,28 @@ def _active(person: Any, made: dict[str, Any]) -> dict[str, Any]:
     return answer.json()
 
 
+def _grant(person: Any, n: int) -> dict[str, Any]:
+    """What the person allowed a client."""
+    me, kernel = person.get("/v1/me").json(), person.server.kernel
+    tenant, principal = UUID(me["tenant_id"]), UUID(me["id"])
+    values = {
+        "name": f"Planner {n}",
+        "client_type": "public",
+        "redirect_uris": ["https://app.example.com/"],
+        "scopes": ["openid"],
+    }
+
+    async def give() -> UUID:
+        made = await create(system(kernel, tenant, "test"), OAUTH_CLIENTS, with_defaults(OAUTH_CLIENTS.create, values))
+        client = await find_client(kernel, str((made or {})["client_id"]))
+        assert client is not None
+        grant = Grant(client, principal, "authorization_code", ["openid"])
+        await family.give(family.acting(kernel, tenant, principal, "test"), grant)
+        return grant.id
+
+    return person.get(f"/v1/oauth_grants/{person.server.run(give())}").json()
+
+
 READY: dict[tuple[str, str], Any] = {
     ("users", "invite"): _active,
     ("orders", "confirm"): _with_line,
@@ -421,6 +455,7 @@ MADE: dict[str, Any] = {
     "exports": _export,
     "forecast_snapshots": _snapshot,
     "approvals": _approval,
+    "oauth_grants": _grant,
     "sessions": _session,
     "second_factors": _second_factor,
 }
