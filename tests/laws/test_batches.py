@@ -18,7 +18,7 @@ from tests.support.org import Org, Person
 _numbers = itertools.count(1)
 WRITES = writes_by_name(CATALOG)
 MODES = pytest.mark.parametrize("mode", ["atomic", "partial"])
-FRESH = ("id", "key", "link", "secret")
+FRESH = ("id", "key", "link", "secret", "client_id")
 """What differs from one try to the next, as do instants."""
 
 

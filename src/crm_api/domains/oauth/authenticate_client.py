@@ -22,12 +22,12 @@ from crm_api.kernel.record import Tenant, table_of
 
 _CLIENTS, _TENANTS = table_of(OAuthClient), table_of(Tenant)
 _ID = sa.bindparam("id", type_=sa.Uuid())
-_NAMES = ("name", "client_id", "client_type", "redirect_uris", "grant_types", "scopes", "secret_hash")
+_NAMES = ("name", "client_id", "client_type", "redirect_uris", "grant_types", "scopes", "hashed_secret")
 _LOOK_UP = Statement(
     sa.select(
         *(_CLIENTS.c[name] for name in _NAMES),
         sa.cast(_CLIENTS.c.service_account_id, sa.Text()),
-        sa.case((_CLIENTS.c.earlier_until > sa.func.now(), _CLIENTS.c.earlier_hash)).label("earlier_hash"),
+        sa.case((_CLIENTS.c.earlier_until > sa.func.now(), _CLIENTS.c.hashed_earlier)).label("hashed_earlier"),
     )
     .select_from(sa.join(_CLIENTS, _TENANTS, sa.true()))
     .where(
@@ -44,9 +44,9 @@ _HASHED = Statement(
     .where(
         _CLIENTS.c.tenant_id == TENANT,
         _CLIENTS.c.id == _ID,
-        _CLIENTS.c.secret_hash == sa.bindparam("before", type_=sa.LargeBinary()),
+        _CLIENTS.c.hashed_secret == sa.bindparam("before", type_=sa.LargeBinary()),
     )
-    .values(secret_hash=sa.bindparam("after", type_=sa.LargeBinary()))
+    .values(hashed_secret=sa.bindparam("after", type_=sa.LargeBinary()))
 )
 THROTTLE = Throttle(20, 300)
 """Wrong secrets of a client from an address."""
@@ -92,7 +92,7 @@ async def find_client(kernel: Kernel, client_id: str) -> Client | None:
         frozenset(orjson.loads(row["grant_types"])),
         frozenset(orjson.loads(row["scopes"])),
         None if account is None else UUID(account),
-        tuple(bytes(row[name]) for name in ("secret_hash", "earlier_hash") if row[name] is not None),
+        tuple(bytes(row[name]) for name in ("hashed_secret", "hashed_earlier") if row[name] is not None),
     )
 
 

@@ -54,8 +54,8 @@ class OAuthClient(Entity):
     scopes: Mapped[list[Any]]
     service_account_id: Mapped[UUID | None]
     is_active: Mapped[bool] = sa.orm.mapped_column(server_default="true")
-    secret_hash: Mapped[bytes | None]
-    earlier_hash: Mapped[bytes | None]
+    hashed_secret: Mapped[bytes | None]
+    hashed_earlier: Mapped[bytes | None]
     earlier_until: Mapped[datetime | None]
     secret_changed_at: Mapped[datetime | None]
 

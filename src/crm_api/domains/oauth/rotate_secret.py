@@ -40,10 +40,10 @@ async def rotate_secret(ctx: Context, resource: Resource, row: Any, body: Rotate
     if row["service_account_id"] is not None:
         await act_as(ctx, UUID(str(row["service_account_id"])))
     secret = f"crm_cs_{secrets.token_urlsafe(32)}"
-    until = ctx.now + timedelta(hours=body.grace_hours) if row["secret_hash"] and body.grace_hours else None
+    until = ctx.now + timedelta(hours=body.grace_hours) if row["hashed_secret"] and body.grace_hours else None
     values = {
-        "secret_hash": hashes(secret)[0],
-        "earlier_hash": row["secret_hash"] if until else None,
+        "hashed_secret": hashes(secret)[0],
+        "hashed_earlier": row["hashed_secret"] if until else None,
         "earlier_until": until,
         "secret_changed_at": ctx.now,
     }
