@@ -19,6 +19,7 @@ from crm_api.domains.identity.tickets import Ticket, read_ticket
 from crm_api.domains.oauth.access_token import tokens_of
 from crm_api.domains.oauth.authenticate_client import Client, authenticate_client, find_client
 from crm_api.domains.oauth.client import DEVICE, public_id
+from crm_api.domains.oauth.contract import DeviceAuthorization, DeviceRequest, OAuthProblem
 from crm_api.domains.oauth.family import Grant, acting, first_refresh, give
 from crm_api.domains.oauth.requests import OAuthError, answer, endpoint, form, scopes_of
 from crm_api.domains.oauth.scopes import words
@@ -30,6 +31,7 @@ from crm_api.kernel.context import Context, Kernel, new_id
 from crm_api.kernel.database import TENANT, Row, Statement
 from crm_api.kernel.ledger import NOW
 from crm_api.kernel.record import Record, among, reference, table_of
+from crm_api.kernel.spec_security import tells
 from crm_api.kernel.unit_of_work import transact
 
 SECONDS = 600
@@ -133,6 +135,17 @@ _ASK = Statement(
 """Notes that a device asks, and with it that it gets what it waits for; the second of two at once finds it gone."""
 
 
+@tells(
+    DeviceAuthorization,
+    DeviceRequest,
+    OAuthProblem,
+    400,
+    401,
+    413,
+    415,
+    429,
+    example={"client_id": "AZ…", "scope": "accounts:read"},
+)
 @endpoint
 async def start(request: Request) -> Response:
     """Begins (RFC 8628, 3.1): a code for the device, and one for the person."""
@@ -267,6 +280,12 @@ def _page(request: Request, session: BrowserSession, *, status: int = 200, **val
     return page(request, "Connect a device", "oauth/pages/device.html", status=status, session=session, **known)
 
 
-router.add_api_route("/oauth/device", start, methods=["POST"])
+router.add_api_route(
+    "/oauth/device",
+    start,
+    methods=["POST"],
+    operation_id="authorize_device",
+    summary="Begin for a device without a browser",
+)
 pages = APIRouter()
 pages.add_api_route("/device", device, methods=["GET", "POST"])

@@ -7,12 +7,25 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from crm_api.domains.oauth.authenticate_client import authenticate_client
+from crm_api.domains.oauth.contract import Introspection, OAuthProblem, TokenForm
 from crm_api.domains.oauth.held import held_by
 from crm_api.domains.oauth.requests import OAuthError, answer, endpoint, form
+from crm_api.kernel.spec_security import tells
 
 router = APIRouter()
 
 
+@tells(
+    Introspection,
+    TokenForm,
+    OAuthProblem,
+    400,
+    401,
+    413,
+    415,
+    429,
+    example={"token": "…", "client_id": "AZ…", "client_secret": "crm_cs_…"},
+)
 @endpoint
 async def introspect(request: Request) -> Response:
     """`active`, and what the token says; of a token of another client no more than that it is not active."""
@@ -26,4 +39,10 @@ async def introspect(request: Request) -> Response:
     return answer({"active": True, **held})
 
 
-router.add_api_route("/oauth/introspect", introspect, methods=["POST"])
+router.add_api_route(
+    "/oauth/introspect",
+    introspect,
+    methods=["POST"],
+    operation_id="introspect_token",
+    summary="Ask whether a token is good",
+)

@@ -9,7 +9,9 @@ from starlette.responses import Response
 
 from crm_api.domains.oauth.access_token import ALGORITHM, tokens_of
 from crm_api.domains.oauth.client import CODE, CREDENTIALS, DEVICE, REFRESH
+from crm_api.domains.oauth.contract import ResourceMetadata, ServerMetadata, SigningKeySet
 from crm_api.domains.oauth.scopes import known
+from crm_api.kernel.spec_security import tells
 
 router = APIRouter()
 _KEPT = {"Cache-Control": "public, max-age=300"}
@@ -45,11 +47,13 @@ def _server(request: Request) -> dict[str, Any]:
     }
 
 
+@tells(ServerMetadata)
 async def authorization_server(request: Request) -> Response:
     """The authorization server (RFC 8414)."""
     return _json(_server(request))
 
 
+@tells(ServerMetadata)
 async def openid_configuration(request: Request) -> Response:
     """The same as an OpenID provider."""
     found = _server(request)
@@ -68,6 +72,7 @@ async def openid_configuration(request: Request) -> Response:
     )
 
 
+@tells(ResourceMetadata)
 async def protected_resource(request: Request) -> Response:
     """The API as what tokens are for (RFC 9728)."""
     kernel = request.scope["crm.kernel"]
@@ -83,13 +88,38 @@ async def protected_resource(request: Request) -> Response:
     )
 
 
+@tells(SigningKeySet)
 async def jwks(request: Request) -> Response:
     """The keys that tokens are verified with (RFC 7517)."""
     keys = await tokens_of(request.scope["crm.kernel"]).keys.published()
-    return _json({"keys": keys}, "application/jwk-set+json")
+    return _json({"keys": keys}, "application/json")
 
 
-router.add_api_route("/.well-known/oauth-authorization-server", authorization_server)
-router.add_api_route("/.well-known/openid-configuration", openid_configuration)
-router.add_api_route("/.well-known/oauth-protected-resource", protected_resource)
-router.add_api_route("/.well-known/jwks.json", jwks)
+router.add_api_route(
+    "/.well-known/oauth-authorization-server",
+    authorization_server,
+    methods=["GET"],
+    operation_id="get_authorization_server",
+    summary="What the authorization server can do",
+)
+router.add_api_route(
+    "/.well-known/openid-configuration",
+    openid_configuration,
+    methods=["GET"],
+    operation_id="get_openid_configuration",
+    summary="What the OpenID provider can do",
+)
+router.add_api_route(
+    "/.well-known/oauth-protected-resource",
+    protected_resource,
+    methods=["GET"],
+    operation_id="get_protected_resource",
+    summary="Where tokens for the API come from",
+)
+router.add_api_route(
+    "/.well-known/jwks.json",
+    jwks,
+    methods=["GET"],
+    operation_id="get_signing_keys",
+    summary="The keys that tokens are signed with",
+)

@@ -10,11 +10,13 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from crm_api.domains.identity.principal import Principal
+from crm_api.domains.oauth.contract import UserInfo
 from crm_api.domains.oauth.requests import answer
 from crm_api.kernel.context import Kernel
 from crm_api.kernel.database import TENANT, Row, Statement
 from crm_api.kernel.problems import FORBIDDEN, Problem, not_found
 from crm_api.kernel.record import table_of
+from crm_api.kernel.spec_security import tells
 from crm_api.kernel.unit_of_work import open_context
 
 router = APIRouter()
@@ -45,6 +47,7 @@ def identity_claims(row: Row, scopes: Collection[str]) -> dict[str, Any]:
     return {name: value for name, value in claims.items() if value is not None}
 
 
+@tells(UserInfo, known=True)
 async def userinfo(request: Request) -> Response:
     """Who an access token with the scope `openid` acts as."""
     ctx = await open_context(request)
@@ -55,4 +58,6 @@ async def userinfo(request: Request) -> Response:
     return answer({"sub": str(ctx.principal.id), **identity_claims(row, scopes)})
 
 
-router.add_api_route("/oauth/userinfo", userinfo, methods=["GET", "POST"])
+router.add_api_route(
+    "/oauth/userinfo", userinfo, methods=["GET", "POST"], operation_id="get_user_info", summary="Who a token acts as"
+)

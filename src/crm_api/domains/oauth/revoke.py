@@ -7,13 +7,16 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from crm_api.domains.oauth.authenticate_client import authenticate_client
+from crm_api.domains.oauth.contract import OAuthProblem, TokenForm
 from crm_api.domains.oauth.grant import end
 from crm_api.domains.oauth.held import held_by
 from crm_api.domains.oauth.requests import OAuthError, endpoint, form
+from crm_api.kernel.spec_security import tells
 
 router = APIRouter()
 
 
+@tells(None, TokenForm, OAuthProblem, 400, 401, 413, 415, 429, example={"token": "…", "client_id": "AZ…"})
 @endpoint
 async def revoke_token(request: Request) -> Response:
     """Ends the grant that an access or refresh token is of; what is no token of the client is none to end."""
@@ -28,4 +31,6 @@ async def revoke_token(request: Request) -> Response:
     return Response(status_code=200, headers={"Cache-Control": "no-store"})
 
 
-router.add_api_route("/oauth/revoke", revoke_token, methods=["POST"])
+router.add_api_route(
+    "/oauth/revoke", revoke_token, methods=["POST"], operation_id="revoke_token", summary="End a token and its grant"
+)

@@ -17,6 +17,7 @@ from crm_api.domains.identity.tickets import Ticket
 from crm_api.domains.oauth.access_token import SECONDS, tokens_of
 from crm_api.domains.oauth.authenticate_client import Client, authenticate_client
 from crm_api.domains.oauth.client import CODE, CREDENTIALS, DEVICE, REFRESH
+from crm_api.domains.oauth.contract import OAuthProblem, TokenRequest, Tokens
 from crm_api.domains.oauth.device import take_device_code
 from crm_api.domains.oauth.family import acting, scopes_in, scopes_of_refresh, standing, take_code, take_refresh
 from crm_api.domains.oauth.grant import end
@@ -24,11 +25,23 @@ from crm_api.domains.oauth.person import identity_claims, person
 from crm_api.domains.oauth.requests import OAuthError, answer, endpoint, form, scopes_of
 from crm_api.kernel.context import Kernel
 from crm_api.kernel.database import Row
+from crm_api.kernel.spec_security import tells
 
 router = APIRouter()
 _VERIFIER = re.compile(r"[A-Za-z0-9._~-]{43,128}")
 
 
+@tells(
+    Tokens,
+    TokenRequest,
+    OAuthProblem,
+    400,
+    401,
+    413,
+    415,
+    429,
+    example={"grant_type": "client_credentials", "client_id": "AZ…", "client_secret": "crm_cs_…"},
+)
 @endpoint
 async def token(request: Request) -> Response:
     """Gives tokens (RFC 6749, 3.2)."""
@@ -142,4 +155,6 @@ async def reply(kernel: Kernel, client: Client, row: Row, scopes: Collection[str
     return answer(body)
 
 
-router.add_api_route("/oauth/token", token, methods=["POST"])
+router.add_api_route(
+    "/oauth/token", token, methods=["POST"], operation_id="create_token", summary="Give tokens to a client"
+)
