@@ -13,10 +13,13 @@ from cryptography.hazmat.primitives import serialization
 from joserfc import jwt
 from joserfc.jwk import ECKey, OctKey, RSAKey
 
+from crm_api.catalog import CATALOG
 from crm_api.domains.oauth.access_token import tokens_of
 from crm_api.domains.oauth.authenticate_client import THROTTLE
+from crm_api.domains.oauth.scopes import known, words
+from crm_api.domains.sign_in.words import say
 from tests.support.oauth import HTTP, REDIRECT, App, Browser, redirected, sign_in
-from tests.support.org import Org
+from tests.support.org import Org, Person
 
 
 @pytest.fixture(scope="module")
@@ -423,6 +426,18 @@ def test_guessing_a_secret_is_stopped(org):
     THROTTLE._failures.clear()
 
 
+def test_guessing_the_code_of_a_device_is_stopped(org, sql):
+    browser = sign_in(sql, org, org.people["other_manager"])
+    app = App.register(
+        org, redirect_uris=[], grant_types=["urn:ietf:params:oauth:grant-type:device_code"], scopes=["openid"]
+    )
+    page = browser.get("/device")
+    answers = [browser.submit(page, user_code=f"BBBBBBB{letter}") for letter in "BCDFGHJKLMN"]
+    assert [answer.status_code for answer in answers] == [400] * 10 + [429]
+    right = app.post("device").json()["user_code"]
+    assert browser.submit(page, user_code=right).status_code == 429, "the right one, too"
+
+
 def test_two_secrets_are_good_while_one_replaces_the_other(org, browser):
     app = App.register(org, client_type="confidential")
     path, first = f"/v1/oauth_clients/{app.row['id']}/secret/rotate", app.secret
@@ -461,8 +476,18 @@ def test_who_gives_a_client_an_account_holds_what_that_may(org):
     assert maker.post("/v1/oauth_clients", json=values).status_code == 403
     theirs = org.admin.make("oauth_clients", **values)
     assert maker.post(f"/v1/oauth_clients/{theirs['id']}/secret/rotate", json={}).status_code == 403
-    wider = {"scopes": ["accounts:admin"]}
-    assert maker.patch(f"/v1/oauth_clients/{theirs['id']}", json=wider).status_code == 403
+    path = f"/v1/oauth_clients/{theirs['id']}"
+    assert maker.patch(path, json={"scopes": ["accounts:admin"]}).status_code == 403
+    assert maker.patch(path, json={"is_active": False}).status_code == 200, "but he may switch it off"
+    assert maker.patch(path, json={"is_active": True}).status_code == 403
+    for bounds in ({"scopes": ["oauth:admin"]}, {"scopes": None, "expires_at": "2090-01-01T00:00:00Z"}):
+        issued = org.admin.post(f"/v1/users/{org.admin.id}/issue_key", json={"name": "narrow", **bounds}).json()
+        narrow = Person(org.server, org.admin.id, issued["key"])
+        assert narrow.post(f"{path}/secret/rotate", json={}).status_code == 403, (
+            "the secret outlives and outdoes the key"
+        )
+        assert narrow.post("/v1/oauth_clients", json=values).status_code == 403
+        org.admin.post(f"/v1/api_keys/{issued['id']}/revoke")
 
 
 def test_people_see_their_own_grants(org, app, sql):
@@ -504,6 +529,32 @@ def test_a_key_that_only_the_database_knows_is_not_believed(org, app, token, sql
     org.server.run(tokens_of(org.server.kernel).keys._read(0))
     assert app.call(forged).status_code == 401
     sql("DELETE FROM oauth_signing_keys WHERE kid = $1", key.kid)
+
+
+def test_a_browser_app_of_an_allowed_origin_may_ask(app, server, monkeypatch):
+    origin = "https://app.example.com"
+    monkeypatch.setattr(server.edge, "_origins", frozenset({origin}))
+    url, headers = f"{server.base_url}/oauth/token", {"Origin": origin}
+    asked = {**headers, "Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "content-type"}
+    preflight = HTTP.request("OPTIONS", url, headers=asked)
+    assert preflight.headers["access-control-allow-origin"] == origin
+    answer = HTTP.post(url, data={"client_id": app.client_id, "grant_type": "refresh_token"}, headers=headers)
+    assert answer.headers["access-control-allow-origin"] == origin
+    assert "access-control-allow-credentials" not in answer.headers
+    foreign = HTTP.post(url, data={"client_id": app.client_id}, headers={"Origin": "https://evil.example"})
+    assert "access-control-allow-origin" not in foreign.headers
+
+
+def test_when_a_token_was_last_used_is_noted(org, app, browser):
+    me = app.call(app.tokens(browser)["access_token"]).json()
+    org.server.run(org.server.kernel.authenticator.flush())
+    assert org.rep.get(f"/v1/oauth_grants/{me['credential_id']}").json()["last_used_at"] is not None
+
+
+@pytest.mark.parametrize("language", ["en", "es"])
+def test_every_scope_is_said_in_words(language):
+    said = {say(language, words(scope)) for scope in known(CATALOG)}
+    assert len(said) == len(known(CATALOG))
 
 
 def test_bodies_that_are_no_forms_are_refused(org, app):

@@ -200,7 +200,6 @@ ALWAYS = frozenset(
         ("price_entries", "price"),
         ("products", "kind"),
         ("duplicate_checks", "on_create"),
-        ("oauth_clients", "redirect_uris"),
     }
 )
 """Fields that the barest body has: of products only bundles may be referred to from everywhere."""

@@ -177,8 +177,6 @@ async def _coherent(
     for i, scope in enumerate(scopes):
         if scope not in all_scopes:
             raise invalid(f"/scopes/{i}", "unknown_scope", "There is no such scope.")
-    if CODE in grants and not parsed(whole["redirect_uris"]):
-        raise invalid("/redirect_uris", "required", "People who agreed must be sent somewhere.")
     if CREDENTIALS in grants and whole["client_type"] == "public":
         raise invalid("/grant_types", "needs_secret", "A public client cannot prove who it is, so it acts for nobody.")
     if CREDENTIALS in grants and whole.get("service_account_id") is None:
@@ -190,8 +188,13 @@ async def _coherent(
 async def _acting(
     ctx: Context, resource: Resource, values: Mapping[str, Any], before: Mapping[str, Any] | None
 ) -> None:
-    """403 unless the caller holds all that the service account may do within these scopes; 422 unless it is one."""
+    """403 unless the caller holds all that the service account may do within these scopes; 422 unless it is one.
+
+    Who may change the client may always switch it off.
+    """
     del resource
+    if before is not None and values == {"is_active": False}:
+        return
     whole = {**(before or {}), **values}
     covered(ctx, parsed(whole["scopes"]))
     if (account := whole.get("service_account_id")) is None:
@@ -202,7 +205,7 @@ async def _acting(
     await act_as(ctx, UUID(str(account)))
 
 
-_TOGETHER = frozenset({"client_type", "redirect_uris", "grant_types", "scopes", "service_account_id"})
+_TOGETHER = frozenset({"client_type", "grant_types", "scopes", "service_account_id"})
 
 OAUTH_CLIENTS = Resource(
     singular="oauth_client",

@@ -8,8 +8,9 @@ from uuid import UUID
 from pydantic import Field
 
 from crm_api.domains.identity.credentials import hashes
-from crm_api.domains.identity.delegation import for_good
+from crm_api.domains.identity.delegation import for_good, parsed
 from crm_api.domains.identity.role import act_as
+from crm_api.domains.oauth.scopes import covered
 from crm_api.kernel.context import Context
 from crm_api.kernel.problems import CONFLICT, Problem
 from crm_api.kernel.repository import update
@@ -37,6 +38,7 @@ async def rotate_secret(ctx: Context, resource: Resource, row: Any, body: Rotate
     if row["client_type"] == "public":
         raise Problem(CONFLICT, "A public client has no secret.")
     for_good(ctx)
+    covered(ctx, parsed(row["scopes"]))
     if row["service_account_id"] is not None:
         await act_as(ctx, UUID(str(row["service_account_id"])))
     secret = f"crm_cs_{secrets.token_urlsafe(32)}"
