@@ -20,12 +20,13 @@ FUNCTIONS = {
           SELECT k.kid, k.sealed, k.created_at, k.signs_from FROM oauth_signing_keys k
         $$
     """,
-    "add_oauth_signing_key(key text, private bytea, since timestamptz, unless_since timestamptz, "
+    "add_oauth_signing_key(key text, private bytea, since timestamptz, unless_since timestamptz, unread text[], "
     "forget_before timestamptz)": """
         RETURNS boolean LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
         BEGIN
           PERFORM pg_advisory_xact_lock(hashtextextended('oauth_signing_keys', 0));
-          IF EXISTS (SELECT 1 FROM oauth_signing_keys k WHERE k.created_at > unless_since) THEN
+          IF EXISTS (SELECT 1 FROM oauth_signing_keys k
+                     WHERE k.created_at > unless_since AND k.kid <> ALL (unread)) THEN
             RETURN false;
           END IF;
           INSERT INTO oauth_signing_keys (kid, sealed, created_at, signs_from)

@@ -362,10 +362,10 @@ def test_a_session_takes_its_tokens_along_unless_they_outlast_it(org, sql):
     app = App.register(org, scopes=["accounts:read", "offline_access"])
     browser = sign_in(sql, org, org.people["outsider"])
     bound, offline = (app.tokens(browser, scope=scope) for scope in ("accounts:read", "accounts:read offline_access"))
-    sql("UPDATE sessions SET revoked_at = now() WHERE id = $1", browser.ticket.id)
+    assert app.call(bound["access_token"]).status_code == 200
+    assert org.admin.post(f"/v1/sessions/{browser.ticket.id}/revoke").status_code == 200
     assert app.refresh(bound["refresh_token"]).json()["error"] == "invalid_grant"
-    identity = org.server.kernel.authenticator
-    identity._credentials.clear()  # what five seconds do
+    org.server.kernel.authenticator._credentials.clear()  # what five seconds do
     assert app.call(bound["access_token"]).status_code == 401
     assert app.call(offline["access_token"]).status_code == 200
     assert app.refresh(offline["refresh_token"]).status_code == 200

@@ -11,6 +11,7 @@ from requests_oauthlib import OAuth2Session as OAuthlibSession
 
 from tests.sign_in.browsing import PASSWORD, handle, invited, read
 from tests.support.oauth import REDIRECT, App, Browser, decide, redirected, sign_in
+from tests.support.org import Org
 
 DEVICE = "urn:ietf:params:oauth:grant-type:device_code"
 
@@ -119,8 +120,6 @@ def test_from_the_application_by_the_sign_in_page_to_the_consent(org, app):
 
 
 def test_someone_of_another_tenant_signs_in_anew(org, app, sql, server):
-    from tests.support.org import Org
-
     other = Org.create(server)
     answer = sign_in(sql, other, other.rep).get(app.address())
     assert answer.headers["location"].startswith("/sign-in?")
@@ -255,3 +254,32 @@ def _https(found):
         return value.replace("http://", "https://") if isinstance(value, str) else value
 
     return {name: changed(value) for name, value in found.items()}
+
+
+def test_another_organisation_signs_in_by_this_one(org, server, browser, sql):
+    """The server as provider of its own sign-in: two readings of OpenID Connect that were written apart."""
+    other, callback = Org.create(server), f"{server.base_url}/sign-in/callback"
+    app = App.register(org, client_type="confidential", redirect_uris=[callback], scopes=["openid", "email", "profile"])
+    declared = other.admin.make(
+        "identity_providers",
+        name="Parent company",
+        issuer=server.base_url,
+        client_id=app.client_id,
+        email_domains=["example.com"],
+    )
+    path = f"/v1/identity_providers/{declared['id']}/set_client_secret"
+    assert other.admin.post(path, json={"client_secret": app.secret}).status_code == 200
+    sql(  # addresses here are an administrator's word, so they are not verified; somebody has linked the accounts
+        "INSERT INTO provider_links (tenant_id, provider_id, subject, principal_id, created_at) "
+        "VALUES ($1, $2, $3, $4, now())",
+        *(other.tenant_id, declared["id"], org.rep.id, other.rep.id),
+    )
+    guest = Browser(server)
+    page = guest.get("/sign-in/providers", params={"organisation": handle(other), "return_to": "/account"})
+    (link,) = [link for link in read(page.text).links if link.startswith("/sign-in/with")]
+    leaving = guest.get(link).headers["location"].removeprefix(server.base_url)
+    answer = decide(browser, leaving, "allow")
+    arrived = guest.get(answer.headers["location"].removeprefix(server.base_url))
+    assert arrived.status_code == 303, arrived.text
+    assert guest.signed_in
+    assert [row["methods"] for row in other.rep.all("/v1/sessions")] == [["ext"]]

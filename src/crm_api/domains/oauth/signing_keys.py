@@ -11,6 +11,7 @@ import orjson
 import sqlalchemy as sa
 import structlog
 from joserfc.jwk import ECKey
+from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Mapped, mapped_column
 
 from crm_api.kernel.database import Database, Statement
@@ -59,6 +60,7 @@ _ADD = Statement(
             sa.bindparam("sealed", type_=sa.LargeBinary()),
             _instant("signs_from"),
             _instant("unless_since"),
+            sa.bindparam("unread", type_=ARRAY(sa.Text())),
             _instant("forget_before"),
         ).label("added")
     )
@@ -79,6 +81,7 @@ class SigningKeys:
         self._database = database
         self._sealer = sealer
         self._known: dict[str, _Known] = {}
+        self._unread: set[str] = set()
         self._read_at = -_FRESH
         self._lock = asyncio.Lock()
 
@@ -115,7 +118,7 @@ class SigningKeys:
         return await self.add(signs_from, unless_since=since)
 
     async def add(self, signs_from: datetime, *, unless_since: datetime) -> bool:
-        """Adds a key, unless there is one made after `unless_since`; forgets those that nothing is verified with."""
+        """Adds a key, unless one that opens was made after `unless_since`; forgets what nothing is verified with."""
         key = ECKey.generate_key("P-256", {"use": "sig", "alg": "ES256"})
         key.ensure_kid()
         sealed = self._sealer.seal(_NOBODY, _PURPOSE, orjson.dumps(key.as_dict(private=True)))
@@ -124,6 +127,7 @@ class SigningKeys:
             "sealed": sealed,
             "signs_from": signs_from,
             "unless_since": unless_since,
+            "unread": sorted(self._unread),
             "forget_before": datetime.now(UTC) - OVERLAP,
         }
         rows = await self._database.fetch(None, _ADD, values)
@@ -143,10 +147,13 @@ class SigningKeys:
             if self._age < older_than:
                 return
             rows = await self._database.fetch(None, _ALL, {})
-            known = {}
+            known: dict[str, _Known] = {}
+            self._unread.clear()
             for row in sorted(rows, key=lambda row: row["created_at"], reverse=True):
                 if (key := self._opened(row)) is not None:
                     known[str(row["kid"])] = _Known(key, row["created_at"], row["signs_from"])
+                else:
+                    self._unread.add(str(row["kid"]))
             self._known, self._read_at = known, time.monotonic()
 
     def _opened(self, row: Any) -> ECKey | None:
