@@ -44,7 +44,8 @@ class Settings(BaseSettings):
     )
     public_url: str | None = Field(
         None,
-        description="Where browsers reach the server, as `https://crm.example.com`; links in letters begin with it.",
+        description="Where browsers reach the server, as `https://crm.example.com`; tokens name it as issuer, links in "
+        "letters begin with it.",
     )
     smtp_url: SecretStr | None = Field(
         None,

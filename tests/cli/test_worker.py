@@ -62,6 +62,8 @@ def test_it_works_until_it_is_told_to_stop(org, server, database, tmp_path):
         "forget_limit_usage": 3600,
         "forget_sign_ins": 3600,
         "seal_factors_anew": 300,
+        "forget_oauth": 3600,
+        "rotate_signing_keys": 3600,
         "resume_failed_endpoints": 3600,
         "seal_secrets_anew": 300,
         "remind_approvers": 300,
