@@ -4,18 +4,22 @@ import base64
 import hashlib
 import hmac
 import json
+import string
 import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
 import pytest
 from cryptography.hazmat.primitives import serialization
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from joserfc import jwt
 from joserfc.jwk import ECKey, OctKey, RSAKey
 
 from crm_api.catalog import CATALOG
 from crm_api.domains.oauth.access_token import tokens_of
 from crm_api.domains.oauth.authenticate_client import THROTTLE
+from crm_api.domains.oauth.client import redirects_to
 from crm_api.domains.oauth.scopes import known, words
 from crm_api.domains.sign_in.words import say
 from tests.support.oauth import HTTP, REDIRECT, App, Browser, redirected, sign_in
@@ -157,6 +161,48 @@ def test_clocks_may_differ_by_seconds_only(org, app, token):
     assert app.call(_signed(org, {}, claims | {"nbf": now + 60})).status_code == 401
     assert app.call(_signed(org, {}, claims | {"exp": now - 2})).status_code == 200
     assert app.call(_signed(org, {}, claims | {"exp": now - 60})).status_code == 401
+
+
+@given(place=st.integers(0, len(REDIRECT)), new=st.sampled_from([*string.printable, ""]))
+def test_one_character_more_less_or_other_makes_another_address(place, new):
+    for changed in (REDIRECT[:place] + new + REDIRECT[place:], REDIRECT[:place] + new + REDIRECT[place + 1 :]):
+        assert redirects_to(REDIRECT, changed) == (changed == REDIRECT)
+
+
+@given(
+    port=st.integers(0, 99999), rest=st.sampled_from(["/cb", "/cb/", "/CB", "/cb?x", "", "/cb#x", "@evil.example/cb"])
+)
+def test_only_the_port_of_the_own_machine_is_free(port, rest):
+    assert redirects_to("http://127.0.0.1/cb", f"http://127.0.0.1:{port}{rest}") == (rest == "/cb")
+    assert redirects_to("http://[::1]:1/cb", f"http://[::1]:{port}{rest}") == (rest == "/cb")
+    assert not redirects_to("http://localhost/cb", f"http://localhost:{port}/cb")
+    assert not redirects_to("http://127.0.0.1/cb", f"http://127.0.0.2:{port}/cb")
+
+
+_TEXT = st.text(max_size=40)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    given_=st.dictionaries(
+        st.sampled_from(
+            ["response_type", "client_id", "redirect_uri", "scope", "state", "code_challenge", "prompt", "max_age"]
+        )
+        | _TEXT,
+        _TEXT,
+        max_size=4,
+    ),
+    form=st.dictionaries(
+        st.sampled_from(["grant_type", "code", "code_verifier", "refresh_token", "device_code", "scope", "token"]),
+        _TEXT | st.sampled_from(["authorization_code", "refresh_token", "accounts:read"]),
+        max_size=4,
+    ),
+)
+def test_nothing_that_is_sent_breaks_the_server(app, browser, given_, form):
+    changed = {name: value for name, value in given_.items() if value < "\ud800" or value > "\udfff"}
+    assert browser.get(app.address(**changed)).status_code < 500
+    for path in ("token", "revoke", "introspect", "device"):
+        assert app.post(path, **form).status_code < 500
 
 
 @pytest.mark.parametrize(

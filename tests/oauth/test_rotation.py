@@ -3,8 +3,8 @@
 import pytest
 
 from crm_api import settings as settings_module
-from crm_api.domains.identity import credentials
-from tests.support.oauth import HTTP, App
+from crm_api.domains.identity import access, credentials
+from tests.support.oauth import HTTP, App, sign_in
 from tests.support.org import Org
 from tests.support.server import LiveServer
 
@@ -66,3 +66,22 @@ def test_without_its_address_the_server_gives_no_tokens_in_production(start):
         )
         settings = nameless.settings.model_copy(update={"environment": "production"})
         assert settings.issuer is None
+
+
+def test_what_one_process_ends_another_refuses(start, sql, monkeypatch):
+    monkeypatch.setattr(access, "CREDENTIAL_SECONDS", 0.0)  # in place of waiting for five seconds
+    with start(secret=OLD) as one, start(secret=OLD) as two:
+        org = Org.create(one)
+        app = App.register(org)
+
+        def me(server, token):
+            headers = {"Authorization": f"Bearer {token}"}
+            return HTTP.get(f"{server.base_url}/v1/me", headers=headers)
+
+        for end in ("grant", "session"):
+            browser = sign_in(sql, org, org.rep)
+            token = app.tokens(browser)["access_token"]
+            found = me(two, token).json()
+            ended = {"grant": f"oauth_grants/{found['credential_id']}", "session": f"sessions/{browser.ticket.id}"}
+            assert org.admin.post(f"/v1/{ended[end]}/revoke").status_code == 200
+            assert me(two, token).status_code == 401, end

@@ -412,7 +412,7 @@ def _grant(person: Any, n: int) -> dict[str, Any]:
         client = await find_client(kernel, str((made or {})["client_id"]))
         assert client is not None
         grant = Grant(client, principal, "authorization_code", ["openid"])
-        await family.give(family.acting(kernel, tenant, principal, "test"), grant)
+        await family.give(system(kernel, tenant, "test"), grant)
         return grant.id
 
     return person.get(f"/v1/oauth_grants/{person.server.run(give())}").json()

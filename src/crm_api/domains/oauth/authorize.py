@@ -15,13 +15,14 @@ from starlette.responses import RedirectResponse, Response
 from crm_api.domains.oauth.access_token import tokens_of
 from crm_api.domains.oauth.authenticate_client import Client, find_client
 from crm_api.domains.oauth.client import CODE, redirects_to
-from crm_api.domains.oauth.family import Grant, acting, give
+from crm_api.domains.oauth.family import Grant, give
 from crm_api.domains.oauth.grant import OAuthGrant
 from crm_api.domains.oauth.person import person
 from crm_api.domains.oauth.requests import OAuthError, pairs, scopes_of
 from crm_api.domains.oauth.scopes import words
 from crm_api.domains.sign_in.answering import readable
 from crm_api.domains.sign_in.browser import BrowserSession, page, read_form, sign_in_address, signed_in
+from crm_api.domains.sign_in.person import acting
 from crm_api.domains.sign_in.words import add_spanish
 from crm_api.kernel.context import Kernel
 from crm_api.kernel.database import TENANT, Statement
@@ -213,7 +214,7 @@ async def _allow(request: Request, asked: Asked, session: BrowserSession) -> Res
         redirect_uri=asked.redirect_uri,
         code_challenge=asked.challenge,
     )
-    ctx = acting(kernel, session.tenant_id, session.principal_id, request.scope["crm.request_id"])
+    ctx = acting(request, session.tenant_id, session.principal_id, "oauth")
     code = await give(ctx, grant, with_code=True)
     assert code is not None  # noqa: S101 - it was asked for
     return _back(asked.redirect_uri, {"code": code.text, "state": asked.state, "iss": tokens_of(kernel).issuer})

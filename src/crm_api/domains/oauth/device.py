@@ -20,12 +20,13 @@ from crm_api.domains.oauth.access_token import tokens_of
 from crm_api.domains.oauth.authenticate_client import Client, authenticate_client, find_client
 from crm_api.domains.oauth.client import DEVICE, public_id
 from crm_api.domains.oauth.contract import DeviceAuthorization, DeviceRequest, OAuthProblem
-from crm_api.domains.oauth.family import Grant, acting, first_refresh, give
+from crm_api.domains.oauth.family import Grant, first_refresh, give
 from crm_api.domains.oauth.requests import OAuthError, answer, endpoint, form, scopes_of
 from crm_api.domains.oauth.scopes import words
-from crm_api.domains.oauth.throttle import Throttle
+from crm_api.domains.sign_in import attempts
 from crm_api.domains.sign_in.answering import readable
 from crm_api.domains.sign_in.browser import BrowserSession, page, read_form, sign_in_address, signed_in
+from crm_api.domains.sign_in.person import acting
 from crm_api.domains.sign_in.words import add_spanish
 from crm_api.kernel.context import Context, Kernel, new_id
 from crm_api.kernel.database import TENANT, Row, Statement
@@ -39,7 +40,7 @@ INTERVAL = 5
 """Seconds between two questions of a device, at least."""
 LETTERS = "BCDFGHJKLMNPQRSTVWXZ"
 """Without vowels, so that no words come of them (RFC 8628, 6.1)."""
-GUESSES = Throttle(10, 600)
+GUESSES = attempts.Limit("device_code", free=10, first=60, longest=900, forget=timedelta(hours=1))
 """Wrong codes of a person."""
 
 router = APIRouter()
@@ -222,17 +223,17 @@ async def device(request: Request) -> Response:
         return _page(request, session)
     if request.method == "GET":
         return _page(request, session, user_code=text[:20])
-    key = session.tenant_id, session.principal_id
-    if GUESSES.wait(key):
-        return _page(request, session, status=429, message="Too many wrong codes. Wait a few minutes.")
     kernel: Kernel = request.scope["crm.kernel"]
+    counted = kernel, session.tenant_id, GUESSES, str(session.principal_id)
+    if await attempts.begin(*counted) is None:
+        return _page(request, session, status=429, message="Too many wrong codes. Wait a few minutes.")
     typed = "".join(letter for letter in text.upper() if letter in LETTERS)
     values = {"user_code": typed, "now": datetime.now(UTC)}
     rows = await kernel.database.read(session.tenant_id, _OF_USER, values)
     client = await find_client(kernel, public_id(session.tenant_id, UUID(rows[0]["oauth_client_id"]))) if rows else None
     if client is None:
-        GUESSES.failed(key)
         return _page(request, session, status=400, message="There is no such code, or it has expired.")
+    await attempts.take_back(*counted)
     scopes = orjson.loads(rows[0]["scopes"])
     if "decision" not in fields:
         return _page(request, session, user_code=text[:20], client=client.name, scopes=[words(each) for each in scopes])
@@ -249,7 +250,6 @@ async def _decide(
     request: Request, session: BrowserSession, client: Client, code_id: UUID, scopes: Collection[str] | None
 ) -> bool:
     """Notes what the person says, with the grant if there is one; whether the device still waited."""
-    kernel: Kernel = request.scope["crm.kernel"]
     grant = Grant(
         client,
         session.principal_id,
@@ -268,7 +268,7 @@ async def _decide(
             raise OAuthError("invalid_grant", "Somebody was faster.")  # and nothing is granted
         return True
 
-    ctx = acting(kernel, session.tenant_id, session.principal_id, request.scope["crm.request_id"])
+    ctx = acting(request, session.tenant_id, session.principal_id, "oauth")
     try:
         return bool(await transact(ctx, work))
     except OAuthError:

@@ -17,10 +17,9 @@ from crm_api.domains.oauth.authenticate_client import Client
 from crm_api.domains.oauth.client import CREDENTIALS
 from crm_api.domains.oauth.grant import OAUTH_GRANTS, OAuthGrant, end, live
 from crm_api.domains.oauth.requests import OAuthError
-from crm_api.kernel.context import Context, Kernel, Principal, new_id
+from crm_api.kernel.context import Context, Kernel, new_id
 from crm_api.kernel.database import TENANT, Row, Statement
 from crm_api.kernel.ledger import NOW
-from crm_api.kernel.policy import Access
 from crm_api.kernel.record import among, table_of
 from crm_api.kernel.repository import record
 from crm_api.kernel.unit_of_work import transact
@@ -142,12 +141,6 @@ def _following(tenant_id: UUID, grant_id: UUID, earlier: bytes | None = None) ->
     ticket = fresh if earlier is None else Ticket(tenant_id, grant_id, earlier[:16] + fresh.secret[16:])
     until = datetime.now(UTC) + timedelta(days=REFRESH_DAYS)
     return ticket, {"family": _hash(ticket.secret[:16]), "refresh": ticket.hash, "until": until}
-
-
-def acting(kernel: Kernel, tenant_id: UUID, principal_id: UUID, request_id: str) -> Context:
-    """A context for what somebody does on a page or by a client: recorded as theirs."""
-    access = Access(0, principal_id, "system", unrestricted=True)
-    return Context(kernel, Principal(tenant_id, principal_id, "user"), access, request_id, via="oauth")
 
 
 async def give(ctx: Context, grant: Grant, *, with_code: bool = False) -> Ticket | None:

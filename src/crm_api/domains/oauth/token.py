@@ -19,10 +19,11 @@ from crm_api.domains.oauth.authenticate_client import Client, authenticate_clien
 from crm_api.domains.oauth.client import CODE, CREDENTIALS, DEVICE, REFRESH
 from crm_api.domains.oauth.contract import OAuthProblem, TokenRequest, Tokens
 from crm_api.domains.oauth.device import take_device_code
-from crm_api.domains.oauth.family import acting, scopes_in, scopes_of_refresh, standing, take_code, take_refresh
+from crm_api.domains.oauth.family import scopes_in, scopes_of_refresh, standing, take_code, take_refresh
 from crm_api.domains.oauth.grant import end
 from crm_api.domains.oauth.person import identity_claims, person
 from crm_api.domains.oauth.requests import OAuthError, answer, endpoint, form, scopes_of
+from crm_api.domains.sign_in.person import acting
 from crm_api.kernel.context import Kernel
 from crm_api.kernel.database import Row
 from crm_api.kernel.spec_security import tells
@@ -97,7 +98,7 @@ async def _credentials(request: Request, kernel: Kernel, client: Client, given: 
     if client.public or client.service_account_id is None:
         raise OAuthError("unauthorized_client", "The client has no service account to act as.")
     scopes = _narrowed(frozenset(scope for scope in client.scopes if ":" in scope), given)
-    ctx = acting(kernel, client.tenant_id, client.service_account_id, request.scope["crm.request_id"])
+    ctx = acting(request, client.tenant_id, client.service_account_id, "oauth")
     grant_id = await standing(ctx, client)
     text = await tokens_of(kernel).issue(
         client.tenant_id, grant_id, client.service_account_id, client.client_id, scopes

@@ -147,11 +147,11 @@ async def find_by_id(kernel: Kernel, tenant_id: UUID, id_: UUID) -> Person | Non
     return _person(tenant_id, await kernel.database.read(tenant_id, _BY_ID, {"id": id_}))
 
 
-def acting(request: Request, tenant_id: UUID, principal_id: UUID) -> Context:
-    """The context of what a person does to their own account with a browser."""
+def acting(request: Request, tenant_id: UUID, principal_id: UUID, via: str = "sign_in") -> Context:
+    """The context of what somebody does to what is their own, with a browser or by a client."""
     access = Access(0, principal_id, "user", unrestricted=True)
     principal = Principal(tenant_id, principal_id, "user")
-    return Context(request.scope["crm.kernel"], principal, access, request.scope["crm.request_id"], via="sign_in")
+    return Context(request.scope["crm.kernel"], principal, access, request.scope["crm.request_id"], via=via)
 
 
 async def note(ctx: Context, person: Person, action: str, **after: Any) -> None:
