@@ -70,7 +70,8 @@ def test_without_its_address_the_server_gives_no_tokens_in_production(start):
 
 def test_what_one_process_ends_another_refuses(start, sql, monkeypatch):
     monkeypatch.setattr(access, "CREDENTIAL_SECONDS", 0.0)  # in place of waiting for five seconds
-    with start(secret=OLD) as one, start(secret=OLD) as two:
+    plain = {"secret": OLD, "public_url": "http://crm.example.com"}  # or the cookie is one of https alone
+    with start(**plain) as one, start(**plain) as two:
         org = Org.create(one)
         app = App.register(org)
 

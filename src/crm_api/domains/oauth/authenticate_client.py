@@ -109,17 +109,18 @@ async def authenticate_client(request: Request, given: dict[str, str], *, secret
     """
     kernel: Kernel = request.scope["crm.kernel"]
     basic, client_id, offered = _offered(request, given)
-    key = client_id, request.scope["crm.address"]
-    if wait := THROTTLE.wait(key):
-        raise OAuthError("invalid_client", "Too many wrong secrets; wait.", 429, {"Retry-After": str(wait)})
     client = await find_client(kernel, client_id)
     if client is not None and client.public and offered is None and not secret:
         return client
+    key = client_id, request.scope["crm.address"]
+    if wait := THROTTLE.wait(key):
+        raise OAuthError("invalid_client", "Too many wrong secrets; wait.", 429, {"Retry-After": str(wait)})
     tried = hashes(offered or "")
     kept = () if client is None or client.public else client.secrets
     fits = [(old, new) for old in kept for new in tried if hmac.compare_digest(old, new)]
     if client is None or offered is None or not fits:
-        THROTTLE.failed(key)
+        if kept:
+            THROTTLE.failed(key)
         headers = {"WWW-Authenticate": 'Basic realm="crm"'} if basic or offered is None else {}
         raise OAuthError("invalid_client", "The client is unknown, or did not prove who it is.", 401, headers)
     if fits[0][0] != tried[0]:  # it was kept under an earlier pepper
