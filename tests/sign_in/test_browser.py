@@ -2,6 +2,7 @@
 
 import base64
 import time
+from urllib.parse import urljoin
 
 import pytest
 
@@ -80,7 +81,7 @@ def test_a_person_signs_in_by_keyboard_and_looks_after_the_account(chromium, sha
 
 def test_a_link_sets_a_password(chromium, shared_org, calm):
     url = shared_org.admin.post(f"/v1/users/{shared_org.colleague.id}/invite").json()["link"]
-    chromium.open(shared_org.server.base_url + url)
+    chromium.open(urljoin(shared_org.server.base_url, url))
     assert chromium.title == "Set your password"
     chromium.type("#password", PASSWORD)
     chromium.press("button")
