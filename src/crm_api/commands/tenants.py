@@ -74,7 +74,7 @@ def limit(tenant: str, credential: int | None, whole: int | None) -> UUID:
     """Sets the requests each second of each credential of a tenant, and of all together; None for the settings'."""
 
     async def work(found: Place) -> UUID:
-        tenant_id = await _tenant(found, tenant)
+        tenant_id = await find_tenant(found, tenant)
         async with found.owner() as connection:
             await _change(connection, tenant_id, "credential_rate = $2, tenant_rate = $3", credential, whole)
         return tenant_id
