@@ -22,6 +22,8 @@ from crm_api.catalog import CATALOG
 from crm_api.domains.identity.access import Identity
 from crm_api.domains.limits.limiter import Gate, Policies
 from crm_api.domains.limits.reconcile import SECONDS, Reconciliation
+from crm_api.domains.oauth.access_token import AccessTokens
+from crm_api.domains.oauth.signing_keys import SigningKeys
 from crm_api.kernel import metrics
 from crm_api.kernel.collective import collective_operations
 from crm_api.kernel.context import Kernel
@@ -77,13 +79,14 @@ def build_kernel(settings: Settings, url: str, bounds: Limits | None = None) -> 
     def keys(purpose: str) -> tuple[bytes, ...]:
         return tuple(derive_key(master, purpose) for master in masters)
 
+    sealer = Sealer(*keys("sealing"))
     return Kernel(
         database,
         CATALOG,
         Policy(CATALOG),
-        Identity(database, CATALOG),
+        Identity(database, CATALOG, (AccessTokens(database, SigningKeys(database, sealer), settings.issuer),)),
         keys("cursor"),
-        Sealer(*keys("sealing")),
+        sealer,
         Signer(*keys("signing")),
         Gate(Policies.of(settings)),
     )
@@ -143,6 +146,8 @@ def create_app(settings: Settings | None = None) -> Edge:
     for domain in CATALOG.domains:  # first what the dispatch does not find: routes are matched one by one
         for router in domain.routers:
             app.include_router(router, tags=[domain.name])
+        for router in domain.pages:
+            app.include_router(router, include_in_schema=False)
     for domain in CATALOG.domains:
         app.include_router(mount(domain))
     app.include_router(reference.router)

@@ -15,6 +15,7 @@ from crm_api.domains import (
     leads,
     limits,
     numbering,
+    oauth,
     opportunities,
     orders,
     pricing,
@@ -23,12 +24,15 @@ from crm_api.domains import (
     quotes,
     search,
     selling,
+    sign_in,
 )
 from crm_api.kernel.domain import Catalog
 
 CATALOG = Catalog(
     [
         identity.DOMAIN,
+        sign_in.DOMAIN,
+        oauth.DOMAIN,
         jobs.DOMAIN,
         distribution.DOMAIN,
         duplicates.DOMAIN,

@@ -15,6 +15,8 @@ app = typer.Typer(
 )
 tenants_app = typer.Typer(no_args_is_help=True, help="Tenants: the operator's customers.")
 keys_app = typer.Typer(no_args_is_help=True, help="API keys of users and service accounts.")
+clients_app = typer.Typer(no_args_is_help=True, help="OAuth clients: programs that ask for tokens.")
+app.add_typer(clients_app, name="clients")
 app.add_typer(tenants_app, name="tenants")
 app.add_typer(keys_app, name="keys")
 OPENAPI = Path("openapi/openapi.json")
@@ -175,7 +177,8 @@ def create_tenant(
     from crm_api.commands import tenants
 
     new = tenants.create(name, email)
-    print(f"tenant         {new.tenant_id}\nadministrator  {new.administrator_id}\nkey            {new.key}")
+    shown = {"tenant": new.tenant_id, "handle": new.handle, "administrator": new.administrator_id, "key": new.key}
+    print("\n".join(f"{name:<15}{value}" for name, value in shown.items()))
 
 
 @tenants_app.command("list")
@@ -184,7 +187,8 @@ def list_tenants() -> None:
     from crm_api.commands import tenants
 
     for row in tenants.rows():
-        print(f"{row['id']}  {row['created_at']:%Y-%m-%d}  {'' if row['is_active'] else '(inactive) '}{row['name']}")
+        state = "" if row["is_active"] else "(inactive) "
+        print(f"{row['id']}  {row['created_at']:%Y-%m-%d}  {state}{row['name']}  {row['handle'] or ''}")
 
 
 @tenants_app.command("suspend")
@@ -236,3 +240,46 @@ def revoke_key(
     from crm_api.commands import tenants
 
     print(f"revoked {tenants.revoke(key, tenant)}")
+
+
+@clients_app.command("create")
+def create_client(
+    name: Annotated[str, typer.Argument(help="What people are asked about.")],
+    tenant: Annotated[str, typer.Option(help="Id or name of the tenant.")],
+    scope: Annotated[list[str], typer.Option(help="What its tokens may be allowed to do; several.")],
+    redirect_uri: Annotated[list[str] | None, typer.Option(help="Where people are sent back to; several.")] = None,
+    public: Annotated[bool, typer.Option("--public", help="It cannot keep a secret: a browser or mobile app.")] = False,
+    service_account: Annotated[
+        str | None, typer.Option(metavar="ID", help="Whom it acts as by itself, with client_credentials.")
+    ] = None,
+) -> None:
+    """Register an OAuth client, and print its id and secret, once."""
+    from crm_api.commands import clients
+
+    client_id, secret = clients.create(name, tenant, scope, redirect_uri or [], service_account, public=public)
+    print(f"client_id      {client_id}" + ("" if secret is None else f"\nclient_secret  {secret}"))
+
+
+@clients_app.command("list")
+def list_clients(tenant: Annotated[str, typer.Option(help="Id or name of the tenant.")]) -> None:
+    """List the OAuth clients of a tenant."""
+    from crm_api.commands import clients
+
+    for row in clients.rows(tenant):
+        print(f"{row['client_id']}  {row['client_type']}  {'' if row['is_active'] else '(inactive) '}{row['name']}")
+
+
+@clients_app.command("revoke")
+def revoke_client(client_id: Annotated[str, typer.Argument(help="Its client_id.")]) -> None:
+    """Switch an OAuth client off; every process refuses its tokens with their next request."""
+    from crm_api.commands import clients
+
+    print(f"revoked {clients.revoke(client_id)}")
+
+
+@keys_app.command("rotate-signing")
+def rotate_signing_key() -> None:
+    """Add a key that tokens are signed with from now on; earlier ones stay published while their tokens live."""
+    from crm_api.commands import clients
+
+    print(f"signing with {clients.rotate_signing_key()}")

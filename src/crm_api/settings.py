@@ -7,9 +7,10 @@ import os
 import secrets
 from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
+from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, field_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from crm_api.kernel.problems import ConfigurationError
@@ -41,6 +42,21 @@ class Settings(BaseSettings):
         None,
         description="A second secret that is accepted, not used, while CRM_SECRET is exchanged: see operations.md.",
     )
+    public_url: str | None = Field(
+        None,
+        description="Where browsers reach the server, as `https://crm.example.com`; tokens name it as issuer, links in "
+        "letters begin with it.",
+    )
+    smtp_url: SecretStr | None = Field(
+        None,
+        description="Server that takes letters: `smtp://user:password@host:587` with STARTTLS, or `smtps://`. "
+        "Unset: none are sent, and administrators hand links over themselves.",
+    )
+    mail_from: str = Field("crm@localhost.localdomain", description="Address that letters come from.")
+    session_hours: float = Field(
+        12, gt=0, le=720, description="Hours after which who signed in with a browser signs in again."
+    )
+    session_idle: int = Field(3600, ge=60, description="Seconds after which a session that is not used ends.")
     pool_size: int = Field(8, ge=1, le=200, description="Database connections of each server process.")
     pool_timeout: float = Field(2.0, gt=0, description="Seconds a request waits for a connection before it gets 503.")
     statement_timeout: int = Field(5000, ge=100, description="Milliseconds any statement of a request may run.")
@@ -131,6 +147,23 @@ class Settings(BaseSettings):
             raise ValueError("CRM_FILES_URL must begin with s3:// or file:///.")
         return value
 
+    @field_validator("public_url")
+    @classmethod
+    def _origin(cls, value: str | None) -> str | None:
+        if value is None:
+            return None
+        parts = urlsplit(value)
+        if parts.scheme not in ("https", "http") or not parts.hostname or value != f"{parts.scheme}://{parts.netloc}":
+            raise ValueError("CRM_PUBLIC_URL is https:// and a host, without a path.")
+        return value
+
+    @field_validator("smtp_url")
+    @classmethod
+    def _mail(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and not value.get_secret_value().startswith(("smtp://", "smtps://")):
+            raise ValueError("CRM_SMTP_URL must begin with smtp:// or smtps://.")
+        return value
+
     @field_validator("egress_allow")
     @classmethod
     def _networks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
@@ -147,6 +180,17 @@ class Settings(BaseSettings):
         if value is not None and len(value.get_secret_value()) < 16:
             raise ValueError("CRM_METRICS_TOKEN must have at least 16 characters.")
         return value
+
+    @model_validator(mode="after")
+    def _links(self) -> Self:
+        if self.smtp_url is not None and self.public_url is None:
+            raise ValueError("CRM_SMTP_URL needs CRM_PUBLIC_URL: letters hold links.")
+        return self
+
+    @property
+    def issuer(self) -> str | None:
+        """Who issues tokens: the address that browsers know. None where it must be set, and is not."""
+        return self.public_url or (None if self.environment == "production" else "http://127.0.0.1:8000")
 
     def master_secret(self) -> bytes:
         """The secret that all processes share; generated into `data_dir` in development only."""

@@ -86,7 +86,7 @@ def test_tenant_and_keys_work_over_http(server, database, here, refused):
     where = settings(server, database)
     done = crm_api("tenants", "create", "Ñandú & Sons", "--email", "boss@nandu.example", **where)
     assert done.returncode == 0, done.stderr
-    tenant, administrator, first = (line.split()[1] for line in done.stdout.splitlines())
+    tenant, _, administrator, first = (line.split()[1] for line in done.stdout.splitlines())
     with Person(server, administrator, first) as boss:
         assert boss.get("/v1/me").json()["tenant_id"] == tenant
     assert f"{tenant}  " in here("tenants", "list", **where).out

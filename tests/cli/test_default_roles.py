@@ -56,7 +56,7 @@ def admin(where, base_url):
     name = f"Tenant {uuid4()}"
     made = crm_api("tenants", "create", name, "--email", "admin@example.com", **where)
     assert made.returncode == 0, made.stderr
-    tenant, administrator, key = (line.split()[1] for line in made.stdout.splitlines())
+    tenant, _, administrator, key = (line.split()[1] for line in made.stdout.splitlines())
     person = Person(SimpleNamespace(base_url=base_url), administrator, key)
     person.tenant = tenant
     return person

@@ -7,6 +7,7 @@ from crm_api.commands import demo, demo_data, demo_load
 from crm_api.commands.database import Place
 from crm_api.domains.accounts.account import AccountCreate
 from crm_api.domains.contacts.contact import ContactCreate
+from tests.sign_in.browsing import Browser
 from tests.support.org import Person
 
 IDS = {person["key"]: f"00000000-0000-7000-8000-{i:012d}" for i, person in enumerate(demo_data.PEOPLE)}
@@ -49,6 +50,8 @@ def test_it_is_loaded_once_and_keeps_its_keys(server, database, monkeypatch):
         assert 0 < len(lena.all("/v1/accounts")) < 100
         assert {order["state"] for order in admin.all("/v1/orders")} == {"draft", "confirmed"}
         assert {item["status"] for item in admin.all("/v1/opportunities")} == {"open", "won", "lost"}
+    assert Browser(server).sign_in(str(demo.TENANT), demo.REPRESENTATIVE_EMAIL, keys.password).status_code == 303
+    assert any(keys.password in line for line in demo.introduction(keys, server.base_url))
     kept.unlink()
     fresh = demo.ensure(place)
     assert fresh != keys

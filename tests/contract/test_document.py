@@ -77,7 +77,8 @@ def test_every_operation_of_every_resource_is_described():
     assert routed <= described
     by_hand = {("/v1/me", "get", "get_me"), ("/v1/access/explain", "get", "explain_access")}
     assert by_hand <= described
-    assert all(path.startswith("/v1/") or path in ("/healthz", "/readyz") for path, _, _ in described)
+    beside = ("/v1/", "/oauth/", "/.well-known/")
+    assert all(path.startswith(beside) or path in ("/healthz", "/readyz") for path, _, _ in described)
 
 
 def test_operation_ids_are_unique_and_snake_case():
@@ -92,7 +93,14 @@ def test_an_operation_is_complete(path, method, item):
     assert len(item["description"]) > 20
     assert set(item["tags"]) <= {tag["name"] for tag in DOCUMENT["tags"]}
     assert item["tags"]
-    assert item["security"] == ([{"bearer": []}] if path.startswith("/v1/") else [])
+    if path.startswith("/v1/") or path == "/oauth/userinfo":
+        key, token, found = item["security"]
+        assert (key, list(token), list(found)) == ({"bearer": []}, ["oauth2"], ["openIdConnect"])
+        known = DOCUMENT["components"]["securitySchemes"]["oauth2"]["flows"]["authorizationCode"]["scopes"]
+        assert token["oauth2"] == found["openIdConnect"]
+        assert set(token["oauth2"]) <= set(known)
+    else:
+        assert item["security"] == []
     names = [(resolved(p)["in"], resolved(p)["name"]) for p in item.get("parameters", ())]
     assert len(names) == len(set(names))
     assert {name for place, name in names if place == "path"} == set(re.findall(r"\{(\w+)\}", path))
@@ -109,7 +117,8 @@ def test_an_operation_is_complete(path, method, item):
                 assert path.endswith(("/pdf", "/preview"))
                 continue
             assert set(content["schema"]) == {"$ref"}, "a reply has a named schema"
-            problem = path.startswith("/v1/") and int(status) >= 308
+            problem = "$ref" in shared and path not in ("/healthz", "/readyz")
+            assert problem or not path.startswith("/v1/") or int(status) < 308
             assert (media, content["schema"]["$ref"].endswith("/Problem")) == (
                 ("application/problem+json", True) if problem else ("application/json", False)
             )
@@ -125,7 +134,8 @@ def test_a_body_is_named_and_its_examples_are_valid(path, method, item):
 
     if set(item["requestBody"]["content"]) == {"application/octet-stream"}:
         return  # the bytes of a file
-    assert "application/json" in item["requestBody"]["content"]
+    media = "application/x-www-form-urlencoded" if path.startswith("/oauth/") else "application/json"
+    assert media in item["requestBody"]["content"]
     for content in item["requestBody"]["content"].values():
         assert set(content["schema"]) == {"$ref"}
         assert resolved(content["schema"])["additionalProperties"] is False

@@ -106,6 +106,8 @@ def test_what_is_scheduled(server):
         "forget_idempotency_keys": 3600,
         "forget_jobs": 3600,
         "forget_limit_usage": 3600,
+        "forget_sign_ins": 3600,
+        "seal_factors_anew": 300,
         "resume_failed_endpoints": 3600,
         "seal_secrets_anew": 300,
         "remind_approvers": 300,

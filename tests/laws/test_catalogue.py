@@ -58,8 +58,14 @@ def test_definer_functions_are_exactly_those_the_declarations_ask_for(sql):
         "forget_import_rows",
         "forget_jobs",
         "forget_limit_usage",
+        "add_oauth_signing_key",
+        "forget_oauth",
+        "forget_sign_ins",
+        "second_factors_sealed_earlier",
         "job_figures",
         "keep_feed",
+        "oauth_signing_keys",
+        "organisation_tenant",
         "outdated_quotes",
         "purge_files",
         "webhook_tenants",
@@ -92,7 +98,7 @@ def test_definer_functions_are_exactly_those_the_declarations_ask_for(sql):
 
 def test_what_is_of_no_tenant_is_closed_to_the_server(sql):
     """Reference tables: few, small, and only the owner's functions touch them."""
-    assert set(Reference.metadata.tables) == {"schedule"}
+    assert set(Reference.metadata.tables) == {"oauth_signing_keys", "organisations", "schedule"}
     for table in Reference.metadata.tables:
         for right in ("SELECT", "INSERT", "UPDATE", "DELETE", "TRUNCATE", "TRIGGER", "REFERENCES"):
             assert not sql("SELECT 1 WHERE has_table_privilege('crm_app', $1, $2)", table, right), (table, right)

@@ -177,7 +177,7 @@ def _referring():
 @pytest.mark.parametrize(("resource", "column", "target"), list(_referring()))
 def test_a_reference_takes_an_external_id(lab, resource, column, target, unchanged):
     maker = lab.examples.creatable(target)
-    if resource.plural == "sources":
+    if column == "service_account_id":
         maker = CATALOG.resources["service_accounts"]
     name, unknown = fresh(), f"ext:erp:{fresh()}"
     referred = linked(lab.admin, maker, lab.examples.make(maker, 3), name)

@@ -359,11 +359,14 @@ def logs(level: str):
 
 def _rebind_loggers() -> list[tuple[Any, Any]]:
     """Module loggers keep the configuration of their first use; here they take the present one."""
+    from crm_api.adapters import mail
     from crm_api.domains.identity import access
+    from crm_api.domains.sign_in import answering, provider, second_factor
     from crm_api.kernel import edge
 
-    found = [(module, module.log) for module in (edge, access)]
-    edge.log, access.log = structlog.get_logger("crm_api.http"), structlog.get_logger("crm_api.identity")
+    found = [(module, module.log) for module in (edge, access, answering, provider, second_factor, mail)]
+    for module, _ in found:
+        module.log = structlog.get_logger(module.__name__)
     return found
 
 

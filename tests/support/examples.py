@@ -1,6 +1,7 @@
 """Bodies for any resource, from its create schema and its references; nothing here knows a resource."""
 
 import itertools
+import time
 from collections import deque
 from datetime import UTC, date, datetime
 from functools import cache
@@ -8,15 +9,23 @@ from typing import Any
 from uuid import UUID
 
 from pydantic import BaseModel, TypeAdapter
+from starlette.requests import Request
 
 from crm_api.catalog import CATALOG
+from crm_api.domains.identity.principal import UserCreate
+from crm_api.domains.oauth import family
+from crm_api.domains.oauth.authenticate_client import find_client
+from crm_api.domains.oauth.client import OAUTH_CLIENTS
+from crm_api.domains.oauth.family import Grant
 from crm_api.domains.opportunities.take_snapshots import take_snapshots
 from crm_api.domains.products.percent import Adjustment, Percent
+from crm_api.domains.sign_in.person import find_by_id, start_session
+from crm_api.domains.sign_in.second_factor import STEP_SECONDS, code_at, enrol, factor_of
 from crm_api.kernel import schema as wire
 from crm_api.kernel.repository import create
 from crm_api.kernel.resource import Resource
 from crm_api.kernel.schema import with_defaults
-from crm_api.kernel.unit_of_work import system
+from crm_api.kernel.unit_of_work import system, transact
 from tests.support.imports import run
 from tests.support.jobs import working
 from tests.support.webhooks import send_due
@@ -130,6 +139,9 @@ MEANT: dict[tuple[str, str], Any] = {
     ("imports", "mode"): lambda *_: "create",
     ("webhook_endpoints", "filter"): lambda *_: None,
     ("webhook_endpoints", "url"): lambda _, n: f"http://127.0.0.1:65001/events/{n}",
+    ("identity_providers", "issuer"): lambda _, n: f"http://127.0.0.1:65001/{n}",
+    ("identity_providers", "client_id"): lambda _, n: f"client-{n}",
+    ("identity_providers", "email_domains"): lambda _, n: [f"example{n}.com"],
     ("currency_rates", "quote_currency"): lambda _, n: ("JPY", "CHF", "KWD")[n % 3],
     ("currency_rates", "valid_from"): lambda *_: date.fromordinal(700_000 + next(_serial)).isoformat(),
     ("price_books", "is_default"): lambda *_: False,
@@ -147,6 +159,13 @@ MEANT: dict[tuple[str, str], Any] = {
     ("tax_rates", "name"): lambda *_: f"VAT {next(_serial)}",
     ("tax_rates", "region"): lambda *_: None,
     ("tax_rates", "valid_until"): lambda _, n: ("2031-12-31", "2040-02-29")[n % 2],
+    ("oauth_clients", "redirect_uris"): lambda _, n: ["https://app.example.com/callback", "http://127.0.0.1/cb"][
+        n % 2 :
+    ],
+    ("oauth_clients", "client_type"): lambda *_: "confidential",  # others have no secret to rotate
+    ("oauth_clients", "grant_types"): lambda *_: ["authorization_code", "refresh_token"],
+    ("oauth_clients", "scopes"): lambda _, n: [["openid"], ["openid", "email"]][n % 2],  # any credential covers these
+    ("oauth_clients", "service_account_id"): lambda person, n: person.make("service_accounts", name=f"App {n}")["id"],
     ("roles", "field_rules"): lambda *_: [{"resource": "accounts", "field": "legal_name", "rule": "hidden"}],
 }
 """Values whose meaning no schema tells: names of resources and fields."""
@@ -340,7 +359,67 @@ def _snapshot(person: Any, n: int) -> dict[str, Any]:
     return person.all("/v1/forecast_snapshots", principal_id=me["id"], currency=currency)[0]
 
 
+def _session(person: Any, n: int) -> dict[str, Any]:
+    """The person signed in with a browser, as after the right password."""
+    kernel, me = person.server.kernel, person.get("/v1/me").json()
+
+    async def start() -> str:
+        found = await find_by_id(kernel, UUID(me["tenant_id"]), UUID(me["id"]))
+        scope = {"type": "http", "crm.kernel": kernel, "crm.request_id": "example", "crm.address": f"192.0.2.{n}"}
+        ticket = await start_session(Request({**scope, "headers": []}), found, ("pwd",))
+        return str(ticket.id)
+
+    return person.get(f"/v1/sessions/{person.server.run(start())}").json()
+
+
+def _second_factor(person: Any, n: int) -> dict[str, Any]:
+    """The person's own factor; when they have one, that of a new user."""
+    me = person.get("/v1/me").json()
+    ctx, secret = system(person.server.kernel, UUID(me["tenant_id"]), "test"), b"example"
+    code = code_at(secret, int(time.time()) // STEP_SECONDS)
+
+    async def start() -> str:
+        who = UUID(me["id"])
+        if await factor_of(ctx, who) is not None:
+            user = {"name": f"Careful {n}", "email": f"careful{next(_serial)}@example.com"}
+            made = await create(ctx, CATALOG.resources["users"], with_defaults(UserCreate, user))
+            who = UUID(str((made or {})["id"]))
+        await transact(ctx, lambda inner: enrol(inner, who, secret, code))
+        return str(await factor_of(ctx, who))
+
+    return person.get(f"/v1/second_factors/{person.server.run(start())}").json()
+
+
+def _active(person: Any, made: dict[str, Any]) -> dict[str, Any]:
+    answer = person.patch(f"/v1/{made['object']}s/{made['id']}", json={"is_active": True})
+    assert answer.status_code == 200, answer.text
+    return answer.json()
+
+
+def _grant(person: Any, n: int) -> dict[str, Any]:
+    """What the person allowed a client."""
+    me, kernel = person.get("/v1/me").json(), person.server.kernel
+    tenant, principal = UUID(me["tenant_id"]), UUID(me["id"])
+    values = {
+        "name": f"Planner {n}",
+        "client_type": "public",
+        "redirect_uris": ["https://app.example.com/"],
+        "scopes": ["openid"],
+    }
+
+    async def give() -> UUID:
+        made = await create(system(kernel, tenant, "test"), OAUTH_CLIENTS, with_defaults(OAUTH_CLIENTS.create, values))
+        client = await find_client(kernel, str((made or {})["client_id"]))
+        assert client is not None
+        grant = Grant(client, principal, "authorization_code", ["openid"])
+        await family.give(system(kernel, tenant, "test"), grant)
+        return grant.id
+
+    return person.get(f"/v1/oauth_grants/{person.server.run(give())}").json()
+
+
 READY: dict[tuple[str, str], Any] = {
+    ("users", "invite"): _active,
     ("orders", "confirm"): _with_line,
     ("orders", "hold"): lambda person, made: _with_line(person, made, "confirm"),
     ("orders", "progress"): lambda person, made: _with_line(person, made, "confirm"),
@@ -375,6 +454,9 @@ MADE: dict[str, Any] = {
     "exports": _export,
     "forecast_snapshots": _snapshot,
     "approvals": _approval,
+    "oauth_grants": _grant,
+    "sessions": _session,
+    "second_factors": _second_factor,
 }
 """How rows come about that no create makes."""
 

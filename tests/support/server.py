@@ -1,6 +1,7 @@
 """Runs the application under uvicorn in a thread, and coroutines on its loop."""
 
 import asyncio
+import socket
 import threading
 import time
 from collections.abc import Coroutine
@@ -35,7 +36,9 @@ class LiveServer:
 
     def __init__(self, app_url: str, migrate_url: str, data_dir: Path, **options: Any) -> None:
         self.migrate_url = migrate_url
-        given = {"log_level": "error", "worker": False, **UNHURRIED, **options}
+        self._socket = socket.create_server(("127.0.0.1", 0))
+        self.base_url = f"http://127.0.0.1:{self._socket.getsockname()[1]}"
+        given = {"log_level": "error", "worker": False, "public_url": self.base_url, **UNHURRIED, **options}
         self.settings = Settings(database_url=app_url, data_dir=data_dir, **given)
         settings_module.load_settings = lambda: self.settings  # type: ignore[assignment]
         _rebind(self.settings)
@@ -43,8 +46,6 @@ class LiveServer:
         self._loop: asyncio.AbstractEventLoop | None = None
         config = uvicorn.Config(
             self.edge,
-            host="127.0.0.1",
-            port=0,
             log_level="error",
             access_log=False,
             loop="asyncio",
@@ -57,7 +58,7 @@ class LiveServer:
     def _serve(self) -> None:
         async def main() -> None:
             self._loop = asyncio.get_running_loop()
-            await self._server.serve()
+            await self._server.serve(sockets=[self._socket])
 
         asyncio.run(main())
 
@@ -68,8 +69,6 @@ class LiveServer:
             if time.monotonic() > deadline or not self._thread.is_alive():
                 raise RuntimeError("the server did not start")
             time.sleep(0.01)
-        port = self._server.servers[0].sockets[0].getsockname()[1]
-        self.base_url = f"http://127.0.0.1:{port}"
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -77,6 +76,7 @@ class LiveServer:
             self.run(self.egress.aclose())
         self._server.should_exit = True
         self._thread.join(15)
+        self._socket.close()
 
     @cached_property
     def egress(self) -> Egress:

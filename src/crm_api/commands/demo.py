@@ -3,7 +3,7 @@
 import asyncio
 import hmac
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from uuid import UUID
 
 import orjson
@@ -20,11 +20,12 @@ _LIVE = "SELECT count(*) FROM api_keys WHERE tenant_id = $1 AND id = ANY($2::uui
 
 @dataclass(frozen=True)
 class DemoKeys:
-    """Who to call the demo as."""
+    """Who to call the demo as. `password` is the representative's, for a browser; none outside development."""
 
     administrator: str
     representative: str
-    ids: tuple[str, ...]
+    password: str
+    ids: list[str]
 
 
 def ensure(place: Place) -> DemoKeys:
@@ -40,10 +41,18 @@ def introduction(keys: DemoKeys, address: str) -> list[str]:
         f"Demo tenant {NAME}, with these keys:",
         f"  administrator          {keys.administrator}",
         f"  representative (Lena)  {keys.representative}",
+        *_browser(keys, address),
         "Try:",
         f'  {call} "{address}/v1/accounts?status=active&sort=-annual_revenue&limit=2&expand=owner"',
         f"  {call} -d '{phone}' {address}/v1/accounts",
     ]
+
+
+def _browser(keys: DemoKeys, address: str) -> list[str]:
+    if not keys.password:
+        return []
+    place = f"{address}/sign-in?organisation={TENANT}&login_hint={REPRESENTATIVE_EMAIL}"
+    return ["In a browser:", f"  {place}", f"  password               {keys.password}"]
 
 
 async def _ensure(place: Place) -> DemoKeys:
@@ -75,7 +84,7 @@ class _Kept:
         try:
             found = orjson.loads(self._path.read_bytes()) if self._wanted else {}
             if hmac.compare_digest(found["seal"], self._seal):
-                return DemoKeys(found["administrator"], found["representative"], tuple(found["ids"]))
+                return DemoKeys(**{item.name: found[item.name] for item in fields(DemoKeys)})
         except (OSError, ValueError, KeyError, TypeError):
             pass
         return None

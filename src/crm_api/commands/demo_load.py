@@ -1,6 +1,7 @@
 """Writes the demo tenant through the repository, as fast as the pool allows."""
 
 import asyncio
+import secrets
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import replace
 from functools import partial
@@ -23,8 +24,11 @@ from crm_api.domains.identity.credentials import parse_key
 from crm_api.domains.identity.default_roles import MANAGER, READER, REPRESENTATIVE
 from crm_api.domains.identity.team import TEAM_MEMBERS
 from crm_api.domains.identity.team import TEAMS as TEAM
+from crm_api.domains.sign_in import password
+from crm_api.domains.sign_in.person import find_by_email
 from crm_api.kernel import repository
 from crm_api.kernel.context import Context, new_id
+from crm_api.kernel.problems import ConfigurationError
 from crm_api.kernel.record import Record
 from crm_api.kernel.resource import Resource
 from crm_api.kernel.sharing import ShareRequest, share_actions
@@ -62,8 +66,20 @@ async def new_keys(place: Place) -> DemoKeys:
         ctx = system(kernel, TENANT, "demo")
         administrator = await replace_key(ctx, ADMIN_EMAIL, "demo", "first key")
         representative = await replace_key(ctx, REPRESENTATIVE_EMAIL, "demo")
+        development = place.settings.environment == "development"
+        text = await _new_password(ctx) if development else ""
     parsed = [parse_key(key) for key in (administrator, representative)]
-    return DemoKeys(administrator, representative, tuple(str(key[1]) for key in parsed if key))
+    return DemoKeys(administrator, representative, text, [str(key[1]) for key in parsed if key])
+
+
+async def _new_password(ctx: Context) -> str:
+    """A password of the representative, who signs in with a browser by it."""
+    text = secrets.token_urlsafe(15)
+    person = await find_by_email(ctx.kernel, TENANT, REPRESENTATIVE_EMAIL)
+    if person is None:
+        raise ConfigurationError("The demo tenant has lost its representative; remove it and load it again.")
+    await password.keep(ctx, person.id, await password.hashed(text))
+    return text
 
 
 async def _staff(ctx: Context, roles: dict[str, str]) -> tuple[dict[str, str], dict[str, str]]:

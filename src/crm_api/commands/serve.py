@@ -37,6 +37,8 @@ def serve(host: str, port: int, workers: int, *, with_demo: bool) -> None:
             keys = ensure(database)
             lines = introduction(keys, _address(listener))
         os.environ["CRM_DATABASE_URL"] = database.app_url  # how it reaches the processes that serve
+        if settings.environment == "development":
+            os.environ.setdefault("CRM_PUBLIC_URL", _address(listener))
         load_settings.cache_clear()
         if workers > 1:  # each process counts for itself: files in here let /metrics add them up
             folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="crm-metrics-"))

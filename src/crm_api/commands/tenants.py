@@ -61,7 +61,7 @@ def switch(tenant: str, *, active: bool) -> UUID:
     """Suspends a tenant or takes it up again; holds with the next request in every process."""
 
     async def work(found: Place) -> UUID:
-        tenant_id = await _tenant(found, tenant)
+        tenant_id = await find_tenant(found, tenant)
         async with found.owner() as connection:
             await _change(connection, tenant_id, "is_active = $2", active)
         return tenant_id
@@ -74,7 +74,7 @@ def limit(tenant: str, credential: int | None, whole: int | None) -> UUID:
     """Sets the requests each second of each credential of a tenant, and of all together; None for the settings'."""
 
     async def work(found: Place) -> UUID:
-        tenant_id = await _tenant(found, tenant)
+        tenant_id = await find_tenant(found, tenant)
         async with found.owner() as connection:
             await _change(connection, tenant_id, "credential_rate = $2, tenant_rate = $3", credential, whole)
         return tenant_id
@@ -87,10 +87,10 @@ def issue(who: str, tenant: str, name: str) -> str:
     """A new key of a principal, given by e-mail or id."""
 
     async def work(found: Place) -> str:
-        tenant_id = await _tenant(found, tenant)
+        tenant_id = await find_tenant(found, tenant)
         async with found.kernel() as kernel:
             ctx = system(kernel, tenant_id, "cli")
-            return await add_key(ctx, await _principal(ctx, who), name)
+            return await add_key(ctx, await find_principal(ctx, who), name)
 
     with place() as found:
         return asyncio.run(work(found))
@@ -106,7 +106,7 @@ def revoke(key: str, tenant: str | None) -> str:
         elif tenant is None:
             raise ConfigurationError("Give the tenant with --tenant, or the whole key.")
         else:
-            tenant_id, key_id = await _tenant(found, tenant), _uuid(key, "key id")
+            tenant_id, key_id = await find_tenant(found, tenant), _uuid(key, "key id")
         async with found.kernel() as kernel:
             await _revoke(system(kernel, tenant_id, "cli"), str(key_id))
         return str(key_id)
@@ -117,7 +117,7 @@ def revoke(key: str, tenant: str | None) -> str:
 
 async def replace_key(ctx: Context, email: str, name: str, *former: str) -> str:
     """A new key of that name; live ones of the same or a former name end with it."""
-    principal = await _principal(ctx, email)
+    principal = await find_principal(ctx, email)
     for row in await ctx.fetch(_LIVE_KEYS, {"principal": principal, "now": ctx.now}):
         if row["name"] in (name, *former):
             await _revoke(ctx, row["id"])
@@ -134,7 +134,8 @@ async def _revoke(ctx: Context, key_id: str) -> None:
     await transact(ctx, work)
 
 
-async def _principal(ctx: Context, who: str) -> str:
+async def find_principal(ctx: Context, who: str) -> str:
+    """The principal of an e-mail or id."""
     if "@" not in who:
         return str(_uuid(who, "principal"))
     found = await ctx.fetch(_BY_EMAIL, {"email": who.lower()})
@@ -152,11 +153,12 @@ async def _change(connection: "asyncpg.Connection[asyncpg.Record]", tenant_id: U
 
 async def _tenants(found: Place) -> list[dict[str, Any]]:
     async with found.owner() as connection:
-        columns = "tenant_id AS id, name, created_at, is_active"
-        return [dict(row) for row in await connection.fetch(f"SELECT {columns} FROM tenants ORDER BY tenant_id")]  # noqa: S608 - constant
+        columns = "tenant_id AS id, name, handle, created_at, is_active"
+        tables = "tenants LEFT JOIN organisations USING (tenant_id)"
+        return [dict(row) for row in await connection.fetch(f"SELECT {columns} FROM {tables} ORDER BY tenant_id")]  # noqa: S608 - constants
 
 
-async def _tenant(found: Place, given: str) -> UUID:
+async def find_tenant(found: Place, given: str) -> UUID:
     """The tenant of an id or name."""
     try:
         return UUID(given)

@@ -58,11 +58,13 @@ class Domain:
     """A room of the house: its nouns, routers for what cannot be derived, kinds of jobs, default roles, seeds.
 
     `roles` maps a role's name to (permission, reach) pairs; domains add to the same role. `over` gives one more router.
+    `pages` are routers beside the API, for browsers.
     """
 
     name: str
     resources: tuple[Resource, ...] = ()
     routers: tuple[APIRouter, ...] = ()
+    pages: tuple[APIRouter, ...] = ()
     roles: Mapping[str, tuple[tuple[str, str], ...]] = field(default_factory=dict)
     jobs: tuple[JobKind, ...] = ()
     over: Callable[["Catalog"], APIRouter] | None = None

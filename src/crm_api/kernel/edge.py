@@ -327,5 +327,5 @@ def problem_response(scope: Scope, problem: Problem) -> Response:
     problem = answered(problem, scope["method"])
     headers = dict(problem.headers)
     if problem.kind.status == 401:
-        headers["WWW-Authenticate"] = 'Bearer realm="crm"'
+        headers.setdefault("WWW-Authenticate", 'Bearer realm="crm"')
     return Response(problem.body(scope["path"], scope["crm.request_id"]), problem.kind.status, headers, PROBLEM_JSON)

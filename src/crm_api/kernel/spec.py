@@ -24,8 +24,9 @@ from crm_api.kernel.spec_parameters import (
     problems,
     reply,
 )
-from crm_api.kernel.spec_routes import SECURITY, merge, probes
+from crm_api.kernel.spec_routes import merge, probes
 from crm_api.kernel.spec_schemas import collect
+from crm_api.kernel.spec_security import merge_pages, needs, schemes
 from crm_api.kernel.spec_style import a, name_of, noun, nouns, ref
 from crm_api.kernel.spec_webhooks import webhooks
 
@@ -85,6 +86,8 @@ def document(catalog: Catalog) -> dict[str, Any]:
     for domain in catalog.domains:
         for router in domain.routers:
             merge(routes, schemas, router, domain.name)
+        for router in domain.pages:
+            merge_pages(routes, schemas, router, domain.name)
     told = kinds(catalog, schemas)
     schemas |= envelopes(told)
     return {
@@ -108,9 +111,7 @@ def document(catalog: Catalog) -> dict[str, Any]:
             "headers": HEADERS,
             "responses": RESPONSES | spec_webhooks.RESPONSES,
             "examples": {name: {"value": value} for name, value in examples(told).items()},
-            "securitySchemes": {
-                "bearer": {"type": "http", "scheme": "bearer", "description": "An API key: `crm_…`, as bearer token."}
-            },
+            "securitySchemes": schemes(catalog),
         },
     }
 
@@ -134,19 +135,20 @@ def _operation(catalog: Catalog, operation: Operation) -> dict[str, Any]:
         summary, detail = operation.action.summary.format(**words), _first_line(operation.action)
     if isinstance(operation, CollectiveOperation):
         summary, detail = operation.verb.summary.format(**words), spec_collective.DETAIL
-    needs = ""
+    asked, scopes = "", []
     if operation.permission:
         permission = f"permission {above}`{operation.permission}`"
         if kind == "upsert":
             permission += f" to create, `{resource.plural}:update` to change,"
         scope = {"read": "read", "delete": "delete"}.get(operation.permission.split(":")[1], "write")
-        needs = f"Needs the {permission} and, where the credential is bounded, the scope `{resource.domain}:{scope}`."
+        scopes = [f"{resource.domain}:{scope}"]
+        asked = f"Needs the {permission} and, where the credential is bounded, the scope `{scopes[0]}`."
     found: dict[str, Any] = {
         "operationId": operation.operation_id,
         "summary": summary,
-        "description": f"{detail} {needs}".strip(),
+        "description": f"{detail} {asked}".strip(),
         "tags": [resource.domain],
-        "security": SECURITY,
+        "security": needs(*scopes),
         "parameters": _parameters(catalog, operation),
         "responses": _responses(operation),
     }

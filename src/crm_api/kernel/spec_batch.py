@@ -10,7 +10,7 @@ from crm_api.kernel.headers import ANY
 from crm_api.kernel.resource import Resource
 from crm_api.kernel.schema import EXTERNAL_PATTERN, LONGEST_REF, UUID_PATTERN
 from crm_api.kernel.spec_parameters import JSON, parameter, problems, reply
-from crm_api.kernel.spec_routes import SECURITY
+from crm_api.kernel.spec_security import needs
 from crm_api.kernel.spec_style import JsonSchema, a, array, name_of, noun, nouns, ref
 from crm_api.kernel.writes import Write, writes_by_name
 
@@ -191,7 +191,7 @@ def run_batch(catalog: Catalog) -> dict[str, Any]:
         "each by itself. An operation may refer to what an earlier one answers, as `BatchReference` says. Each needs "
         "the permission that it would need alone.",
         "tags": ["batch"],
-        "security": SECURITY,
+        "security": needs(),
         "parameters": [parameter(name) for name in ("DryRun", "AllowDuplicate", "IdempotencyKey", "Prefer")],
         "requestBody": {"required": True, "content": {JSON: media}},
         "responses": {

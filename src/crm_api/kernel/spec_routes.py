@@ -9,10 +9,8 @@ from fastapi.routing import APIRoute
 from pydantic import BaseModel
 
 from crm_api.kernel.spec_parameters import headers, problems, reply
+from crm_api.kernel.spec_security import needs
 from crm_api.kernel.spec_style import REF, JsonSchema, normal, without
-
-SECURITY: list[dict[str, list[str]]] = [{"bearer": []}]
-
 
 Endpoint = TypeVar("Endpoint", bound=Callable[..., Any])
 _BODIES: dict[Any, tuple[type[BaseModel], dict[str, Any]]] = {}
@@ -62,7 +60,7 @@ def merge(routes: dict[str, dict[str, Any]], schemas: dict[str, JsonSchema], rou
                 **good,
                 **problems(*{s for s in declared if s >= 400}, 400, 401, 414, 429, 500, 503),
             }
-            operation["security"] = SECURITY
+            operation["security"] = needs()
             routes.setdefault(path, {})[method] = operation
     _bodies(routes, schemas, router)
 

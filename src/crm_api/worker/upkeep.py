@@ -11,8 +11,11 @@ from crm_api.domains.approvals.remind import remind
 from crm_api.domains.files.lease import delete_expired
 from crm_api.domains.integrations.outcome import resume_failed
 from crm_api.domains.integrations.resealing import renew_all
+from crm_api.domains.oauth.upkeep import forget_oauth, rotate_signing_keys
 from crm_api.domains.opportunities.take_snapshots import take_weekly_snapshots
 from crm_api.domains.quotes.expire import expire_outdated
+from crm_api.domains.sign_in import resealing
+from crm_api.domains.sign_in.forget import forget_sign_ins
 from crm_api.kernel import sharing
 from crm_api.kernel.context import Kernel
 from crm_api.kernel.database import Database, Statement
@@ -120,10 +123,14 @@ def tasks(settings: Settings) -> tuple[Task, ...]:
         Task("take_weekly_snapshots", 3600, take_weekly_snapshots, at_most=900.0),
         Task("resume_failed_endpoints", 3600, resume_failed),
         Task("seal_secrets_anew", 300, renew_all),
+        Task("seal_factors_anew", 300, resealing.renew_all),
         Task("remind_approvers", 300, remind),
         Task("expire_quotes", 3600, expire_outdated),
         Task("purge_files", 3600, lambda kernel: purge_files(kernel.database, settings.file_days)),
         Task("delete_unclaimed_bytes", 300, lambda kernel: delete_expired(kernel, storage(settings))),
         Task("forget_import_rows", 3600, lambda kernel: forget_import_rows(kernel.database, settings.import_days)),
+        Task("rotate_signing_keys", 3600, rotate_signing_keys),
+        Task("forget_oauth", 3600, forget_oauth),
+        Task("forget_sign_ins", 3600, forget_sign_ins),
         Task("forget_jobs", 3600, lambda kernel: forget_jobs(kernel.database, settings.job_days)),
     )

@@ -1,11 +1,12 @@
 """From a credential to a principal, and from a principal to what it may do."""
 
+import hashlib
 import hmac
 import ipaddress
 import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Protocol
 from uuid import UUID
 
 import orjson
@@ -43,6 +44,37 @@ _ID = sa.bindparam("id", type_=sa.Uuid())
 _CREDENTIAL = sa.bindparam("credential", type_=sa.Uuid())
 
 
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """Who a bearer token speaks for, and until when."""
+
+    principal: Principal
+    expires_at: datetime
+
+
+class Bearer(Protocol):
+    """Bearer tokens of another kind than API keys, which a later domain knows; `credential_id` is a row of its own.
+
+    Attributes:
+        prefix: what they begin with, and no others.
+        challenge: what `WWW-Authenticate` tells of where to get one, `name="value"`.
+        used: notes when (`at`) the credential of an `id` was last used.
+    """
+
+    prefix: str
+    used: Statement
+
+    @property
+    def challenge(self) -> str:
+        """See above."""
+
+    def held(self, credential: sa.ColumnElement[Any]) -> sa.ColumnElement[bool]:
+        """Whether an id is that of such a credential, and it is still good."""
+
+    async def verify(self, token: str) -> Verified | None:
+        """Who speaks by a token, as of now; None when it is not good."""
+
+
 def _live(key: Any) -> sa.ColumnElement[bool]:
     return sa.and_(key.c.revoked_at.is_(None), sa.or_(key.c.expires_at.is_(None), key.c.expires_at > sa.func.now()))
 
@@ -61,7 +93,7 @@ _LOOK_UP = Statement(
 )
 
 
-def _access_statement() -> Statement:
+def _access_statement(bearers: tuple[Bearer, ...]) -> Statement:
     tree = sa.select(_PEOPLE.c.id).where(_PEOPLE.c.tenant_id == TENANT, _PEOPLE.c.id == _ID).cte("tree", recursive=True)
     report = _PEOPLE.alias("report")
     tree = tree.union(sa.select(report.c.id).where(report.c.tenant_id == TENANT, report.c.manager_id == tree.c.id))
@@ -140,12 +172,11 @@ def _access_statement() -> Statement:
             _PEOPLE.c.id == _ID,
             _PEOPLE.c.is_active,
             _PEOPLE.c.deleted_at.is_(None),
-            sa.or_(_CREDENTIAL.is_(None), sa.exists(held)),
+            sa.or_(_CREDENTIAL.is_(None), sa.exists(held), *(bearer.held(_CREDENTIAL) for bearer in bearers)),
         )
     )
 
 
-_ACCESS = _access_statement()
 _USED = Statement(
     sa.update(_KEYS)
     .where(_KEYS.c.tenant_id == TENANT, _KEYS.c.id == _ID)
@@ -168,6 +199,7 @@ class _Remembered:
     networks: tuple[Any, ...]
     expires_at: datetime | None
     until: float
+    used: Statement = _USED
 
 
 @dataclass
@@ -176,10 +208,15 @@ class Identity:
 
     database: Database
     catalog: Catalog
-    _credentials: dict[str, _Remembered] = field(default_factory=dict)
+    bearers: tuple[Bearer, ...] = ()
+    _credentials: dict[bytes, _Remembered] = field(default_factory=dict)
     _access: dict[tuple[UUID, UUID | None, UUID | None], tuple[Access, float]] = field(default_factory=dict)
-    _used: dict[tuple[UUID, UUID], datetime] = field(default_factory=dict)
+    _used: dict[tuple[UUID, UUID], tuple[Statement, datetime]] = field(default_factory=dict)
     _hashed: dict[tuple[UUID, UUID], tuple[bytes, bytes]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Compiles what asks for rights, which depends on the kinds of credentials."""
+        self._statement = _access_statement(self.bearers)
 
     async def authenticate(self, authorization: str | None, address: str) -> Principal:
         """The principal of a bearer token.
@@ -189,30 +226,40 @@ class Identity:
         """
         scheme, _, token = (authorization or "").partition(" ")
         if scheme.lower() != "bearer" or not token:
-            raise _refused("Send an API key: Authorization: Bearer crm_...")
-        known = self._credentials.get(token)
+            raise self._refused("Send an API key or an access token: Authorization: Bearer ...")
+        place = hashlib.sha256(token.encode()).digest()
+        known = self._credentials.get(place)
         if known is None or known.until < time.monotonic():
+            self._credentials.pop(place, None)
             known = await self._look_up(token)
+            if len(self._credentials) >= MOST_REMEMBERED:
+                self._credentials.clear()
+            self._credentials[place] = known
         if known.expires_at is not None and known.expires_at <= datetime.now(UTC):
-            raise _refused()
+            raise self._refused()
         if known.networks and not any(ipaddress.ip_address(address) in network for network in known.networks):
-            raise _refused()
+            raise self._refused()
         principal = known.principal
         if principal.credential_id is not None:
-            self._used[principal.tenant_id, principal.credential_id] = datetime.now(UTC)
+            self._used[principal.tenant_id, principal.credential_id] = known.used, datetime.now(UTC)
         return principal
 
     async def _look_up(self, token: str) -> _Remembered:
+        until = time.monotonic() + CREDENTIAL_SECONDS
+        for bearer in self.bearers:
+            if token.startswith(bearer.prefix):
+                if (verified := await bearer.verify(token)) is None:
+                    raise self._refused()
+                return _Remembered(verified.principal, (), verified.expires_at, until, bearer.used)
         parsed = parse_key(token)
         if parsed is None:
-            raise _refused()
+            raise self._refused()
         tenant_id, key_id, secret = parsed
         rows = await self.database.read(tenant_id, _LOOK_UP, {"id": key_id})
         given = hashes(secret)
         kept = bytes(rows[0]["secret_hash"]) if rows else b""
         if not any(hmac.compare_digest(kept, each) for each in given):
-            self._credentials.pop(token, None)
-            raise _refused()
+            raise self._refused()
         row = rows[0]
         if kept != given[0]:
             self._hashed[tenant_id, key_id] = kept, given[0]
@@ -226,11 +273,7 @@ class Identity:
             None if scopes is None else frozenset(scopes),
             bounded=bool(networks) or row["expires_at"] is not None,
         )
-        if len(self._credentials) >= MOST_REMEMBERED:
-            self._credentials.clear()
-        known = _Remembered(principal, networks, row["expires_at"], time.monotonic() + CREDENTIAL_SECONDS)
-        self._credentials[token] = known
-        return known
+        return _Remembered(principal, networks, row["expires_at"], until)
 
     async def access(self, principal: Principal, *, at_least: int = 0, link: Link | None = None) -> Access:
         """Rights of a principal; read again when they are older than asked for, or than a minute.
@@ -241,34 +284,40 @@ class Identity:
         known = self._access.get(key)
         values = {"id": principal.id, "credential": principal.credential_id}
         if link is not None:
-            rows = await link.fetch(_ACCESS, {**values, "tenant": principal.tenant_id})
+            rows = await link.fetch(self._statement, {**values, "tenant": principal.tenant_id})
             if not rows:
-                raise _refused()
+                raise self._refused()
             return _compile(self.catalog, principal, rows[0])
         if known is not None and known[0].version >= at_least and known[1] > time.monotonic():
             return known[0]
-        rows = await self.database.read(principal.tenant_id, _ACCESS, values)
+        rows = await self.database.read(principal.tenant_id, self._statement, values)
         if not rows:
             self._access.pop(key, None)
-            raise _refused()
+            raise self._refused()
         if len(self._access) >= MOST_REMEMBERED:
             self._access.clear()
         access = _compile(self.catalog, principal, rows[0])
         self._access[key] = (access, time.monotonic() + ACCESS_SECONDS)
         return access
 
+    def _refused(self, detail: str | None = None) -> Problem:
+        """401 (RFC 6750, 3); `detail` when nothing was sent, else always the same."""
+        told = [
+            'realm="crm"',
+            *(() if detail else ('error="invalid_token"',)),
+            *(item.challenge for item in self.bearers),
+        ]
+        headers = {"WWW-Authenticate": f"Bearer {', '.join(told)}"}
+        return Problem(UNAUTHENTICATED, detail or "The credential is not valid.", headers=headers)
+
     async def flush(self) -> None:
         """Writes when keys were last used, and the hashes under the present pepper of those that had another."""
         used, self._used = self._used, {}
-        for (tenant_id, key_id), at in used.items():
-            await self.database.fetch(tenant_id, _USED, {"id": key_id, "at": at})
+        for (tenant_id, id_), (statement, at) in used.items():
+            await self.database.fetch(tenant_id, statement, {"id": id_, "at": at})
         hashed, self._hashed = self._hashed, {}
         for (tenant_id, key_id), (before, after) in hashed.items():
             await self.database.fetch(tenant_id, _HASHED, {"id": key_id, "before": before, "after": after})
-
-
-def _refused(detail: str = "The credential is not valid.") -> Problem:
-    return Problem(UNAUTHENTICATED, detail)
 
 
 def _source(item: Any) -> Source:

@@ -9,6 +9,7 @@ from pydantic import Field
 from sqlalchemy.orm import Mapped
 
 from crm_api.domains.identity.delegation import open_rows
+from crm_api.domains.identity.invite import INVITE
 from crm_api.domains.identity.issue_key import ISSUE_KEY
 from crm_api.domains.identity.role import ROLES_OF, act_as
 from crm_api.domains.identity.team import MEMBERS_ROLES
@@ -173,7 +174,6 @@ _SHARED: dict[str, Any] = {
     ),
     "access_fields": frozenset({"manager_id", "team_id", "is_active"}),
     "rights": lambda _past, changed, _row, _me: "manager_id" in changed,
-    "actions": (ISSUE_KEY,),
 }
 USERS = Resource(
     singular="user",
@@ -185,6 +185,7 @@ USERS = Resource(
     filters=(Principal.email, Principal.manager_id, Principal.team_id, Principal.is_active, Principal.name),
     sorts=(Principal.name, Principal.created_at),
     search=("name", "email"),
+    actions=(ISSUE_KEY, INVITE),
     **_SHARED,
 )
 SERVICE_ACCOUNTS = Resource(
@@ -196,5 +197,6 @@ SERVICE_ACCOUNTS = Resource(
     filters=(Principal.is_active, Principal.name),
     sorts=(Principal.name, Principal.created_at),
     search=("name", "email"),
+    actions=(ISSUE_KEY,),
     **_SHARED,
 )
