@@ -1,14 +1,19 @@
 """Signing in with a password, and out: cookies, rotation, where it goes on to, what other sites may do."""
 
 import re
+from base64 import urlsafe_b64encode
 from pathlib import Path
+from urllib.parse import urljoin, urlsplit
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from starlette.requests import Request
 
 import crm_api.domains.sign_in as room
+from crm_api.domains.identity.tickets import read_ticket
 from crm_api.domains.sign_in import words
-from crm_api.domains.sign_in.browser import own_path, secure, set_cookie, sign_in_address
+from crm_api.domains.sign_in.browser import own_path, secure, sign_in_address
 from crm_api.domains.sign_in.words import language_of
 from tests.sign_in.browsing import PAGES, PASSWORD, Browser, handle, problem_of, read
 from tests.support.server import LiveServer
@@ -52,14 +57,13 @@ def test_cookies_are_out_of_reach(shared_org, emails, calm, monkeypatch):
         assert "SameSite=lax" in text
         assert "Path=/" in text
         assert "domain" not in text.lower()
-    settings = shared_org.server.settings.model_copy(update={"environment": "production"})
-    monkeypatch.setattr("crm_api.settings.load_settings", lambda: settings)
+    live = shared_org.server.settings.model_copy(update={"environment": "production"})
+    monkeypatch.setattr("crm_api.settings.load_settings", lambda: live)
     assert secure()
     page = Browser(shared_org.server).get("/sign-in")
     (text,) = page.headers.get_list("set-cookie")
     assert text.startswith("__Host-crm_form=")
     assert "Secure" in text
-    assert set_cookie.__doc__
 
 
 def test_a_session_begins_with_a_cookie_of_its_own(shared_org, emails, calm, sql):
@@ -160,6 +164,37 @@ def test_who_has_signed_in_goes_on_to_the_page_asked_for(shared_org, emails, cal
     page = browser.get(answer.headers["location"])
     assert read(page.text).links == [target]
     assert 'http-equiv="refresh"' in page.text
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.text(max_size=60) | st.text("/\\\\.:@?#a%09\t\r\n ", max_size=12).map("/".__add__))
+def test_a_path_of_ours_stays_here(text):
+    if (path := own_path(text)) is not None:
+        parts = urlsplit(urljoin("https://crm.example.com/sign-in", path))
+        assert (parts.scheme, parts.netloc) == ("https", "crm.example.com")
+        assert path.isascii()
+        assert path.isprintable()
+        assert "\\" not in path[:2]
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.text(max_size=100) | st.binary(min_size=64, max_size=64).map(lambda raw: urlsafe_b64encode(raw).decode()[:86])
+)
+def test_any_text_is_a_ticket_or_none(text):
+    ticket = read_ticket(text)
+    assert ticket is None or ticket.text == text
+
+
+def test_another_person_at_the_same_browser_ends_the_session_of_the_first(shared_org, enter, emails):
+    browser = enter("rep")
+    first = browser.cookies["crm_session"]
+    answer = browser.sign_in(handle(shared_org), emails["reader"], path="/sign-in?prompt=login")
+    assert answer.status_code == 303
+    assert emails["reader"] in browser.get("/account").text
+    other = Browser(shared_org.server)
+    other.cookies.set("crm_session", first)
+    assert not other.signed_in
 
 
 def test_forms_of_other_sites_do_nothing(shared_org, enter, emails):

@@ -4,6 +4,7 @@ import shutil
 import socket
 import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Self
 
@@ -11,6 +12,10 @@ import httpx2
 
 CHROMIUM, DRIVER = (shutil.which(name) for name in ("chromium", "chromedriver"))
 _ELEMENT = "element-6066-11e4-a52e-4f735466cecf"
+
+
+class MovedOnError(Exception):
+    """What was asked of is not on the page, or no longer."""
 
 
 class Chromium:
@@ -64,6 +69,8 @@ class Chromium:
 
     def _do(self, method: str, path: str, **body: Any) -> Any:
         answer = self._http.request(method, self._at + path, json=body if method == "POST" else None).json()["value"]
+        if isinstance(answer, dict) and answer.get("error") in ("stale element reference", "no such element"):
+            raise MovedOnError(answer["error"])
         assert not (isinstance(answer, dict) and "error" in answer), answer
         return answer
 
@@ -121,9 +128,18 @@ class Chromium:
     def press(self, selector: str) -> None:
         self._do("POST", f"{self.find(selector)}/click")
 
+    def wait(self, condition: Callable[[], bool]) -> None:
+        """Until a condition holds, whatever pages come between."""
+        end = time.monotonic() + 20
+        while time.monotonic() < end:
+            try:
+                if condition():
+                    return
+            except MovedOnError:
+                pass
+            time.sleep(0.05)
+        raise AssertionError((self.title, self.text()))
+
     def until(self, title: str) -> None:
         """Waits for a page with this title."""
-        end = time.monotonic() + 20
-        while self.title != title:
-            assert time.monotonic() < end, (self.title, self.text())
-            time.sleep(0.05)
+        self.wait(lambda: self.title == title)

@@ -13,8 +13,8 @@ from crm_api import settings as process
 from crm_api.domains.identity.principal import USERS
 from crm_api.domains.identity.principal import Principal as PrincipalRow
 from crm_api.domains.identity.role import Role, RoleAssignment
-from crm_api.domains.identity.tickets import Ticket, read_ticket
-from crm_api.domains.sign_in.browser import SESSION, cookie
+from crm_api.domains.identity.tickets import Ticket
+from crm_api.domains.sign_in.browser import signed_in
 from crm_api.domains.sign_in.password import Password
 from crm_api.domains.sign_in.second_factor import SecondFactor
 from crm_api.domains.sign_in.second_factor_rule import SecondFactorRule
@@ -162,9 +162,9 @@ async def note(ctx: Context, person: Person, action: str, **after: Any) -> None:
 
 
 async def start_session(request: Request, person: Person, methods: tuple[str, ...]) -> Ticket:
-    """A new session, whose ticket is the cookie; the one that the browser had is ended."""
+    """A new session, whose ticket is the cookie; the one that the browser had is ended, whosever it was."""
     ctx = acting(request, person.tenant_id, person.id)
-    ticket, former = Ticket(person.tenant_id, new_id()), read_ticket(cookie(request, SESSION))
+    ticket, former = Ticket(person.tenant_id, new_id()), await signed_in(request)
     values = {
         "id": ticket.id,
         "principal_id": person.id,
@@ -177,13 +177,14 @@ async def start_session(request: Request, person: Person, methods: tuple[str, ..
     }
 
     async def work(inner: Context) -> None:
-        if former is not None and former.tenant_id == person.tenant_id:
-            await end_sessions(inner, person.id, only=former.id)
         await inner.fetch(_START, values)
         await record(inner, SESSIONS, ticket.id, "sign_in", "started", after={"methods": list(methods)})
         await note(inner, person, "sign_in", session_id=str(ticket.id), methods=list(methods))
 
     await transact(ctx, work)
+    if former is not None:
+        theirs = acting(request, former.tenant_id, former.principal_id)
+        await transact(theirs, lambda inner: end_sessions(inner, former.principal_id, only=former.session_id))
     return ticket
 
 

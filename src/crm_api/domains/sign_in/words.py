@@ -16,7 +16,7 @@ def add_spanish(texts: Mapping[str, str]) -> None:
 
 def say(language: str, text: str, **values: object) -> str:
     """A text in a language, with values in the places of `{name}`."""
-    return (_SPANISH[text] if language == "es" else text).format(**values)
+    return (_SPANISH.get(text, text) if language == "es" else text).format(**values)
 
 
 def language_of(request: Request, preferred: str | None = None) -> Language:
