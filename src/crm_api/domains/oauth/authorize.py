@@ -35,13 +35,13 @@ add_spanish(
     {
         "Allow access": "Permitir el acceso",
         "{client} would like to:": "{client} quiere:",
-        "You are signed in as {name}.": "Has iniciado sesión como {name}.",
-        "Afterwards you go on to {place}.": "Después irás a {place}.",
+        "You are signed in as {name}.": "Ha iniciado sesión como {name}.",
+        "Afterwards you go on to {place}.": "Después irá a {place}.",
         "Allow": "Permitir",
         "Refuse": "Rechazar",
         "Something is wrong with this request": "Hay un problema con esta solicitud",
         "The application that sent you here made a mistake. Nothing was allowed.": (
-            "La aplicación que te envió aquí cometió un error. No se ha permitido nada."
+            "La aplicación que le envió aquí cometió un error. No se ha permitido nada."
         ),
     }
 )

@@ -50,13 +50,13 @@ add_spanish(
         "Code shown on the device": "Código que muestra el dispositivo",
         "Continue": "Continuar",
         "There is no such code, or it has expired.": "No existe ese código o ha caducado.",
-        "Too many wrong codes. Wait a few minutes.": "Demasiados códigos incorrectos. Espera unos minutos.",
+        "Too many wrong codes. Wait a few minutes.": "Demasiados códigos incorrectos. Espere unos minutos.",
         "The device is connected. You can close this page.": (
-            "El dispositivo está conectado. Puedes cerrar esta página."
+            "El dispositivo está conectado. Puede cerrar esta página."
         ),
-        "The device was refused. You can close this page.": "Se rechazó el dispositivo. Puedes cerrar esta página.",
+        "The device was refused. You can close this page.": "Se rechazó el dispositivo. Puede cerrar esta página.",
         "Only go on if you began this yourself, on a device in front of you.": (
-            "Continúa solo si tú mismo empezaste esto, en un dispositivo que tienes delante."
+            "Continúe solo si usted mismo empezó esto, en un dispositivo que tiene delante."
         ),
     }
 )

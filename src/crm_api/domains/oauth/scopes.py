@@ -39,10 +39,10 @@ _SENTENCES = {
     "admin": ("See, change and delete {what}", "Ver, modificar y eliminar {what}"),
 }
 _OF_IDENTITY = {
-    "openid": ("Know who you are", "Saber quién eres"),
-    "profile": ("See your name and language", "Ver tu nombre y tu idioma"),
-    "email": ("See your e-mail address", "Ver tu dirección de correo"),
-    "offline_access": ("Keep this access after you sign out", "Conservar este acceso cuando cierres la sesión"),
+    "openid": ("Know who you are", "Saber quién es usted"),
+    "profile": ("See your name and language", "Ver su nombre y su idioma"),
+    "email": ("See your e-mail address", "Ver su dirección de correo"),
+    "offline_access": ("Keep this access after you sign out", "Conservar este acceso cuando cierre la sesión"),
 }
 
 
