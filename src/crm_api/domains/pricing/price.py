@@ -7,18 +7,18 @@ currency, and the list price, in this order; taxes from the tax profile.
 from collections.abc import Sequence
 from dataclasses import replace
 from decimal import Decimal
-from fractions import Fraction
 
-from crm_api.domains.pricing.amounts import PRICE_DECIMALS, in_currency, rounded
-from crm_api.domains.pricing.basket import Basket, Priced, PricedLine, Step
+from crm_api.domains.pricing.amounts import PRICE_DECIMALS, rounded
+from crm_api.domains.pricing.basket import Basket
 from crm_api.domains.pricing.currency_rate import rates_on
 from crm_api.domains.pricing.document import Document, document_of
-from crm_api.domains.pricing.finding import Found, Terms, cost, find_price, list_price
+from crm_api.domains.pricing.finding import Found, Terms, cost, find_price
 from crm_api.domains.pricing.items import LARGEST, Item, amounts_wrong, items_of, line_fault, no_price, refuse
 from crm_api.domains.pricing.price_book import PRICE_BOOKS
 from crm_api.domains.pricing.price_entry import PRICE_ENTRIES
 from crm_api.domains.pricing.price_lookup import Book, best_entries
-from crm_api.domains.pricing.tax import Line, Rate, TaxedLine, taxed, unit_prices
+from crm_api.domains.pricing.priced import Priced, PricedLine
+from crm_api.domains.pricing.tax import Line, Rate, taxed
 from crm_api.domains.pricing.tax_profile import TAX_PROFILES
 from crm_api.domains.pricing.tax_rate import TAX_RATES
 from crm_api.domains.pricing.taxes import charged, rates_of
@@ -155,7 +155,7 @@ def _priced(basket: Basket, items: Sequence[Item], terms: Terms, hidden: tuple[s
     if any(abs(amount) >= LARGEST for amount in (totals.gross, *(line.gross for line in totals.lines))):
         refuse([Fault("too_large", "The amounts are too large.", pointer="/lines")])
     done = [
-        _line(item, terms, one, charge, amounts, None if hidden else cost(item, terms))
+        PricedLine(item, terms, one, charge, amounts, None if hidden else cost(item, terms))
         for item, one, charge, amounts in zip(items, found, prices, totals.lines, strict=True)
     ]
     return Priced(
@@ -189,29 +189,3 @@ def _prices(items: Sequence[Item], found: Sequence[Found | None], currency: str)
         faults += amounts_wrong(i, item, prices[-1], currency)
     refuse(faults)
     return prices
-
-
-def _line(
-    item: Item, terms: Terms, found: Found | None, charge: Decimal, amounts: TaxedLine, costs: Decimal | None
-) -> PricedLine:
-    steps = [] if found is None else list(found.steps)
-    if item.line.unit_price is not None:
-        steps.append(Step("override", charge))
-    net, gross = unit_prices(charge, item.rates, inclusive=bool(terms.document.inclusive))
-    return PricedLine(
-        line=item.line,
-        unit_id=item.unit_id,
-        product=None if item.product["id"] is None else item.product,
-        base_quantity=rounded(item.base, 6),
-        price_book_id=None if item.entry is None else item.entry.book_id,
-        price_entry_id=None if item.entry is None else item.entry.id,
-        list_price=list_price(item, terms),
-        found_price=None if found is None else rounded(found.amount, PRICE_DECIMALS),
-        unit_price=charge,
-        unit_price_net=net,
-        unit_price_gross=gross,
-        amounts=amounts,
-        cost=costs,
-        margin=None if costs is None else in_currency(Fraction(amounts.net) - Fraction(costs), terms.document.currency),
-        steps=tuple(steps),
-    )
