@@ -60,7 +60,8 @@ def _run(options: argparse.Namespace, folder: Path, stack: ExitStack) -> int:
     drafts = asyncio.run(sales.drafts(stage))
     _say(f"{base:,} accounts, {base * 2:,} contacts in {time.monotonic() - began:.0f} s")
     postmaster = int((stage.data_directory / "postmaster.pid").read_text().splitlines()[0])
-    running = {name: servers.start(name, stage) for name in (("ours",) if options.ours else ("ours", "naive"))}
+    names = ("ours",) if options.ours else ("ours", "naive", "by_hand")
+    running = {name: servers.start(name, stage) for name in names}
     for server in running.values():
         stack.callback(server.stop)
 
@@ -72,8 +73,9 @@ def _run(options: argparse.Namespace, folder: Path, stack: ExitStack) -> int:
         for operation in operations:
             if not options.only or operation.name in options.only or operation in BREADTH:
                 of = drafts if operation.once else picks
+                asked = {name: server for name, server in which.items() if name != "by_hand" or operation.by_hand}
                 found.append(
-                    measure(stage, operation, which, of, postmaster=postmaster, seconds=options.seconds, reset=reset)
+                    measure(stage, operation, asked, of, postmaster=postmaster, seconds=options.seconds, reset=reset)
                 )
                 rates = {name: round(figures.rate) for name, figures in found[-1].figures.items()}
                 _say(f"{operation.name}: {rates}, CPU {found[-1].figures['ours'].cpu:.2f} ms")
@@ -89,6 +91,7 @@ def _run(options: argparse.Namespace, folder: Path, stack: ExitStack) -> int:
                 _conditions(stage, base, options.seconds),
                 "",
                 *report.table(results),
+                *report.by_hand(results),
             ],
         ),
         ("Bars", report.bars(results)),
@@ -101,8 +104,8 @@ def _run(options: argparse.Namespace, folder: Path, stack: ExitStack) -> int:
     }
     if options.full:
         alone = {"ours": running["ours"]}
-        if "naive" in running:
-            running["naive"].stop()
+        for name in running.keys() - alone.keys():
+            running[name].stop()
         data["memory"] = _memory(stage, running["ours"], picks, options.minutes)
         asyncio.run(load.load(stage, base + 1, base * LARGER, base))
         asyncio.run(load.verify(stage))

@@ -364,6 +364,7 @@ async def create_order(body: OrderIn, session: Session, tenant: TenantId) -> Ord
         net_total=0,
         tax_total=0,
         gross_total=0,
+        payable_total=0,
         created_at=now,
         updated_at=now,
     )
@@ -403,6 +404,7 @@ async def create_order(body: OrderIn, session: Session, tenant: TenantId) -> Ord
         order.net_total += net
         order.tax_total += tax
         order.gross_total += net + tax
+        order.payable_total += net + tax
     session.add(order)
     await session.flush()
     session.add_all(lines)

@@ -37,6 +37,8 @@ class Operation:
     user: str = "manager"
     once: bool = False
     """Each pick is good for one request until the stage is reset."""
+    by_hand: bool = False
+    """It is measured as `by_hand.py` does it, too."""
 
     @property
     def status(self) -> int:
@@ -106,9 +108,9 @@ _ORDER = f"""WITH picked AS (SELECT * FROM bench.picks WHERE n = :n), priced AS 
   FROM picked, unnest(picked.products) WITH ORDINALITY AS wanted (id, ord) JOIN products p ON p.tenant_id = {_TENANT} AND p.id = wanted.id
 ), ordered AS (
   INSERT INTO orders (tenant_id, id, account_id, state, client_reference, ordered_on, currency, prices, tags, lines, taxes, discount_total,
-    deepest_discount, net_total, tax_total, gross_total, search_text, owner_id, created_at, updated_at)
+    deepest_discount, net_total, tax_total, gross_total, payable_total, search_text, owner_id, created_at, updated_at)
   SELECT {_TENANT}, uuidv7(), account_id, 'draft', 'PO ' || :u, current_date, 'EUR', 'net', '[]', '[]', '[]', 0, 0,
-    (SELECT sum(net) FROM priced), (SELECT sum(net) * 19 / 100 FROM priced), (SELECT sum(net) * 119 / 100 FROM priced), 'po ' || :u, owner_id, now(), now()
+    (SELECT sum(net) FROM priced), (SELECT sum(net) * 19 / 100 FROM priced), (SELECT sum(net) * 119 / 100 FROM priced), (SELECT sum(net) * 119 / 100 FROM priced), 'po ' || :u, owner_id, now(), now()
   FROM picked RETURNING *
 ), written AS (
   INSERT INTO order_lines (tenant_id, id, order_id, position, product_id, sku, description, quantity, found_price, unit_price, price_source, discount, taxes,
@@ -187,6 +189,7 @@ OPERATIONS = (
         _ORDER,
         body=_order,
         bar=Bar(6.5, 1.3),
+        by_hand=True,
     ),
     Operation(
         "confirm_order",

@@ -40,6 +40,18 @@ def table(results: list[Result]) -> list[str]:
     return lines
 
 
+def by_hand(results: list[Result]) -> list[str]:
+    """What an operation costs in code written for it alone, where that was measured."""
+    lines = []
+    for result in results:
+        ours, other = result.figures["ours"], result.figures.get("by_hand")
+        if other is not None:
+            cpu = f"{other.server_cpu:.2f} + {other.database_cpu:.2f} = {other.cpu:.2f} CPU ms"
+            ratios = f"ours/by hand {ours.rate / other.rate:.2f} in req/s, {ours.cpu / other.cpu:.2f} in CPU"
+            lines.append(f"By hand, {result.operation.title}: {other.rate:,.0f} req/s, {cpu}; {ratios}.")
+    return ["", *lines] if lines else []
+
+
 def bars(results: list[Result]) -> list[str]:
     """Each bar of an operation: what is asked, what was measured, met or missed by how much."""
     lines = ["| operation | bar | asked | measured | |", "|---|---|--:|--:|---|"]

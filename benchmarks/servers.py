@@ -1,4 +1,4 @@
-"""Two processes of the product, and two of the naive reference, as they would run in production."""
+"""Two processes of the product, and two of each reference, as they would run in production."""
 
 import os
 import socket
@@ -20,6 +20,7 @@ UVICORN = ["--loop", "uvloop", "--http", "httptools", "--no-access-log", "--log-
 TARGETS = {
     "ours": (["crm_api", "serve", "--workers", "2"], "/readyz"),
     "naive": (["uvicorn", "benchmarks.naive:app", "--workers", "2", *UVICORN], "/healthz"),
+    "by_hand": (["uvicorn", "benchmarks.by_hand:app", "--workers", "2", *UVICORN], "/healthz"),
 }
 
 
@@ -47,7 +48,7 @@ class Server:
 
 
 def start(name: str, stage: Stage, **settings: object) -> Server:
-    """Starts one of the targets; the access log of ours goes to a file, the naive one writes none."""
+    """Starts one of the targets; the access log of ours goes to a file, the references write none."""
     target, probe = TARGETS[name]
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

@@ -322,4 +322,4 @@ def test_a_basket_is_priced_by_the_same_few_statements_whatever_its_length(shop,
         shop.quote(*({"product_id": product["id"], "quantity": "1"} for product in products[:count]))
         lengths.append(len(statements))
     assert lengths[1] == lengths[2] <= lengths[0]
-    assert lengths[2] <= 5
+    assert lengths[2] <= 4

@@ -1,12 +1,10 @@
-"""What is to be priced and what comes of it; `price.py` gets from one to the other."""
+"""What is to be priced; `price.py` gets from it to what `priced.py` says."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
-from typing import Any, Literal
-
-from crm_api.domains.pricing.tax import Rounding, Taxed, TaxedLine
+from typing import Literal
 
 StepKind = Literal[
     "list_price",
@@ -93,61 +91,3 @@ class Step:
     price_book_id: str | None = None
     price_entry_id: str | None = None
     percent: Decimal | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class PricedLine:
-    """A line with its prices; amounts are in the document's currency.
-
-    Attributes:
-        line: as it was asked for.
-        unit_id: the unit of the quantity and the prices; None without a product.
-        product: what is known of the product: `sku`, `name`; None without one.
-        base_quantity: the quantity in the product's base unit.
-        price_book_id: the book that the price is from; None for the list price.
-        price_entry_id: the entry of the book.
-        list_price: of one unit, in the terms of the document; None where the product has none.
-        found_price: what one unit costs by books and list price; None where they say nothing.
-        unit_price: what one unit is charged at, before the discount, in the terms of the document.
-        unit_price_net: the same without taxes, with four decimals.
-        unit_price_gross: the same with taxes.
-        amounts: discount, net, taxes and gross of the line.
-        cost: of the whole line; None where unknown or hidden from the caller.
-        margin: net less cost.
-        steps: how the price came about.
-    """
-
-    line: BasketLine
-    unit_id: str | None
-    product: Mapping[str, Any] | None
-    base_quantity: Decimal
-    price_book_id: str | None
-    price_entry_id: str | None
-    list_price: Decimal | None
-    found_price: Decimal | None
-    unit_price: Decimal
-    unit_price_net: Decimal
-    unit_price_gross: Decimal
-    amounts: TaxedLine
-    cost: Decimal | None
-    margin: Decimal | None
-    steps: tuple[Step, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Priced:
-    """A basket with its prices; `hidden` names what the caller's field rules left out of the lines."""
-
-    currency: str
-    day: date
-    prices: Mode
-    rounding: Rounding
-    account_id: str | None
-    price_book_id: str | None
-    tax_profile_id: str | None
-    country: str | None
-    region: str | None
-    payment_terms: str | None
-    lines: tuple[PricedLine, ...]
-    totals: Taxed
-    hidden: tuple[str, ...]

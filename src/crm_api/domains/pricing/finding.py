@@ -37,16 +37,20 @@ class Terms:
 
 @dataclass(slots=True)
 class Found:
-    """A price on its way, and the steps that it took."""
+    """A price on its way, and the steps that it took, rounded only when they are told."""
 
     amount: Fraction
     inclusive: bool
-    steps: list[Step] = field(default_factory=list)
+    steps: list[tuple[StepKind, Fraction, dict[str, Any]]] = field(default_factory=list)
 
     def step(self, kind: StepKind, amount: Fraction, **told: Any) -> None:
         """Goes on with another amount."""
         self.amount = amount
-        self.steps.append(Step(kind, rounded(amount, PRICE_DECIMALS), **told))
+        self.steps.append((kind, amount, told))
+
+    def told(self) -> list[Step]:
+        """The steps with their prices as they are sent."""
+        return [Step(kind, rounded(amount, PRICE_DECIMALS), **told) for kind, amount, told in self.steps]
 
     def add(self, kind: StepKind, share: Fraction, **told: Any) -> None:
         """Adds a share of the amount to it."""

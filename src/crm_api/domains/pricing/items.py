@@ -49,8 +49,10 @@ class Item:
         return self.line.unit_id or self.product["unit_id"]
 
 
-async def items_of(ctx: Context, lines: Sequence[BasketLine], found: Mapping[str, Mapping[str, Any]]) -> list[Item]:
-    """The lines with their products, `found` by id as far as the caller may read them, and their units.
+async def items_of(
+    ctx: Context, lines: Sequence[BasketLine], products: Sequence[Mapping[str, Any] | None]
+) -> list[Item]:
+    """The lines with their units and their products, for each line None where the caller may read none.
 
     Raises:
         Problem: 422 for each that cannot be sold as it is asked for.
@@ -58,12 +60,11 @@ async def items_of(ctx: Context, lines: Sequence[BasketLine], found: Mapping[str
     given = list(dict.fromkeys(UUID(line.unit_id) for line in lines if line.unit_id is not None))
     decimals = await decimals_of(ctx, given) if given else {}
     items, faults = [], []
-    for i, line in enumerate(lines):
+    for i, (line, product) in enumerate(zip(lines, products, strict=True)):
         if line.product_id is None:
             items.append(Item(line, {**_NO_PRODUCT, "tax_class": line.tax_class}, _ONE, 6))
             faults += _wrong(i, items[-1])
             continue
-        product = found.get(line.product_id.lower())
         if product is None:
             faults.append(line_fault(i, "product_id", "reference_not_found", "There is no such product."))
             continue

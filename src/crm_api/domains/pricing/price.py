@@ -7,25 +7,24 @@ currency, and the list price, in this order; taxes from the tax profile.
 from collections.abc import Sequence
 from dataclasses import replace
 from decimal import Decimal
-from fractions import Fraction
 
-from crm_api.domains.pricing.amounts import PRICE_DECIMALS, in_currency, rounded
-from crm_api.domains.pricing.basket import Basket, Priced, PricedLine, Step
+from crm_api.domains.pricing.amounts import PRICE_DECIMALS, rounded
+from crm_api.domains.pricing.basket import Basket
 from crm_api.domains.pricing.currency_rate import rates_on
 from crm_api.domains.pricing.document import Document, document_of
-from crm_api.domains.pricing.finding import Found, Terms, cost, find_price, list_price
+from crm_api.domains.pricing.finding import Found, Terms, cost, find_price
 from crm_api.domains.pricing.items import LARGEST, Item, amounts_wrong, items_of, line_fault, no_price, refuse
 from crm_api.domains.pricing.price_book import PRICE_BOOKS
 from crm_api.domains.pricing.price_entry import PRICE_ENTRIES
-from crm_api.domains.pricing.price_lookup import Book, best_entries
-from crm_api.domains.pricing.tax import Line, Rate, TaxedLine, taxed, unit_prices
+from crm_api.domains.pricing.price_lookup import Book, books_of, entry_of, hidden_terms, look_up, product_of
+from crm_api.domains.pricing.priced import Priced, PricedLine
+from crm_api.domains.pricing.tax import Line, Rate, taxed
 from crm_api.domains.pricing.tax_profile import TAX_PROFILES
 from crm_api.domains.pricing.tax_rate import TAX_RATES
 from crm_api.domains.pricing.taxes import charged, rates_of
 from crm_api.domains.products.product import PRODUCTS
 from crm_api.kernel.context import Context
 from crm_api.kernel.problems import Fault, Problem, forbidden, invalid
-from crm_api.kernel.record import RATIO_SCALE
 from crm_api.kernel.unit_of_work import as_system
 
 MOST_LINES = 200
@@ -72,16 +71,17 @@ async def price(ctx: Context, basket: Basket, *, kept: bool = False) -> Priced:
             ctx.access.through(resource)
         if untold is not None:
             raise untold
-    document, products = await document_of(ctx, basket)
-    items = await items_of(ctx, basket.lines, products)
+    reader = ctx if untold is None else _knowing(ctx)
+    rows = await look_up(ctx, reader, basket)
+    first, rows = rows[0], rows[: len(basket.lines)]
+    document = document_of(basket, first, hidden_terms(ctx))
+    items = await items_of(ctx, basket.lines, [product_of(row) for row in rows])
     await _tax(ctx, document, items)
     if untold is not None:
         refuse([no_price(i) for i, item in enumerate(items) if item.line.unit_price is None])
-    reader = ctx if untold is None else _knowing(ctx)
-    sought = [_sought(item) for item in items]
-    books, entries = await best_entries(reader, document.book_id, document.book_currency, basket.day, sought)
-    for item, entry in zip(items, entries, strict=True):
-        item.entry = entry
+    for item, row in zip(items, rows, strict=True):
+        item.entry = entry_of(row)
+    books = books_of(first)
     told = books if untold is None else []
     if document.inclusive is None:
         document = replace(document, inclusive=told[0].inclusive if told else document.list_inclusive)
@@ -94,10 +94,6 @@ async def price(ctx: Context, basket: Basket, *, kept: bool = False) -> Priced:
 def _knowing(ctx: Context) -> Context:
     """The same request with what everybody knows, to find what its caller is not told."""
     return replace(as_system(ctx), principal=replace(ctx.principal, scopes=None))
-
-
-def _sought(item: Item) -> tuple[str | None, int, str | None]:
-    return item.product["id"], int(item.base * RATIO_SCALE), item.product["category_id"]
 
 
 async def _tax(ctx: Context, document: Document, items: list[Item]) -> None:
@@ -155,7 +151,7 @@ def _priced(basket: Basket, items: Sequence[Item], terms: Terms, hidden: tuple[s
     if any(abs(amount) >= LARGEST for amount in (totals.gross, *(line.gross for line in totals.lines))):
         refuse([Fault("too_large", "The amounts are too large.", pointer="/lines")])
     done = [
-        _line(item, terms, one, charge, amounts, None if hidden else cost(item, terms))
+        PricedLine(item, terms, one, charge, amounts, None if hidden else cost(item, terms))
         for item, one, charge, amounts in zip(items, found, prices, totals.lines, strict=True)
     ]
     return Priced(
@@ -189,29 +185,3 @@ def _prices(items: Sequence[Item], found: Sequence[Found | None], currency: str)
         faults += amounts_wrong(i, item, prices[-1], currency)
     refuse(faults)
     return prices
-
-
-def _line(
-    item: Item, terms: Terms, found: Found | None, charge: Decimal, amounts: TaxedLine, costs: Decimal | None
-) -> PricedLine:
-    steps = [] if found is None else list(found.steps)
-    if item.line.unit_price is not None:
-        steps.append(Step("override", charge))
-    net, gross = unit_prices(charge, item.rates, inclusive=bool(terms.document.inclusive))
-    return PricedLine(
-        line=item.line,
-        unit_id=item.unit_id,
-        product=None if item.product["id"] is None else item.product,
-        base_quantity=rounded(item.base, 6),
-        price_book_id=None if item.entry is None else item.entry.book_id,
-        price_entry_id=None if item.entry is None else item.entry.id,
-        list_price=list_price(item, terms),
-        found_price=None if found is None else rounded(found.amount, PRICE_DECIMALS),
-        unit_price=charge,
-        unit_price_net=net,
-        unit_price_gross=gross,
-        amounts=amounts,
-        cost=costs,
-        margin=None if costs is None else in_currency(Fraction(amounts.net) - Fraction(costs), terms.document.currency),
-        steps=tuple(steps),
-    )

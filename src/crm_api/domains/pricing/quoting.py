@@ -8,8 +8,9 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from crm_api.domains.pricing.amounts import Amount, units
-from crm_api.domains.pricing.basket import Priced, PricedLine, Step, StepKind
+from crm_api.domains.pricing.basket import Step, StepKind
 from crm_api.domains.pricing.price import MOST_LINES
+from crm_api.domains.pricing.priced import Priced, PricedLine
 from crm_api.domains.pricing.tax import RateAmount
 from crm_api.domains.pricing.tax_rate import Region
 from crm_api.domains.products.percent import Adjustment, Percent
@@ -187,14 +188,16 @@ def _sale(row: Row | None) -> dict[str, Any] | None:
 
 
 def _line(line: PricedLine) -> dict[str, Any]:
-    names = ("list_price", "found_price", "unit_price", "unit_price_net", "unit_price_gross")
+    net, gross = line.unit_prices
     return {
         "product_id": line.line.product_id,
         "quantity": ratio_text(units(line.line.quantity, 6)),
         "unit_id": line.unit_id,
         "price_book_id": line.price_book_id,
         "price_entry_id": line.price_entry_id,
-        **{name: _money(getattr(line, name)) for name in names},
+        **{name: _money(getattr(line, name)) for name in ("list_price", "found_price", "unit_price")},
+        "unit_price_net": _money(net),
+        "unit_price_gross": _money(gross),
         "discount": _money(line.amounts.discount),
         "document_discount": _money(line.amounts.share),
         **_sums(line.amounts),

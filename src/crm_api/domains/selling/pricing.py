@@ -7,8 +7,9 @@ from typing import Any
 import orjson
 
 from crm_api.domains.pricing.amounts import to_step
-from crm_api.domains.pricing.basket import Basket, BasketLine, Priced, PricedLine
+from crm_api.domains.pricing.basket import Basket, BasketLine
 from crm_api.domains.pricing.price import price
+from crm_api.domains.pricing.priced import Priced, PricedLine
 from crm_api.domains.pricing.quoting import tax_amount
 from crm_api.domains.selling.line import LineItem
 from crm_api.domains.selling.matching import named_again
