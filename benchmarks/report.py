@@ -62,6 +62,11 @@ def bars(results: list[Result]) -> list[str]:
             lines.append(_least(title, "req/s, ours/naive", bar.ratio, ours.rate / naive.rate))
         if bar is not None and bar.cpu is not None and naive is not None:
             lines.append(_most(title, "CPU ms", bar.cpu, ours.cpu))
+        hand = result.figures.get("by_hand")
+        if bar is not None and bar.of_hand is not None and hand is not None:
+            lines.append(_most(title, "CPU, ours/by hand", bar.of_hand, ours.cpu / hand.cpu))
+        if bar is not None and bar.of_naive is not None and naive is not None:
+            lines.append(_most(title, "CPU, ours/naive", bar.of_naive, ours.cpu / naive.cpu))
         if bar is not None and bar.p95 is not None:
             lines.append(_most(title, "p95 ms, one at a time", bar.p95, ours.p95_alone))
         lines.append(_most(title, "p99/p50", TAIL, ours.p99 / ours.p50))
