@@ -22,7 +22,7 @@ _KINDS: dict[str, JsonSchema] = {
     "reference": _REF,
     "text": {"type": "string", "maxLength": 500},
     "boolean": {"type": "boolean"},
-    "integer": {"type": "integer", "format": "int64", "minimum": -(2**63) + 1, "maximum": 2**63 - 1},
+    "integer": {"type": "integer"},
     "money": {"type": "string", "pattern": r"^-?[0-9]{1,12}(\.[0-9]{1,4})?$", "maxLength": 18},
     "ratio": {"type": "string", "pattern": r"^-?[0-9]{1,12}(\.[0-9]{1,6})?$", "maxLength": 20},
     "date": {"type": "string", "format": "date", "maxLength": 10},
@@ -131,7 +131,7 @@ HEADERS: dict[str, dict[str, Any]] = {
     )
 }
 _EVERY = ("X-Request-ID", "RateLimit", "RateLimit-Policy")
-_PROBLEMS: dict[int, tuple[str, str, tuple[str, ...]]] = {
+PROBLEMS: dict[int, tuple[str, str, tuple[str, ...]]] = {
     308: ("Merged", "The record was merged into another: `merged_into`.", ("Location",)),
     400: ("BadRequest", "The body is not JSON, or a cursor or header is impossible or too long.", ()),
     401: ("Unauthenticated", "The credential is missing, wrong, expired or revoked.", ("WWW-Authenticate",)),
@@ -159,7 +159,7 @@ RESPONSES: dict[str, dict[str, Any]] = {
         "headers": {header: {"$ref": f"#/components/headers/{header}"} for header in (*_EVERY, *headers)},
         "content": {PROBLEM_JSON: {"schema": ref("Problem")}},
     }
-    for name, description, headers in _PROBLEMS.values()
+    for name, description, headers in PROBLEMS.values()
 }
 
 
@@ -170,7 +170,7 @@ def parameter(name: str) -> dict[str, str]:
 
 def problems(*statuses: int) -> dict[str, dict[str, str]]:
     """References to the problem responses of these statuses."""
-    return {str(status): {"$ref": f"#/components/responses/{_PROBLEMS[status][0]}"} for status in sorted(statuses)}
+    return {str(status): {"$ref": f"#/components/responses/{PROBLEMS[status][0]}"} for status in sorted(statuses)}
 
 
 def headers(*names: str) -> dict[str, dict[str, str]]:
@@ -188,7 +188,11 @@ def expand_parameter(catalog: Catalog, resource: Resource) -> list[dict[str, Any
     """`expand`, where there is anything to expand."""
     known = paths(catalog, resource)
     schema = array({"type": "string", "enum": known}, MAX_PATHS)
-    return [_query("expand", "Related records to bring along.", schema, style="form", explode=False)] if known else []
+    return (
+        [_query("expand", "Related records to bring along; repeated, too.", schema, style="form", explode=False)]
+        if known
+        else []
+    )
 
 
 def list_parameters(catalog: Catalog, resource: Resource, column: str = "") -> list[dict[str, Any]]:
@@ -197,7 +201,13 @@ def list_parameters(catalog: Catalog, resource: Resource, column: str = "") -> l
     return [
         parameter("Limit"),
         parameter("Cursor"),
-        _query("sort", "Newest first, unless told; `-` is descending; empty last.", sort, style="form", explode=False),
+        _query(
+            "sort",
+            "Newest first, unless told; `-` is descending; empty last; repeated, too.",
+            sort,
+            style="form",
+            explode=False,
+        ),
         *expand_parameter(catalog, resource),
         parameter("Count"),
         *([parameter("Text")] if resource.search else []),
