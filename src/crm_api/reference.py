@@ -6,11 +6,12 @@ from importlib.resources import files
 from typing import Annotated, Any
 
 import orjson
-from fastapi import APIRouter, Path
+from fastapi import APIRouter, Path, Query
 from starlette.requests import Request
 from starlette.responses import Response
 
 from crm_api.catalog import CATALOG
+from crm_api.excerpt import excerpt
 from crm_api.kernel.problems import CATALOGUE, Kind, not_found
 from crm_api.kernel.spec import document
 from crm_api.kernel.spec_asyncapi import asyncapi
@@ -45,7 +46,9 @@ _PAGE = """<!doctype html>
 """
 _STYLE = "<style>body{font:1rem/1.5 sans-serif;max-width:60rem;margin:2rem auto}td,th{text-align:left}</style>"
 _START = {
-    "redoc.js": 'Redoc.init("/openapi.json", {}, document.getElementById("page"));\n',
+    "redoc.js": (
+        'Redoc.init("/openapi.json?tag=" + location.pathname.split("/")[2], {}, document.getElementById("page"));\n'
+    ),
     "try.js": 'SwaggerUIBundle({url: "/openapi.json", dom_id: "#page", deepLinking: true, validatorUrl: null});\n',
 }
 
@@ -57,15 +60,27 @@ def _page(*scripts: str, head: str = "") -> Response:
 
 
 @cache
-def openapi_bytes() -> bytes:
-    """The document as it is served."""
-    return orjson.dumps(document(CATALOG))
+def _whole() -> dict[str, Any]:
+    return document(CATALOG)
+
+
+@cache
+def openapi_bytes(tag: str | None = None) -> bytes:
+    """The document as it is served, or the part of one tag."""
+    return orjson.dumps(_whole() if tag is None else excerpt(_whole(), tag))
+
+
+def _known(tag: str) -> None:
+    if tag not in {each["name"] for each in _whole()["tags"]}:
+        raise not_found("tag")
 
 
 @router.get("/openapi.json")
-async def openapi() -> Response:
-    """The OpenAPI document."""
-    return _document(openapi_bytes())
+async def openapi(tag: Annotated[str | None, Query(max_length=60)] = None) -> Response:
+    """The OpenAPI document, or the part of it that one tag has."""
+    if tag is not None:
+        _known(tag)
+    return _document(openapi_bytes(tag))
 
 
 def _document(content: bytes) -> Response:
@@ -86,15 +101,27 @@ async def events() -> Response:
 
 
 @router.get("/docs")
-async def read() -> Response:
-    """The reference, to read."""
-    return _page("redoc.standalone.js", "redoc.js")
+async def overview() -> Response:
+    """The parts of the reference: as one page, a browser would lay it out for a minute."""
+    rows = "".join(
+        f"<tr><td><a href=/docs/{each['name']}>{each['name']}</a><td>{escape(each['description'])}"
+        for each in _whole()["tags"]
+    )
+    links = "<p><a href=/docs/try>Call it</a> · <a href=/openapi.json>OpenAPI</a> · <a href=/problems>Problems</a>"
+    return _article("CRM API", f"{links}<table>{rows}</table>")
 
 
 @router.get("/docs/try")
 async def call() -> Response:
     """The reference, to call."""
     return _page("swagger-ui-bundle.js", "try.js", head='<link rel="stylesheet" href="/docs/assets/swagger-ui.css">')
+
+
+@router.get("/docs/{tag}")
+async def read(tag: Annotated[str, Path(max_length=60)]) -> Response:
+    """A part of the reference, to read."""
+    _known(tag)
+    return _page("redoc.standalone.js", "redoc.js")
 
 
 @router.get("/docs/assets/{name}")

@@ -29,6 +29,7 @@ REMEDIES = {
     "invalid": "Mend each place that `errors` names: a `pointer` leads into the body, a `parameter` into the query.",
     "query_too_broad": "Add a longer word or a filter.",
     "idempotency_mismatch": "Use a new key for another request.",
+    "rate_limited": "Wait as long as `Retry-After` says; `GET /v1/limits` tells what is left.",
     "precondition_required": "Send `If-Match` with the ETag of the version you read.",
     "internal": "Tell who runs the server the `request_id`; do not retry at once.",
     "unavailable": "Wait as long as `Retry-After` says, then send the same request again.",

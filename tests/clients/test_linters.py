@@ -17,8 +17,12 @@ LINTERS = {
 }
 
 
+LIMITED = {name: {"schema": {"type": "string", "maxLength": 200}} for name in ("RateLimit", "Retry-After")}
+
+
 def _problem(description):
-    return {"description": description, "content": {"application/problem+json": {"schema": {"type": "object"}}}}
+    content = {"application/problem+json": {"schema": {"type": "object"}}}
+    return {"description": description, "headers": LIMITED, "content": content}
 
 
 def document(*names, **name):
@@ -27,9 +31,10 @@ def document(*names, **name):
     properties |= {other: {"type": "boolean"} for other in names}
     success = {
         "description": "It.",
+        "headers": LIMITED,
         "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Thing"}}},
     }
-    errors = {status: _problem("Not so.") for status in ("400", "401", "500")}
+    errors = {status: _problem("Not so.") for status in ("400", "401", "429", "500")}
     operation = {
         "operationId": "get_thing",
         "summary": "Get it",

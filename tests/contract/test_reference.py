@@ -12,7 +12,7 @@ from crm_api.kernel.problems import CATALOGUE
 from crm_api.remedies import REMEDIES
 
 BROWSER = {"accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
-PAGES = ("/docs", "/docs/try")
+PAGES = ("/docs/accounts", "/docs/try")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
 
@@ -42,6 +42,28 @@ def test_the_policy_allows_this_origin_only(server, path):
     assert rules["frame-ancestors"] == rules["base-uri"] == ["'none'"]
     allowed = {source for sources in rules.values() for source in sources}
     assert allowed <= {"'none'", "'self'", "'unsafe-inline'", "data:", "blob:"}, "no other host"
+
+
+def _operations(document):
+    paths = document["paths"].items()
+    return {(path, method): operation for path, item in paths for method, operation in item.items()}
+
+
+def test_the_reference_has_a_page_for_each_tag_with_all_that_its_operations_refer_to(server):
+    whole = httpx2.get(f"{server.base_url}/openapi.json").json()
+    parts = re.findall(r"href=/docs/(\w+)", httpx2.get(f"{server.base_url}/docs").text)
+    assert set(parts) == {tag["name"] for tag in whole["tags"]} | {"try"}
+    told = {}
+    for tag in set(parts) - {"try"}:
+        assert httpx2.get(f"{server.base_url}/docs/{tag}").status_code == 200
+        part = httpx2.get(f"{server.base_url}/openapi.json", params={"tag": tag})
+        content = part.json()
+        for section, name in set(re.findall(r'"\$ref":"#/components/(\w+)/([^"]+)"', part.text)):
+            assert name in content["components"][section]
+        told |= _operations(content)
+    assert told == _operations(whole)
+    for path in ("/docs/nothing", "/openapi.json?tag=nothing"):
+        assert httpx2.get(server.base_url + path).status_code == 404
 
 
 def test_an_unknown_asset_is_a_problem(server):
@@ -85,7 +107,7 @@ def test_a_browser_is_shown_pages_of_problems(server):
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="needs chromium on the PATH")
-@pytest.mark.parametrize(("path", "shown"), [("/docs", "List accounts"), ("/docs/try", "get_account")])
+@pytest.mark.parametrize(("path", "shown"), [("/docs/accounts", "List accounts"), ("/docs/try", "get_account")])
 def test_a_browser_shows_the_page_without_errors(server, tmp_path, path, shown):
     command = [
         CHROMIUM, "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run",

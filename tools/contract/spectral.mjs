@@ -9,15 +9,19 @@ const off = {
   "owasp:api9:2023-inventory-environment": "off",
   // Names, notes and texts may hold any character; each has a greatest length (string-limit, which is on).
   "owasp:api4:2023-string-restricted": "off",
-  // The server does not limit by rate yet.
-  "owasp:api4:2023-rate-limit": "off",
-  "owasp:api4:2023-rate-limit-responses-429": "off",
 };
 
 // The token of a signed link is bound to one principal and file, and lives five minutes: a link has no headers.
 const links = ["exports", "files"].map((name) => `**#/paths/~1v1~1${name}~1%7Bid%7D~1content`);
 // Probes take no credential and no input.
 const probes = ["healthz", "readyz"].map((name) => `**#/paths/~1${name}`);
+
+// What OAuth and OpenID Connect lay down: metadata is for everybody, and a client proves itself in the body or by Basic.
+const metadata = ["jwks.json", "oauth-authorization-server", "oauth-protected-resource", "openid-configuration"].map(
+  (name) => `**#/paths/~1.well-known~1${name}`,
+);
+const endpoints = ["device", "introspect", "revoke", "token"].map((name) => `**#/paths/~1oauth~1${name}`);
+const userinfo = ["**#/paths/~1oauth~1userinfo"];
 
 // References are not followed but where a rule needs it: followed, they make the document a hundred times as long.
 const followed = ["define-error-responses-401", "define-error-responses-500", "rate-limit"];
@@ -41,7 +45,19 @@ export default {
         "owasp:api8:2023-define-error-validation": "off",
         "owasp:api8:2023-define-error-responses-401": "off",
         "owasp:api8:2023-define-error-responses-500": "off",
+        "owasp:api4:2023-rate-limit-responses-429": "off",
       },
     },
+    {
+      files: metadata,
+      rules: {
+        "owasp:api2:2023-read-restricted": "off",
+        "owasp:api8:2023-define-error-validation": "off",
+        "owasp:api8:2023-define-error-responses-401": "off",
+        "owasp:api4:2023-rate-limit-responses-429": "off",
+      },
+    },
+    { files: endpoints, rules: { "owasp:api2:2023-write-restricted": "off" } },
+    { files: userinfo, rules: { "owasp:api8:2023-define-error-validation": "off" } },
   ],
 };
