@@ -20,7 +20,7 @@ _PATTERNS = {
     "^[A-Z]{2}$": "DE",
     "^[A-Z]{3}$": "EUR",
     "^[a-z]{2,3}(-[A-Z]{2})?$": "en",
-    r"^https?://[^\s<>\"]+$": "https://www.example.com",
+    r"^https?://[^\s<>\x22]+$": "https://www.example.com",
     "^[a-z][a-z0-9_]{0,62}$": "sample_{}",
 }
 

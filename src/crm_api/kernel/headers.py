@@ -125,13 +125,13 @@ def query(request: Request, allowed: Iterable[str]) -> dict[str, list[str]]:
 
 
 def single(pairs: dict[str, list[str]], name: str) -> str | None:
-    """Takes the value of a parameter that may be given once."""
+    """Takes the value of a parameter that may be given once; of a list, which may be repeated, `a,b`."""
     values = pairs.pop(name, None)
     if values is None:
         return None
-    if len(values) > 1:
+    if len(values) > 1 and name not in ("sort", "expand"):
         raise invalid_parameter(name, "repeated", "This parameter is given once.")
-    return values[0]
+    return ",".join(values)
 
 
 def boolean(pairs: dict[str, list[str]], name: str) -> bool:

@@ -158,7 +158,7 @@ Line = Annotated[str, Field(min_length=1, max_length=500)]
 Paragraph = Annotated[str, Field(min_length=1, max_length=10_000)]
 Code = Annotated[str, Field(pattern="^[a-z][a-z0-9_]{0,62}$", min_length=1, max_length=63)]
 Tag = Annotated[str, Field(min_length=1, max_length=60)]
-Url = Annotated[str, Field(pattern=r"^https?://[^\s<>\"]+$", min_length=8, max_length=2000), AfterValidator(_url)]
+Url = Annotated[str, Field(pattern=r"^https?://[^\s<>\x22]+$", min_length=8, max_length=2000), AfterValidator(_url)]
 Email = Annotated[
     str, Field(min_length=3, max_length=254, json_schema_extra={"format": "email"}), AfterValidator(_email)
 ]

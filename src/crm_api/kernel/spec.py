@@ -27,7 +27,7 @@ from crm_api.kernel.spec_parameters import (
 from crm_api.kernel.spec_routes import merge, probes
 from crm_api.kernel.spec_schemas import collect
 from crm_api.kernel.spec_security import merge_pages, needs, schemes
-from crm_api.kernel.spec_style import a, name_of, noun, nouns, ref
+from crm_api.kernel.spec_style import a, name_of, noun, nouns, ref, sized
 from crm_api.kernel.spec_webhooks import webhooks
 
 _ALWAYS = (400, 401, 403, 414, 422, 429, 500, 503)
@@ -90,7 +90,7 @@ def document(catalog: Catalog) -> dict[str, Any]:
             merge_pages(routes, schemas, router, domain.name)
     told = kinds(catalog, schemas)
     schemas |= envelopes(told)
-    return {
+    whole = {
         "openapi": "3.1.1",
         "info": {"title": "CRM API", "version": __version__, "description": _DESCRIPTION},
         "servers": [{"url": "/", "description": "This server."}],
@@ -114,6 +114,7 @@ def document(catalog: Catalog) -> dict[str, Any]:
             "securitySchemes": schemes(catalog),
         },
     }
+    return {part: sized(content) for part, content in whole.items()}
 
 
 def _tag(resources: tuple[Resource, ...]) -> str:

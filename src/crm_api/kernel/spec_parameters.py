@@ -22,7 +22,7 @@ _KINDS: dict[str, JsonSchema] = {
     "reference": _REF,
     "text": {"type": "string", "maxLength": 500},
     "boolean": {"type": "boolean"},
-    "integer": {"type": "integer", "format": "int64", "minimum": -(2**63) + 1, "maximum": 2**63 - 1},
+    "integer": {"type": "integer"},
     "money": {"type": "string", "pattern": r"^-?[0-9]{1,12}(\.[0-9]{1,4})?$", "maxLength": 18},
     "ratio": {"type": "string", "pattern": r"^-?[0-9]{1,12}(\.[0-9]{1,6})?$", "maxLength": 20},
     "date": {"type": "string", "format": "date", "maxLength": 10},
@@ -188,7 +188,11 @@ def expand_parameter(catalog: Catalog, resource: Resource) -> list[dict[str, Any
     """`expand`, where there is anything to expand."""
     known = paths(catalog, resource)
     schema = array({"type": "string", "enum": known}, MAX_PATHS)
-    return [_query("expand", "Related records to bring along.", schema, style="form", explode=False)] if known else []
+    return (
+        [_query("expand", "Related records to bring along; repeated, too.", schema, style="form", explode=False)]
+        if known
+        else []
+    )
 
 
 def list_parameters(catalog: Catalog, resource: Resource, column: str = "") -> list[dict[str, Any]]:
@@ -197,7 +201,13 @@ def list_parameters(catalog: Catalog, resource: Resource, column: str = "") -> l
     return [
         parameter("Limit"),
         parameter("Cursor"),
-        _query("sort", "Newest first, unless told; `-` is descending; empty last.", sort, style="form", explode=False),
+        _query(
+            "sort",
+            "Newest first, unless told; `-` is descending; empty last; repeated, too.",
+            sort,
+            style="form",
+            explode=False,
+        ),
         *expand_parameter(catalog, resource),
         parameter("Count"),
         *([parameter("Text")] if resource.search else []),

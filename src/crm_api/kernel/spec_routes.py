@@ -84,7 +84,10 @@ def _headed(response: dict[str, Any]) -> dict[str, Any]:
 def _present(schema: JsonSchema) -> JsonSchema:
     """The schema of an optional parameter: it may be absent, but it cannot be null."""
     kinds = schema.get("type")
-    return {**schema, "type": next(kind for kind in kinds if kind != "null")} if isinstance(kinds, list) else schema
+    if not isinstance(kinds, list):
+        return schema
+    found = {**schema, "type": next(kind for kind in kinds if kind != "null")}
+    return found | {"enum": [value for value in schema["enum"] if value is not None]} if "enum" in schema else found
 
 
 def probes() -> dict[str, Any]:

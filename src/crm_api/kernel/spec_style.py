@@ -11,6 +11,8 @@ from crm_api.kernel.resource import Resource
 REF = "#/components/schemas/"
 JsonSchema = dict[str, Any]
 _LENGTHS = {"date": 10, "date-time": 40}
+_VALUES = ("example", "examples", "default", "enum", "const")
+_INT32, _INT64 = 2**31 - 1, 2**63 - 1
 _SPLIT = {"-Input": "Input", "-Output": ""}
 
 
@@ -85,6 +87,21 @@ def _typed_null(schema: JsonSchema) -> JsonSchema:
     if "const" in only:
         merged["enum"] = [merged.pop("const"), None]
     return merged
+
+
+def sized(node: Any) -> Any:
+    """A part of the document in which each integer is bounded, by integers, and says how many bits hold it."""
+    if isinstance(node, list):
+        return [sized(part) for part in node]
+    if not isinstance(node, dict):
+        return node
+    found = {key: part if key in _VALUES else sized(part) for key, part in node.items()}
+    kind = node.get("type")
+    if kind == "integer" or (isinstance(kind, list) and "integer" in kind):
+        bounds = int(node.get("minimum", -_INT64)), int(node.get("maximum", _INT64))
+        narrow = max(map(abs, bounds)) <= _INT32
+        found |= {"minimum": bounds[0], "maximum": bounds[1], "format": "int32" if narrow else "int64"}
+    return found
 
 
 def without(schema: Mapping[str, Any], *names: str) -> JsonSchema:

@@ -95,7 +95,9 @@ class ImportRowPage(BaseModel):
         "requestBody": {
             "required": True,
             "description": "The bytes of the file.",
-            "content": {"application/octet-stream": {"schema": {"type": "string", "maxLength": 536_870_912}}},
+            "content": {
+                "application/octet-stream": {"schema": {"type": "string", "format": "binary", "maxLength": 536_870_912}}
+            },
         },
     },
 )

@@ -77,7 +77,9 @@ class Received:
         "requestBody": {
             "required": True,
             "description": "The bytes of the file. Its type is found by its content.",
-            "content": {"application/octet-stream": {"schema": {"type": "string", "maxLength": 26_214_400}}},
+            "content": {
+                "application/octet-stream": {"schema": {"type": "string", "format": "binary", "maxLength": 26_214_400}}
+            },
         },
     },
 )

@@ -1,0 +1,126 @@
+"""The linters of the contract find what they are there for: a small document with a fault is refused for it."""
+
+import json
+import os
+import subprocess
+
+import pytest
+
+from tests.support.documents import ROOT
+
+pytestmark = pytest.mark.clients
+TOOLS = ROOT / "tools" / "contract"
+BIN = TOOLS / "node_modules" / ".bin"
+LINTERS = {
+    "redocly": (BIN / "redocly", "lint", "--config", "redocly/redocly.yaml"),
+    "spectral": (BIN / "spectral", "lint", "--ruleset", "spectral.mjs", "--fail-severity", "warn"),
+}
+
+
+def _problem(description):
+    return {"description": description, "content": {"application/problem+json": {"schema": {"type": "object"}}}}
+
+
+def document(*names, **name):
+    """An operation that gives an object with these properties, of which `name` is a text."""
+    properties = {"name": {"type": "string", "maxLength": 20, **name}}
+    properties |= {other: {"type": "boolean"} for other in names}
+    success = {
+        "description": "It.",
+        "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Thing"}}},
+    }
+    errors = {status: _problem("Not so.") for status in ("400", "401", "500")}
+    operation = {
+        "operationId": "get_thing",
+        "summary": "Get it",
+        "description": "The thing.",
+        "tags": ["things"],
+        "security": [{"bearer": []}],
+        "responses": {"200": success, **errors},
+    }
+    return {
+        "openapi": "3.1.1",
+        "info": {"title": "Things", "version": "1", "description": "Things."},
+        "servers": [{"url": "/", "description": "This server."}],
+        "tags": [{"name": "things", "description": "Things."}],
+        "paths": {"/v1/thing": {"get": operation}},
+        "components": {
+            "schemas": {"Thing": {"type": "object", "description": "A thing.", "properties": properties}},
+            "securitySchemes": {"bearer": {"type": "http", "scheme": "bearer"}},
+        },
+    }
+
+
+def run(*command):
+    environment = {**os.environ, "REDOCLY_TELEMETRY": "off", "REDOCLY_SUPPRESS_UPDATE_NOTICE": "true"}
+    done = subprocess.run(command, cwd=TOOLS, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    return done.returncode, done.stdout + done.stderr
+
+
+@pytest.fixture
+def written(tmp_path):
+    def write(name, content):
+        path = tmp_path / f"{name}.json"
+        path.write_text(json.dumps(content))
+        return str(path)
+
+    return write
+
+
+@pytest.mark.parametrize("linter", LINTERS)
+def test_a_sound_document_passes(written, linter):
+    code, output = run(*LINTERS[linter], written("sound", document()))
+    assert code == 0, output
+
+
+def _unlimited(whole):
+    del whole["components"]["schemas"]["Thing"]["properties"]["name"]["maxLength"]
+
+
+def _open(whole):
+    whole["paths"]["/v1/thing"]["get"]["security"] = []
+
+
+def _silent(whole):
+    del whole["paths"]["/v1/thing"]["get"]["responses"]["401"]
+
+
+def _unnamed(whole):
+    del whole["paths"]["/v1/thing"]["get"]["operationId"]
+
+
+def _untrue(whole):
+    whole["components"]["schemas"]["Thing"]["example"] = {"name": 5}
+
+
+@pytest.mark.parametrize(
+    ("linter", "fault", "told"),
+    [
+        ("spectral", _unlimited, "string-limit"),
+        ("spectral", _open, "read-restricted"),
+        ("spectral", _silent, "error-responses-401"),
+        ("redocly", _unnamed, "operation-operationId"),
+        ("redocly", _untrue, "no-invalid-schema-examples"),
+    ],
+)
+def test_a_fault_is_found(written, linter, fault, told):
+    whole = document()
+    fault(whole)
+    code, output = run(*LINTERS[linter], written("fault", whole))
+    assert code != 0
+    assert told in output
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "breaks"),
+    [
+        (document("old"), document(), True),
+        (document(), document(type="boolean"), True),
+        (document(), document("new"), False),
+    ],
+    ids=["property gone", "another type", "property more"],
+)
+def test_a_break_of_the_contract_is_found(written, before, after, breaks):
+    command = (BIN / "redocly", "diff", "--fail-on", "major", written("before", before), written("after", after))
+    code, output = run(*command)
+    assert (code != 0) == breaks, output
