@@ -2,8 +2,10 @@
 
 import json
 import re
+from functools import cache
 from pathlib import Path
 
+import jsonschema
 import orjson
 import pytest
 from openapi_spec_validator import OpenAPIV31SpecValidator
@@ -130,8 +132,6 @@ def test_an_operation_is_complete(path, method, item):
     ids=[name for name, entry in zip(NAMES, OPERATIONS, strict=True) if "requestBody" in entry[2]],
 )
 def test_a_body_is_named_and_its_examples_are_valid(path, method, item):
-    import jsonschema
-
     if set(item["requestBody"]["content"]) == {"application/octet-stream"}:
         return  # the bytes of a file
     media = "application/x-www-form-urlencoded" if path.startswith("/oauth/") else "application/json"
@@ -143,6 +143,34 @@ def test_a_body_is_named_and_its_examples_are_valid(path, method, item):
         assert content["examples"]
         for example in content["examples"].values():
             validator.validate(example["value"])
+
+
+@cache
+def validator_of(name):
+    """What checks a value by a named schema."""
+    whole = {"$ref": f"#/components/schemas/{name}", "components": DOCUMENT["components"]}
+    return jsonschema.Draft202012Validator(whole, format_checker=jsonschema.Draft202012Validator.FORMAT_CHECKER)
+
+
+def test_a_reply_has_an_example_that_is_valid():
+    told, checked = [], set()
+    for path, method, item in OPERATIONS:
+        for status, shared in item["responses"].items():
+            for media, content in resolved(shared).get("content", {}).items():
+                if not media.endswith("json"):
+                    continue  # bytes, and streams of them
+                name = content["schema"]["$ref"].rsplit("/", 1)[1]
+                for example in map(resolved, content["examples"].values()):
+                    if (name, str(example)) not in checked:
+                        checked.add((name, str(example)))
+                        value = json.loads(orjson.dumps(example["value"]))
+                        told += [
+                            f"{method} {path} {status} {e.json_path} {e.message}"
+                            for e in validator_of(name).iter_errors(value)
+                        ]
+                assert content["examples"], f"{method} {path} {status}"
+    assert told == []
+    assert len(checked) > 100
 
 
 def test_null_is_a_type_and_not_an_alternative():

@@ -103,11 +103,12 @@ def _value(name: str, schema: dict[str, Any], definitions: dict[str, Any], numbe
     if kind == "array":
         return [_value(name, schema["items"], definitions, number) for _ in range(schema.get("minItems", 0))]
     if kind == "string":
-        return _text(name, schema, number)
+        return text(name, schema, number)
     return kind == "boolean" or schema.get("minimum", 1)
 
 
-def _text(name: str, schema: dict[str, Any], number: int) -> str:
+def text(name: str, schema: dict[str, Any], number: int = 1) -> str:
+    """A text that a string schema takes, after the name of its field."""
     if schema.get("format") == "date":
         return str(_FIRST + timedelta(days=number))
     if schema.get("format") in _FORMATS:

@@ -13,6 +13,7 @@ from crm_api.kernel.resource import Action, Resource
 from crm_api.kernel.router import Operation, operations
 from crm_api.kernel.spec_batch import batch_example, batch_replies, run_batch
 from crm_api.kernel.spec_events import envelopes, examples, kinds
+from crm_api.kernel.spec_examples import show
 from crm_api.kernel.spec_parameters import (
     HEADERS,
     JSON,
@@ -114,6 +115,7 @@ def document(catalog: Catalog) -> dict[str, Any]:
             "securitySchemes": schemes(catalog),
         },
     }
+    show(catalog, whole)
     return {part: sized(content) for part, content in whole.items()}
 
 

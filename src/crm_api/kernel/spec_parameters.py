@@ -131,7 +131,7 @@ HEADERS: dict[str, dict[str, Any]] = {
     )
 }
 _EVERY = ("X-Request-ID", "RateLimit", "RateLimit-Policy")
-_PROBLEMS: dict[int, tuple[str, str, tuple[str, ...]]] = {
+PROBLEMS: dict[int, tuple[str, str, tuple[str, ...]]] = {
     308: ("Merged", "The record was merged into another: `merged_into`.", ("Location",)),
     400: ("BadRequest", "The body is not JSON, or a cursor or header is impossible or too long.", ()),
     401: ("Unauthenticated", "The credential is missing, wrong, expired or revoked.", ("WWW-Authenticate",)),
@@ -159,7 +159,7 @@ RESPONSES: dict[str, dict[str, Any]] = {
         "headers": {header: {"$ref": f"#/components/headers/{header}"} for header in (*_EVERY, *headers)},
         "content": {PROBLEM_JSON: {"schema": ref("Problem")}},
     }
-    for name, description, headers in _PROBLEMS.values()
+    for name, description, headers in PROBLEMS.values()
 }
 
 
@@ -170,7 +170,7 @@ def parameter(name: str) -> dict[str, str]:
 
 def problems(*statuses: int) -> dict[str, dict[str, str]]:
     """References to the problem responses of these statuses."""
-    return {str(status): {"$ref": f"#/components/responses/{_PROBLEMS[status][0]}"} for status in sorted(statuses)}
+    return {str(status): {"$ref": f"#/components/responses/{PROBLEMS[status][0]}"} for status in sorted(statuses)}
 
 
 def headers(*names: str) -> dict[str, dict[str, str]]:
