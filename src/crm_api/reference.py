@@ -1,8 +1,9 @@
 """Serves the contract: /openapi.json, /asyncapi.json, the reference pages from assets, the problem catalogue."""
 
 from functools import cache
+from html import escape
 from importlib.resources import files
-from typing import Annotated
+from typing import Annotated, Any
 
 import orjson
 from fastapi import APIRouter, Path
@@ -10,9 +11,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from crm_api.catalog import CATALOG
-from crm_api.kernel.problems import CATALOGUE, not_found
+from crm_api.kernel.problems import CATALOGUE, Kind, not_found
 from crm_api.kernel.spec import document
 from crm_api.kernel.spec_asyncapi import asyncapi
+from crm_api.remedies import REMEDIES
 
 router = APIRouter(include_in_schema=False)
 _ASSETS = {
@@ -33,15 +35,15 @@ _PAGE = """<!doctype html>
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width">
-<title>CRM API</title>
+<title>{title}</title>
 {head}
 </head>
 <body>
-<div id="page"></div>
-{scripts}
+{content}
 </body>
 </html>
 """
+_STYLE = "<style>body{font:1rem/1.5 sans-serif;max-width:60rem;margin:2rem auto}td,th{text-align:left}</style>"
 _START = {
     "redoc.js": 'Redoc.init("/openapi.json", {}, document.getElementById("page"));\n',
     "try.js": 'SwaggerUIBundle({url: "/openapi.json", dom_id: "#page", deepLinking: true, validatorUrl: null});\n',
@@ -50,7 +52,8 @@ _START = {
 
 def _page(*scripts: str, head: str = "") -> Response:
     tags = "\n".join(f'<script src="/docs/assets/{name}"></script>' for name in scripts)
-    return Response(_PAGE.format(head=head, scripts=tags), media_type="text/html", headers=_HEADERS)
+    page = _PAGE.format(title="CRM API", head=head, content=f'<div id="page"></div>\n{tags}')
+    return Response(page, media_type="text/html", headers=_HEADERS)
 
 
 @cache
@@ -111,25 +114,52 @@ def _asset(name: str) -> bytes:
 
 
 @router.get("/problems")
-async def problems() -> Response:
-    """Every problem code."""
-    kinds = [
-        {"code": kind.code, "status": kind.status, "title": kind.title, "retryable": kind.retryable}
-        for kind in CATALOGUE.values()
-    ]
-    return Response(orjson.dumps({"data": kinds}), media_type="application/json")
+async def problems(request: Request) -> Response:
+    """Every problem code; as a page for a browser."""
+    if not _browser(request):
+        return _told({"data": [_entry(kind) for kind in CATALOGUE.values()]})
+    rows = "".join(
+        f"<tr><td>{kind.status}<td><a href=/problems/{kind.code}>{kind.code}</a><td>{escape(kind.title)}"
+        for kind in sorted(CATALOGUE.values(), key=lambda kind: kind.status)
+    )
+    return _article("Problems", f"<table><tr><th>Status<th>Code<th>Meaning{rows}</table>")
 
 
 @router.get("/problems/{code}")
-async def problem(code: Annotated[str, Path(max_length=60)]) -> Response:
-    """One problem code."""
+async def problem(request: Request, code: Annotated[str, Path(max_length=60)]) -> Response:
+    """One problem code, which `type` of a problem leads to; as a page for a browser."""
     kind = CATALOGUE.get(code)
     if kind is None:
         raise not_found("problem code")
-    return Response(
-        orjson.dumps({"code": kind.code, "status": kind.status, "title": kind.title, "retryable": kind.retryable}),
-        media_type="application/json",
-    )
+    if not _browser(request):
+        return _told(_entry(kind))
+    again = "The same request may succeed later." if kind.retryable else "The same request will fail again."
+    text = "".join(f"<p>{escape(part)}" for part in (f"{kind.title}.", REMEDIES[code], again))
+    return _article(f"{kind.status} {code}", f"{text}<p><a href=/problems>All problems</a>")
+
+
+def _browser(request: Request) -> bool:
+    """Whether the caller would rather have a page (RFC 9110, 12.5.1); programs ask for no HTML."""
+    return "text/html" in request.headers.get("accept", "")
+
+
+def _entry(kind: Kind) -> dict[str, Any]:
+    return {
+        "code": kind.code,
+        "status": kind.status,
+        "title": kind.title,
+        "retryable": kind.retryable,
+        "remedy": REMEDIES[kind.code],
+    }
+
+
+def _told(content: dict[str, Any]) -> Response:
+    return Response(orjson.dumps(content), media_type="application/json", headers={"Vary": "Accept"})
+
+
+def _article(title: str, content: str) -> Response:
+    page = _PAGE.format(title=title, head=_STYLE, content=f"<h1>{title}</h1>\n{content}")
+    return Response(page, media_type="text/html", headers={**_HEADERS, "Vary": "Accept"})
 
 
 @router.get("/.well-known/webhooks-jwks.json")

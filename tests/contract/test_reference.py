@@ -1,5 +1,6 @@
 """The reference pages come from this server alone, under a strict policy, and work in a browser."""
 
+import html
 import re
 import shutil
 import subprocess
@@ -7,6 +8,10 @@ import subprocess
 import httpx2
 import pytest
 
+from crm_api.kernel.problems import CATALOGUE
+from crm_api.remedies import REMEDIES
+
+BROWSER = {"accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
 PAGES = ("/docs", "/docs/try")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
@@ -43,6 +48,40 @@ def test_an_unknown_asset_is_a_problem(server):
     for name in ("nothing.js", "..%2f__init__.py", "redoc.standalone.js.map"):
         answer = httpx2.get(f"{server.base_url}/docs/assets/{name}")
         assert (answer.status_code, answer.json()["code"]) == (404, "not_found")
+
+
+def test_every_code_says_what_to_do():
+    assert REMEDIES.keys() == CATALOGUE.keys()
+    assert len(set(REMEDIES.values())) > 0.8 * len(REMEDIES), "said of the code, not of all"
+
+
+def test_a_problem_leads_to_its_description(server):
+    refused = httpx2.get(f"{server.base_url}/v1/me").json()
+    told = httpx2.get(server.base_url + refused["type"])
+    assert told.headers["vary"] == "Accept"
+    assert told.json() == {
+        "code": "unauthenticated",
+        "status": 401,
+        "title": refused["title"],
+        "retryable": False,
+        "remedy": REMEDIES["unauthenticated"],
+    }
+    everything = httpx2.get(f"{server.base_url}/problems").json()["data"]
+    assert told.json() in everything
+    assert {entry["code"] for entry in everything} == set(CATALOGUE)
+
+
+def test_a_browser_is_shown_pages_of_problems(server):
+    listed = httpx2.get(f"{server.base_url}/problems", headers=BROWSER)
+    assert listed.headers["content-type"] == "text/html; charset=utf-8"
+    assert "script-src 'self'" in listed.headers["content-security-policy"]
+    links = re.findall(r"href=(/problems/\w+)", listed.text)
+    assert {link.rsplit("/", 1)[1] for link in links} == set(CATALOGUE)
+    shown = httpx2.get(f"{server.base_url}/problems/version_mismatch", headers=BROWSER)
+    assert html.escape(REMEDIES["version_mismatch"]) in shown.text
+    assert "<h1>412 version_mismatch</h1>" in shown.text
+    unknown = httpx2.get(f"{server.base_url}/problems/<b>", headers=BROWSER)
+    assert (unknown.status_code, unknown.json()["code"]) == (404, "not_found")
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="needs chromium on the PATH")
