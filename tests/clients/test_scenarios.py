@@ -9,7 +9,7 @@ import subprocess
 
 import pytest
 
-from tests.support.documents import ROOT
+from tests.support.documents import ROOT, blocks
 from tests.support.jobs import working
 
 pytestmark = pytest.mark.clients
@@ -42,3 +42,23 @@ def test_a_client_creates_pages_changes_and_follows(org, language):
     assert done.returncode == 0, done.stdout + done.stderr
     assert json.loads(done.stdout) == SEEN
     assert {row["name"] for row in org.admin.all("/v1/accounts", tags=language)} == {"Uno", "Dos", "Tres"}
+
+
+def test_the_typescript_of_a_page_compiles():
+    """In the folder of the generated types; with a mistake in it, it does not."""
+    (block,) = blocks(ROOT / "docs" / "getting-started.md", "ts")
+    page = TOOLS / "build" / "page.ts"
+    for text, sound in ((block.text, True), (block.text.replace("body: { name }", "body: { name: 5 }"), False)):
+        page.write_text(text)
+        command = [
+            "node_modules/.bin/tsc",
+            "--noEmit",
+            "--strict",
+            "--target",
+            "es2022",
+            "--module",
+            "nodenext",
+            str(page),
+        ]
+        done = subprocess.run(command, cwd=TOOLS, capture_output=True, text=True, timeout=120, check=False)
+        assert (done.returncode == 0) == sound, done.stdout
