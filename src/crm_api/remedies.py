@@ -30,6 +30,7 @@ REMEDIES = {
     "query_too_broad": "Add a longer word or a filter.",
     "idempotency_mismatch": "Use a new key for another request.",
     "precondition_required": "Send `If-Match` with the ETag of the version you read.",
+    "rate_limited": "Wait as long as `Retry-After` says, then ask again; `/v1/limits` tells what is left.",
     "internal": "Tell who runs the server the `request_id`; do not retry at once.",
     "unavailable": "Wait as long as `Retry-After` says, then send the same request again.",
     "timeout": "Narrow the query; by a filter with an index it is faster. Try again later.",
