@@ -19,6 +19,8 @@ from starlette.responses import Response
 from crm_api import __version__, logging, reference
 from crm_api.bootstrap import check_server_role
 from crm_api.catalog import CATALOG
+from crm_api.domains.deprecation.notice import Notices
+from crm_api.domains.deprecation.use import USES
 from crm_api.domains.identity.access import Identity
 from crm_api.domains.limits.limiter import Gate, Policies
 from crm_api.domains.limits.reconcile import SECONDS, Reconciliation
@@ -41,6 +43,8 @@ from crm_api.kernel.problems import (
 from crm_api.kernel.router import Dispatch, Endpoint, mount, operations
 from crm_api.kernel.sealing import Sealer
 from crm_api.kernel.signing import Signer
+from crm_api.kernel.spec import document
+from crm_api.kernel.spec_deprecation import deprecations, watch
 from crm_api.settings import Settings, derive_key, load_settings
 from crm_api.worker.jobs import sample
 from crm_api.worker.loops import beside, every
@@ -92,7 +96,7 @@ def build_kernel(settings: Settings, url: str, bounds: Limits | None = None) -> 
     )
 
 
-def create_app(settings: Settings | None = None) -> Edge:
+def create_app(settings: Settings | None = None) -> Edge | Notices:
     """The application; `uvicorn --factory crm_api.app:create_app` serves it."""
     settings = settings or load_settings()
     logging.configure(settings.log_level, settings.log_format)
@@ -117,6 +121,7 @@ def create_app(settings: Settings | None = None) -> Edge:
                 await stack.enter_async_context(
                     beside(
                         every(60, identity.flush),
+                        every(60, partial(USES.flush, kernel.database)),
                         every(SECONDS, Reconciliation(gate, kernel.database).settle),
                         every(15, partial(sample, kernel.database)),
                         metrics.watch(kernel.database),
@@ -130,6 +135,7 @@ def create_app(settings: Settings | None = None) -> Edge:
         finally:
             with suppress(Exception):  # the database may be gone already; last-used times are not worth a hang
                 await asyncio.wait_for(identity.flush(), 2)
+                await asyncio.wait_for(USES.flush(kernel.database), 2)
             await kernel.database.close()
             access_log.flush()
 
@@ -167,7 +173,7 @@ def create_app(settings: Settings | None = None) -> Edge:
         origins=settings.cors_origins,
         proxies=settings.trusted_proxies,
     )
-    return edge
+    return Notices(edge, watch(CATALOG, document(CATALOG)), USES) if deprecations(CATALOG) else edge
 
 
 def _beside(router: APIRouter) -> Iterator[tuple[str, str, Endpoint]]:

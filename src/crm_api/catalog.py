@@ -4,6 +4,7 @@ from crm_api.domains import (
     accounts,
     approvals,
     contacts,
+    deprecation,
     distribution,
     document_graph,
     duplicates,
@@ -31,6 +32,7 @@ from crm_api.kernel.domain import Catalog
 CATALOG = Catalog(
     [
         identity.DOMAIN,
+        deprecation.DOMAIN,
         sign_in.DOMAIN,
         oauth.DOMAIN,
         jobs.DOMAIN,

@@ -17,24 +17,20 @@ LINTERS = {
 }
 
 
-LIMITED = {name: {"schema": {"type": "string", "maxLength": 200}} for name in ("RateLimit", "Retry-After")}
-
-
-def _problem(description):
-    content = {"application/problem+json": {"schema": {"type": "object"}}}
-    return {"description": description, "headers": LIMITED, "content": content}
+def _reply(description, media, schema):
+    headers = {name: {"schema": {"type": "string", "maxLength": 20}} for name in ("RateLimit", "Retry-After")}
+    return {"description": description, "headers": headers, "content": {media: {"schema": schema}}}
 
 
 def document(*names, **name):
     """An operation that gives an object with these properties, of which `name` is a text."""
     properties = {"name": {"type": "string", "maxLength": 20, **name}}
     properties |= {other: {"type": "boolean"} for other in names}
-    success = {
-        "description": "It.",
-        "headers": LIMITED,
-        "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Thing"}}},
+    success = _reply("It.", "application/json", {"$ref": "#/components/schemas/Thing"})
+    errors = {
+        status: _reply("Not so.", "application/problem+json", {"type": "object"})
+        for status in ("400", "401", "429", "500")
     }
-    errors = {status: _problem("Not so.") for status in ("400", "401", "429", "500")}
     operation = {
         "operationId": "get_thing",
         "summary": "Get it",
@@ -90,6 +86,11 @@ def _silent(whole):
     del whole["paths"]["/v1/thing"]["get"]["responses"]["401"]
 
 
+def _unhurried(whole):
+    answer = whole["paths"]["/v1/thing"]["get"]["responses"]["429"]
+    del answer["headers"]["Retry-After"]
+
+
 def _unnamed(whole):
     del whole["paths"]["/v1/thing"]["get"]["operationId"]
 
@@ -104,6 +105,7 @@ def _untrue(whole):
         ("spectral", _unlimited, "string-limit"),
         ("spectral", _open, "read-restricted"),
         ("spectral", _silent, "error-responses-401"),
+        ("spectral", _unhurried, "rate-limit-retry-after"),
         ("redocly", _unnamed, "operation-operationId"),
         ("redocly", _untrue, "no-invalid-schema-examples"),
     ],

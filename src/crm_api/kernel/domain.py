@@ -10,6 +10,7 @@ from fastapi import APIRouter
 from crm_api.kernel.record import Record
 from crm_api.kernel.resource import Resource
 from crm_api.kernel.schema import Wire
+from crm_api.kernel.spec_deprecated import Deprecated
 
 if TYPE_CHECKING:
     from crm_api.kernel.context import Context
@@ -69,6 +70,7 @@ class Domain:
     jobs: tuple[JobKind, ...] = ()
     over: Callable[["Catalog"], APIRouter] | None = None
     seeds: tuple[Seed, ...] = ()
+    deprecated: tuple[Deprecated, ...] = ()
 
 
 class Catalog:

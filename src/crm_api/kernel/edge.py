@@ -48,7 +48,8 @@ _SECURITY = (
 _PRIVATE = (b"cache-control", b"private, no-cache")
 _CORS_HEADERS = "Authorization, Content-Type, If-Match, If-None-Match, Idempotency-Key, Prefer, X-Request-ID"
 _EXPOSED = (
-    "ETag, Link, Location, Idempotency-Replayed, Ignored-Fields, RateLimit, RateLimit-Policy, Retry-After, X-Request-ID"
+    "Deprecation, ETag, Idempotency-Replayed, Ignored-Fields, Link, Location, RateLimit, RateLimit-Policy, "
+    "Retry-After, Sunset, X-Request-ID"
 )
 
 

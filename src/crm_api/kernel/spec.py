@@ -12,6 +12,7 @@ from crm_api.kernel.examples import SAMPLE_ID, sample
 from crm_api.kernel.resource import Action, Resource
 from crm_api.kernel.router import Operation, operations
 from crm_api.kernel.spec_batch import batch_example, batch_replies, run_batch
+from crm_api.kernel.spec_deprecation import mark
 from crm_api.kernel.spec_events import envelopes, examples, kinds
 from crm_api.kernel.spec_examples import show
 from crm_api.kernel.spec_parameters import (
@@ -91,7 +92,7 @@ def document(catalog: Catalog) -> dict[str, Any]:
             merge_pages(routes, schemas, router, domain.name)
     told = kinds(catalog, schemas)
     schemas |= envelopes(told)
-    whole = {
+    whole: dict[str, Any] = {
         "openapi": "3.1.1",
         "info": {"title": "CRM API", "version": __version__, "description": _DESCRIPTION},
         "servers": [{"url": "/", "description": "This server."}],
@@ -115,8 +116,10 @@ def document(catalog: Catalog) -> dict[str, Any]:
             "securitySchemes": schemes(catalog),
         },
     }
+    whole = sized(whole)
     show(catalog, whole)
-    return {part: sized(content) for part, content in whole.items()}
+    mark(catalog, whole)
+    return whole
 
 
 def _tag(resources: tuple[Resource, ...]) -> str:

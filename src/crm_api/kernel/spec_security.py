@@ -30,7 +30,7 @@ def schemes(catalog: Catalog) -> dict[str, Any]:
         "bearer": {"type": "http", "scheme": "bearer", "description": "An API key: `crm_…`, as bearer token."},
         "oauth2": {
             "type": "oauth2",
-            "description": "An access token, a JWT as RFC9068 and RFC8725 have it; PKCE with S256 is needed.",
+            "description": "An access token, a JWT handled as RFC8725 says; PKCE with S256 is needed.",
             "flows": {
                 "authorizationCode": {"authorizationUrl": "/oauth/authorize", **token},
                 "clientCredentials": token,
@@ -88,17 +88,15 @@ def merge_pages(routes: dict[str, dict[str, Any]], schemas: dict[str, JsonSchema
         models = ((told.form, "validation"), (told.reply, "serialization"), (told.refusal, "serialization"))
         schemas |= components((model, mode) for model, mode in models if model is not None)
         responses = {"200": _reply("Done.", told.reply)}
-        responses |= {
-            str(status): _reply("Refused.", told.refusal, *(("Retry-After",) if status == 429 else ()))
-            for status in told.statuses
-        }
+        for status in told.statuses:
+            responses[str(status)] = _reply("Refused.", told.refusal, *(("Retry-After",) if status == 429 else ()))
         operation: dict[str, Any] = {
             "operationId": route.operation_id,
             "summary": route.summary,
             "description": (route.endpoint.__doc__ or "").strip(),
             "tags": [tag],
             "security": needs() if told.known else [],
-            "responses": {**responses, **problems(414, 500, 503, *((401, 403, 429) if told.known else ()))},
+            "responses": {**responses, **problems(414, 500, 503, *((400, 401, 403, 429) if told.known else ()))},
         }
         if told.form is not None:
             media = {"schema": ref(name_of(told.form)), "examples": {"example": {"value": told.example}}}
