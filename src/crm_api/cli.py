@@ -132,12 +132,17 @@ def bootstrap(
 @app.command()
 def openapi(
     check: Annotated[bool, typer.Option("--check", help="Write nothing; fail when the file differs.")] = False,
+    changes: Annotated[
+        Path | None, typer.Option(help="Write nothing; list in what the contract differs from this older document.")
+    ] = None,
     output: Annotated[Path, typer.Option(help="The OpenAPI file; asyncapi.json is beside it.")] = OPENAPI,
 ) -> None:
     """Write the OpenAPI and AsyncAPI documents, or check that the committed ones are up to date."""
     from crm_api.commands import openapi as contract
 
-    if not check:
+    if changes is not None:
+        print("\n".join(contract.since(changes)))
+    elif not check:
         contract.write(output)
         print(f"wrote {' and '.join(map(str, contract.files(output)))}")
     elif lines := contract.drift(output):

@@ -9,7 +9,9 @@ from typing import Any
 import orjson
 
 from crm_api.catalog import CATALOG
+from crm_api.commands.contract_changes import changes
 from crm_api.kernel.domain import Catalog
+from crm_api.kernel.problems import ConfigurationError
 from crm_api.kernel.spec import document
 from crm_api.kernel.spec_asyncapi import asyncapi
 
@@ -38,6 +40,14 @@ def write(path: Path) -> None:
 def drift(path: Path) -> list[str]:
     """The first lines in which the files and the catalog differ; none when they agree."""
     return [line for file, make in files(path).items() for line in _difference(file, render(make))]
+
+
+def since(path: Path) -> list[str]:
+    """In what the contract differs from an older document; raises `ConfigurationError` when that is none."""
+    try:
+        return changes(orjson.loads(path.read_bytes()), document(CATALOG))
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+        raise ConfigurationError(f"{path} is not an OpenAPI document of this product.") from error
 
 
 def _difference(file: Path, wanted: bytes) -> list[str]:
