@@ -4,7 +4,7 @@ import asyncio
 import socket
 import threading
 import time
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Self, TypeVar
@@ -40,8 +40,8 @@ class LiveServer:
         self.base_url = f"http://127.0.0.1:{self._socket.getsockname()[1]}"
         given = {"log_level": "error", "worker": False, "public_url": self.base_url, **UNHURRIED, **options}
         self.settings = Settings(database_url=app_url, data_dir=data_dir, **given)
-        settings_module.load_settings = lambda: self.settings  # type: ignore[assignment]
-        _rebind(self.settings)
+        self._before = settings_module.load_settings
+        _rebind(lambda: self.settings)
         self.edge = create_app(self.settings)
         self._loop: asyncio.AbstractEventLoop | None = None
         config = uvicorn.Config(
@@ -77,6 +77,7 @@ class LiveServer:
         self._server.should_exit = True
         self._thread.join(15)
         self._socket.close()
+        _rebind(self._before)
 
     @cached_property
     def egress(self) -> Egress:
@@ -93,8 +94,8 @@ class LiveServer:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(timeout)
 
 
-def _rebind(settings: Settings) -> None:
-    """The key module reads the process's settings; here they are the test's."""
+def _rebind(load: Callable[[], Settings]) -> None:
+    """What reads the process's settings reads those of a test; the key module has a name of its own for it."""
     from crm_api.domains.identity import credentials
 
-    credentials.load_settings = lambda: settings  # type: ignore[assignment]
+    settings_module.load_settings = credentials.load_settings = load  # type: ignore[assignment]

@@ -63,6 +63,8 @@ def show(catalog: Catalog, document: dict[str, Any]) -> None:
             for response in operation["responses"].values():
                 for media in response.get("content", {}).keys() & {JSON}:
                     content = response["content"][media]
+                    if "$ref" not in content["schema"]:
+                        continue  # a route that says nothing of its reply
                     name = content["schema"]["$ref"].removeprefix(REF)
                     components["examples"].setdefault(name, {"value": replies.of(name)})
                     content["examples"] = {"reply": {"$ref": f"#/components/examples/{name}"}}
