@@ -145,6 +145,8 @@ APART = (
         "seeds",
         "everywhere",
         "admission",
+        "aggregate",
+        "sharing",
     ),
 )
 """Kernel files with a budget of their own: the OpenAPI document, and features that stand beside the data path."""

@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from crm_api.catalog import CATALOG
-from crm_api.kernel.filters import OPERATORS, _decimal, like
+from crm_api.kernel.filter_values import OPERATORS, _decimal
 from crm_api.kernel.paging import Key, decode, encode
+from crm_api.kernel.predicates import like
 from crm_api.kernel.problems import Problem
-from crm_api.kernel.projection import ratio_text
 from crm_api.kernel.record import MoneyAmount, Ratio
-from crm_api.kernel.schema import PositiveQuantity, Quantity, Wire, _money, fold, money_text
+from crm_api.kernel.schema import PositiveQuantity, Quantity, Wire, _money, fold, money_text, ratio_text
 from tests.laws.test_row_rules import assume, check_everywhere, read_oracle
 from tests.support.examples import Examples
 from tests.support.org import Org

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from crm_api.catalog import CATALOG
-from crm_api.kernel.filters import OPERATORS, choices, flat_parameters
+from crm_api.kernel.filter_values import OPERATORS
+from crm_api.kernel.filters import choices, flat_parameters
 from crm_api.kernel.schema import fold
 from tests.support.asking import code, each, fault
 from tests.support.examples import SETTINGS, Examples

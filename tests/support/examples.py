@@ -137,6 +137,15 @@ MEANT: dict[tuple[str, str], Any] = {
     ("imports", "encoding"): lambda *_: None,
     ("imports", "delimiter"): lambda *_: None,
     ("imports", "mode"): lambda *_: "create",
+    ("custom_fields", "resource"): lambda _, n: ("quotes", "leads")[n % 2],
+    ("custom_fields", "key"): lambda *_: f"field_{next(_serial)}",
+    ("custom_fields", "kind"): lambda *_: "text",  # each is tried in tests/customs
+    ("custom_fields", "labels"): lambda _, n: ({"es": f"Campo {n}"}, {})[n % 2],
+    ("custom_fields", "default_value"): lambda _, n: (f"Default {n}", None)[n % 2],
+    ("custom_fields", "is_required"): lambda *_: False,  # or no example of its resource has what it must
+    **dict.fromkeys((("custom_fields", "is_unique"), ("custom_fields", "is_open")), lambda *_: False),
+    **dict.fromkeys((("custom_fields", "target"), ("custom_fields", "currency")), lambda *_: None),
+    ("custom_fields", "choices"): lambda *_: [],
     ("webhook_endpoints", "filter"): lambda *_: None,
     ("webhook_endpoints", "url"): lambda _, n: f"http://127.0.0.1:65001/events/{n}",
     ("identity_providers", "issuer"): lambda _, n: f"http://127.0.0.1:65001/{n}",

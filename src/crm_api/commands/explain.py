@@ -13,7 +13,8 @@ from crm_api.domains.identity.give_defaults import default_roles
 from crm_api.kernel.collective import collective_operations
 from crm_api.kernel.context import Kernel
 from crm_api.kernel.database import Database
-from crm_api.kernel.filters import OPERATORS, Group, choices, flat_parameters
+from crm_api.kernel.filter_values import OPERATORS
+from crm_api.kernel.filters import Group, choices, flat_parameters
 from crm_api.kernel.paging import Key
 from crm_api.kernel.policy import Access, Policy
 from crm_api.kernel.problems import ConfigurationError

@@ -1,42 +1,50 @@
 """The endpoint of groups and measures over many rows."""
 
 from collections.abc import Awaitable, Callable
+from datetime import date
 from decimal import Decimal
 from typing import Annotated, Any, Literal
 
+import pydantic
 import sqlalchemy as sa
-from pydantic import Field
 from starlette.requests import Request
 from starlette.responses import Response
 
+from crm_api.kernel.aggregate_groups import compile_aggregate
 from crm_api.kernel.collections import tree_of
 from crm_api.kernel.context import Context, settled
+from crm_api.kernel.filter_values import OPERATORS, Place
+from crm_api.kernel.filters import LONGEST_PATH, Field, Filters
 from crm_api.kernel.headers import parse, query, read_body
-from crm_api.kernel.problems import forbidden, invalid
-from crm_api.kernel.projection import Json, ratio_text
-from crm_api.kernel.query import compile_aggregate
+from crm_api.kernel.problems import invalid
+from crm_api.kernel.projection import Json
 from crm_api.kernel.resource import Resource
-from crm_api.kernel.schema import Wire, money_text
+from crm_api.kernel.schema import Wire, money_text, ratio_text
 from crm_api.kernel.unit_of_work import permitted
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 _MEASURED = ("money", "ratio", "integer")
+_EXTREME = (*_MEASURED, "date", "instant")
+_GROUPED = tuple(kind for kind in OPERATORS if kind != "values")
+MAX_HOPS = 1
 
 
 class Measure(Wire):
     """One figure per group; `field` is left out for count."""
 
     op: Literal["count", "sum", "avg", "min", "max"]
-    field: Annotated[str, Field(max_length=63)] | None = None
+    field: Annotated[str, pydantic.Field(max_length=LONGEST_PATH)] | None = None
 
 
 class AggregateRequest(Wire):
     """Groups by own fields with measures, over the rows the caller may see."""
 
-    group_by: Annotated[list[Annotated[str, Field(max_length=63)]], Field(max_length=3)] = []
-    measures: Annotated[list[Measure], Field(min_length=1, max_length=10)]
+    group_by: Annotated[
+        list[Annotated[str, pydantic.Field(max_length=LONGEST_PATH)]], pydantic.Field(max_length=3)
+    ] = []
+    measures: Annotated[list[Measure], pydantic.Field(min_length=1, max_length=10)]
     filter: dict[str, Any] = {}
-    limit: Annotated[int, Field(ge=1, le=1000)] = 1000
+    limit: Annotated[int, pydantic.Field(ge=1, le=1000)] = 1000
 
 
 def aggregate_endpoint(resource: Resource) -> Endpoint:
@@ -55,39 +63,42 @@ def aggregate_endpoint(resource: Resource) -> Endpoint:
 async def aggregate(ctx: Context, resource: Resource, body: AggregateRequest) -> dict[str, Any]:
     """Groups and measures under the caller's policies; a hidden field can be neither grouped nor measured."""
     group, values = await tree_of(ctx, resource, body.filter if "filter" in body.model_fields_set else None)
-    kinds = resource.filterable
-    for i, name in enumerate(body.group_by):
-        _groupable(ctx, resource, name, f"/group_by/{i}", tuple(kind for kind in kinds.values() if kind != "values"))
+    fields = Filters(ctx.kernel.catalog, resource, ctx.access)
+    groups = [_field(fields, path, f"/group_by/{i}", _GROUPED) for i, path in enumerate(body.group_by)]
+    measures: list[tuple[str, Field | None]] = []
     for i, measure in enumerate(body.measures):
+        pointer, kinds = f"/measures/{i}/field", _EXTREME if measure.op in ("min", "max") else _MEASURED
         if measure.op != "count" and measure.field is None:
-            raise invalid(f"/measures/{i}/field", "required", f"{measure.op} needs a field.")
-        if measure.field is not None:
-            every = (*_MEASURED, "date", "instant") if measure.op in ("min", "max") else _MEASURED
-            _groupable(ctx, resource, measure.field, f"/measures/{i}/field", every)
-    measures = tuple((measure.op, measure.field) for measure in body.measures)
-    grouped = tuple(body.group_by)
+            raise invalid(pointer, "required", f"{measure.op} needs a field.")
+        told = None if measure.field is None else _field(fields, measure.field, pointer, kinds)
+        measures.append((measure.op, told))
+    form = tuple((op, field and field.shape) for op, field in measures)
+    keys = [field.custom for field in (*groups, *(field for _, field in measures)) if field and field.custom]
     _, rows = await settled(
         ctx,
-        ("aggregate", resource.plural, grouped, measures, group.shape),
-        lambda: compile_aggregate(ctx.kernel, ctx.access, resource, grouped, measures, group, _measure),
-        {**values, "limit": body.limit + 1},
+        ("aggregate", resource.plural, tuple(field.shape for field in groups), form, group.shape),
+        lambda: compile_aggregate(ctx.kernel, ctx.access, resource, groups, measures, group, _measure),
+        {**values, **{f"custom{i}": custom.key for i, custom in enumerate(keys)}, "limit": body.limit + 1},
     )
     found = [row for row in rows if row["present"]]
     data = [
         {
-            "group": {name: _figure(kinds[name], "group", row[f"g{i}"]) for i, name in enumerate(body.group_by)},
-            "measures": [_figure(kinds.get(field or ""), op, row[f"m{i}"]) for i, (op, field) in enumerate(measures)],
+            "group": {
+                path: _figure(field, "group", row[f"g{i}"])
+                for i, (path, field) in enumerate(zip(body.group_by, groups, strict=True))
+            },
+            "measures": [_figure(field, op, row[f"m{i}"]) for i, (op, field) in enumerate(measures)],
         }
         for row in found[: body.limit]
     ]
     return {"data": data, "has_more": len(found) > body.limit}
 
 
-def _groupable(ctx: Context, resource: Resource, name: str, pointer: str, kinds: tuple[str, ...]) -> None:
-    if resource.filterable.get(name) not in kinds:
-        raise invalid(pointer, "unknown_field", f"{name!r} cannot be used here.")
-    if name in ctx.access.hides(resource.plural):
-        raise forbidden(f"field {resource.plural}.{name}")
+def _field(fields: Filters, path: str, pointer: str, kinds: tuple[str, ...]) -> Field:
+    found = fields.field(path, Place(pointer=pointer))
+    if found.kind not in kinds or len(found.hops) > MAX_HOPS:
+        raise invalid(pointer, "unknown_field", f"{path!r} cannot be used here.")
+    return found
 
 
 def _measure(op: str, column: Any) -> Any:
@@ -97,13 +108,16 @@ def _measure(op: str, column: Any) -> Any:
     return sa.cast(function, sa.Numeric) if op in ("sum", "avg") else function
 
 
-def _figure(kind: str | None, op: str, value: Any) -> Any:
-    if value is None or op == "count":
+def _figure(field: Field | None, op: str, value: Any) -> Any:
+    if value is None or op == "count" or field is None:
         return value
+    kind = field.kind
     if op in ("sum", "avg") and kind != "integer":
         value = int(Decimal(value).to_integral_value())
     if kind in ("money", "ratio"):
         return money_text(int(value)) if kind == "money" else ratio_text(int(value))
+    if field.custom is not None and kind in ("date", "boolean"):
+        return date.fromordinal(value) if kind == "date" else bool(value)
     if isinstance(value, Decimal):
         return float(value) if op == "avg" else int(value)
     return value

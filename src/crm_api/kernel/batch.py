@@ -15,6 +15,7 @@ from pydantic_core import to_json
 from crm_api.kernel import idempotency
 from crm_api.kernel.batch_references import replaced
 from crm_api.kernel.context import Context, Idempotency, new_id
+from crm_api.kernel.customs import veiled
 from crm_api.kernel.domain import Catalog
 from crm_api.kernel.external import is_external, own_id
 from crm_api.kernel.headers import ANY
@@ -256,9 +257,7 @@ async def _still_shown(ctx: Context, item: dict[str, Any] | None) -> dict[str, A
         return item
     if await find(ctx, resource, item["id"]) is None:
         return None
-    if hidden := ctx.access.hides(resource.plural).intersection(item):
-        return item | dict.fromkeys(hidden) | {"redacted": sorted(hidden)}
-    return item
+    return veiled(item, ctx.access.hides(resource.plural))
 
 
 async def partial(ctx: Context, steps: Sequence[Step]) -> list[Entry]:

@@ -14,9 +14,10 @@ from starlette.responses import Response
 from crm_api.kernel.context import Context, settled
 from crm_api.kernel.database import Row, Statement
 from crm_api.kernel.external import settle
-from crm_api.kernel.filters import Filters, Group, Leaf, flat_parameters, from_parameters, like
+from crm_api.kernel.filters import Filters, Group, Leaf, custom_parameters, flat_parameters, from_parameters
 from crm_api.kernel.headers import parse, query, read_body, single
-from crm_api.kernel.paging import decode, encode, parse_sort
+from crm_api.kernel.paging import decode, encode, parse_sort, sort_parameters
+from crm_api.kernel.predicates import like
 from crm_api.kernel.problems import QUERY_TOO_BROAD, Problem, forbidden, invalid, invalid_parameter, not_found
 from crm_api.kernel.projection import Json
 from crm_api.kernel.query import BROAD, COUNT_LIMITS, Listing, Plan, compile_breadth, compile_list
@@ -121,7 +122,7 @@ def list_endpoint(resource: Resource, column: str = "") -> Endpoint:
 
     async def endpoint(request: Request) -> Response:
         ctx = await permitted(request, resource, "read")
-        pairs = query(request, allowed)
+        pairs = query(request, allowed | custom_parameters(ctx.access, resource).keys())
         if column:
             pairs = {**pairs, column: [await _above(request, ctx, resource, column)]}
         limit = _limit(single(pairs, "limit"))
@@ -251,6 +252,7 @@ def _page(
 
 async def page_rows(ctx: Context, resource: Resource, listing: Listing) -> tuple[Plan, list[Row]]:
     """The plan of a listing and what it found; the first column of each row is the access version."""
+    listing.values |= sort_parameters(listing.sort)
     by_text = bool(listing.needles) and listing.indexed  # the hits are few: no need to find all open rows first
     listing.narrow = not by_text and await _few(ctx, resource, listing)
     shape = ("list", resource.plural, listing.shape)
@@ -261,7 +263,7 @@ def _selective(resource: Resource, node: Group) -> bool:
     return (
         any(
             isinstance(leaf, Leaf)
-            and leaf.hop is None
+            and not leaf.hops
             and leaf.op in ("eq", "in", "any")
             and (leaf.field in resource.references or leaf.field == "id" or leaf.field in resource.values)
             for leaf in node.children
@@ -313,7 +315,7 @@ def _binding(ctx: Context, resource: Resource, listing: Listing) -> bytes:
         str(ctx.principal.tenant_id),
         listing.filter.shape,
         sorted(listing.values.items()),
-        listing.sort,
+        [(key.name, key.descending) for key in listing.sort],
         listing.needles,
     )
     return hashlib.sha256(base64.b64encode(repr(parts).encode())).digest()

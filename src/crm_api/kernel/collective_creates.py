@@ -11,6 +11,8 @@ from sqlalchemy.dialects.postgresql import ARRAY, JSON, JSONB
 
 from crm_api.kernel.collective_writes import recorded, write
 from crm_api.kernel.context import Context
+from crm_api.kernel.customs import fields_of
+from crm_api.kernel.customs_index import kept
 from crm_api.kernel.database import TENANT, Statement
 from crm_api.kernel.external import IDS, kind_of
 from crm_api.kernel.external_sources import EXTERNAL_IDS
@@ -50,7 +52,7 @@ async def insert_all(
     """
     groups: dict[Any, list[tuple[New, Mapping[str, Any]]]] = {}
     for row in rows:
-        form = New.of(ctx, resource, row)
+        form = New.of(ctx, resource, row, row_parameters(resource, row, fields_of(ctx.access, resource)))
         groups.setdefault((form.columns, form.own, form.reached), []).append((form, row))
     for some in groups.values():
         form = _joined([form for form, _ in some])
@@ -67,7 +69,7 @@ async def insert_all(
 def _joined(forms: Sequence[New]) -> New:
     """One form for rows that differ in what they refer to."""
     references = frozenset[str]().union(*(form.references for form in forms))
-    return replace(forms[0], references=references, valued=True)
+    return replace(forms[0], references=references, valued=True, indexed=any(form.indexed for form in forms))
 
 
 def _parameters(ctx: Context, resource: Resource, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -77,8 +79,10 @@ def _parameters(ctx: Context, resource: Resource, rows: Sequence[Mapping[str, An
     told: list[dict[str, Any]] = []
     index: dict[str, list[Any]] = {"x_ids": [], "x_fields": [], "x_values": []}
     named: dict[str, list[Any]] = {"n_ids": [], "n_sources": [], "n_texts": []}
+    fields = fields_of(ctx.access, resource)
+    customs: dict[str, list[Any]] = {}
     for row in rows:
-        bound = row_parameters(resource, row)
+        bound = row_parameters(resource, row, fields)
         whole = dict(row)
         for name, type_ in scaled.items():
             whole[name] = type_.process_bind_param(whole.get(name), _DIALECT)
@@ -88,10 +92,13 @@ def _parameters(ctx: Context, resource: Resource, rows: Sequence[Mapping[str, An
         index["x_ids"] += [row["id"]] * len(bound["x_fields"])
         index["x_fields"] += bound["x_fields"]
         index["x_values"] += bound["x_values"]
+        for name, column in {**bound, "cf_object_id": [row["id"]] * len(bound.get("cf_field_id", ()))}.items():
+            if name.startswith("cf_"):
+                customs.setdefault(name, []).extend(column)
         for source, text in (row.get(EXTERNAL_IDS) or {}).items():
             for name, value in zip(named, (row["id"], source, text), strict=True):
                 named[name].append(value)
-    return {**ctx.access.values, **index, **named, "rows": told}
+    return {**ctx.access.values, **index, **named, **customs, "rows": told}
 
 
 def _compile(ctx: Context, resource: Resource, form: New) -> Statement:
@@ -113,9 +120,10 @@ def _compile(ctx: Context, resource: Resource, form: New) -> Statement:
             conditions.append(sa.or_(new.c[name].is_(None), found))
     insert = sa.insert(table).from_select(["tenant_id", *names], sa.select(*new.c).where(*conditions))
     written = insert.returning(*facts(resource)).cte("written")
-    return recorded(
-        written, resource, _EMPTY, written.c.image, beside=[_indexed(written), _named(ctx, resource, written)]
-    )
+    beside = [_indexed(written), _named(ctx, resource, written)]
+    if form.indexed:
+        beside.append(kept(written, each=True))
+    return recorded(written, resource, _EMPTY, written.c.image, beside=beside)
 
 
 def _indexed(written: Any) -> Any:

@@ -13,8 +13,9 @@ from crm_api.kernel.context import Context, settled
 from crm_api.kernel.database import Row, Statement
 from crm_api.kernel.external import is_external, resolved
 from crm_api.kernel.external_sources import contested
-from crm_api.kernel.filters import Group, to_sql
+from crm_api.kernel.filters import Group
 from crm_api.kernel.paging import Key
+from crm_api.kernel.predicates import to_sql
 from crm_api.kernel.query import Listing, framed
 from crm_api.kernel.record import among
 from crm_api.kernel.resource import Resource

@@ -11,7 +11,7 @@ from sqlalchemy.dialects.postgresql import array as pg_array
 from crm_api.kernel.context import Context, settled
 from crm_api.kernel.database import TENANT
 from crm_api.kernel.duplicates import Rule
-from crm_api.kernel.filters import like
+from crm_api.kernel.predicates import like
 from crm_api.kernel.projection import Projection, dumps
 from crm_api.kernel.query import Plan, framed
 from crm_api.kernel.record import FieldValue, among, table_of

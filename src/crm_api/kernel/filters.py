@@ -1,56 +1,61 @@
-"""Filters in both forms, flat parameters and JSON tree, to one tree of typed leaves; and that tree to SQL."""
+"""Filters in both forms, flat parameters and JSON tree, to one tree of typed leaves."""
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import date, datetime
 from functools import cache
 from typing import Any, Literal, get_args
 
-import sqlalchemy as sa
-from sqlalchemy.dialects.postgresql import ARRAY
-
-from crm_api.kernel.database import TENANT
+from crm_api.kernel.customs import PREFIX, Custom, fields_of
+from crm_api.kernel.customs_index import Form
 from crm_api.kernel.domain import Catalog
-from crm_api.kernel.policy import Access, Policy
-from crm_api.kernel.problems import Problem, forbidden, invalid, invalid_parameter
-from crm_api.kernel.record import FieldValue, among, table_of
+from crm_api.kernel.filter_values import COMPARISONS, OPERATORS, Place, from_text, typed_value
+from crm_api.kernel.policy import Access
+from crm_api.kernel.problems import forbidden
 from crm_api.kernel.resource import Resource
-from crm_api.kernel.schema import UUID_PATTERN, external_key, fold
+from crm_api.kernel.schema import external_key
 
 MAX_LEAVES = 50
 MAX_DEPTH = 5
-MAX_IN = 500
-_COMPARE = ("gt", "gte", "lt", "lte")
-OPERATORS: dict[str, tuple[str, ...]] = {
-    "id": ("eq", "ne", "in", "nin", "is_null"),
-    "text": ("eq", "ne", "in", "nin", "contains", "starts_with", "is_null", *_COMPARE),
-    "boolean": ("eq", "ne", "is_null"),
-    "integer": ("eq", "ne", "in", "nin", "is_null", *_COMPARE),
-    "money": ("eq", "ne", "in", "nin", "is_null", *_COMPARE),
-    "ratio": ("eq", "ne", "in", "nin", "is_null", *_COMPARE),
-    "date": ("eq", "ne", "in", "nin", "is_null", *_COMPARE),
-    "instant": ("eq", "ne", "in", "nin", "is_null", *_COMPARE),
-    "values": ("any", "all"),
-}
-_UUID = re.compile(UUID_PATTERN)
-_DECIMAL = re.compile(r"^-?[0-9]{1,12}(\.[0-9]{1,6})?$")
-_SQL = {"gt": sa.sql.operators.gt, "gte": sa.sql.operators.ge, "lt": sa.sql.operators.lt, "lte": sa.sql.operators.le}
+MAX_HOPS = 2
+LONGEST_PATH = 200
+MAX_STEPS = 20
+QUANTIFIERS = ("any", "all", "none")
+"""Of a record's children, with a filter of theirs as the value."""
 
 
 @dataclass(frozen=True, slots=True)
 class Leaf:
-    """One comparison: `hop` is the to-one reference it goes through, `name` the parameter that holds its value."""
+    """One comparison at the end of to-one references; `name` is the parameter that holds its value.
 
-    hop: str | None
+    `form` is what the SQL of a custom field depends on; the parameter `{name}_of` then says which field it is.
+    """
+
+    hops: tuple[str, ...]
     field: str
     op: str
     name: str
+    form: Form | None = None
 
     @property
     def shape(self) -> tuple[Any, ...]:
         """What the SQL depends on."""
-        return (self.hop, self.field, self.op)
+        return (self.hops, self.form or self.field, self.op)
+
+
+@dataclass(frozen=True, slots=True)
+class Through:
+    """Whether any, all or none of a record's children that the caller may see pass a filter of their own."""
+
+    hops: tuple[str, ...]
+    relation: str
+    op: str
+    name: str
+    child: "Node"
+
+    @property
+    def shape(self) -> tuple[Any, ...]:
+        """What the SQL depends on."""
+        return (self.hops, self.relation, self.op, self.child.shape)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +63,7 @@ class Group:
     """`and` or `or` of its children."""
 
     op: str
-    children: tuple["Leaf | Group", ...] = ()
+    children: tuple["Node", ...] = ()
 
     @property
     def shape(self) -> tuple[Any, ...]:
@@ -66,78 +71,137 @@ class Group:
         return (self.op, *(child.shape for child in self.children))
 
 
+Node = Leaf | Through | Group
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """A field at the end of a path: the references to follow, the resource they lead to, its field and kind."""
+
+    hops: tuple[str, ...]
+    resource: Resource
+    name: str
+    kind: str
+    custom: Custom | None
+
+    @property
+    def shape(self) -> tuple[Any, ...]:
+        """What the SQL depends on."""
+        return (self.hops, self.name if self.custom is None else (self.custom.kind.name,))
+
+
 @dataclass(slots=True)
 class Filters:
-    """Collects leaves and their values while a request is read."""
+    """Collects leaves and their values while a request is read; without `indexed`, values are those in the rows."""
 
     catalog: Catalog
     resource: Resource
     access: Access
+    indexed: bool = True
     values: dict[str, Any] = field(default_factory=dict)
     external: dict[str, Resource] = field(default_factory=dict)
     """Parameters with external ids among their values, and what is meant by them."""
-    untyped: dict[str, "Place"] = field(default_factory=dict)
+    untyped: dict[str, Place] = field(default_factory=dict)
     """Those of a column that names a record of any kind, while no type is known to stand beside it."""
+    leaves: int = 0
+    steps: int = 0
 
-    def leaf(self, path: str, op: str, raw: Any, place: "Place") -> Leaf:
-        """Checks and types one comparison.
+    def leaf(self, path: str, op: str, raw: Any, place: Place, of: Resource | None = None) -> Leaf:
+        """Checks and types one comparison of records of a resource, the filtered one unless told.
 
         Raises:
             Problem: 422 for an unknown field, operator or value; 403 for a field the caller may not see.
         """
-        resource, hop, name = self.resource, None, path
-        if "." in path:
-            hop, name = path.split(".", 1)
-            found = self.catalog.to_one(self.resource).get(hop)
-            if found is None:
-                raise place.fault("unknown_field", f"There is no relation {hop!r} to filter through.")
-            column, resource = found
-            self._visible(self.resource, column)
-            self.access.through(resource)
-        kind = resource.filterable.get(name)
-        if kind is None:
-            raise place.fault("unknown_field", f"{name!r} is not a filter of {resource.plural}.")
-        self._visible(resource, name)
+        found = self.field(path, place, of)
+        resource, name, kind, custom = found.resource, found.name, found.kind, found.custom
         if op not in OPERATORS[kind]:
             raise place.fault(
                 "unknown_operator", f"{op!r} does not apply to {name!r}; one of {', '.join(OPERATORS[kind])}."
             )
-        parameter = f"f{len(self.values)}"
-        target = self.catalog.meant(resource, name) if kind == "id" else None
+        self.leaves += 1
+        parameter = f"f{self.leaves}"
+        target = self.catalog.meant(resource, name) if kind == "id" and custom is None else None
+        if custom is not None and custom.target is not None:
+            target = self.catalog.resources[custom.target]
         any_ = name == (resource.any_reference or ("", ""))[1]
-        self.values[parameter] = value = _typed(
-            kind if target is None and not any_ else "reference", op, raw, place, choices(resource).get(name)
-        )
+        vocabulary = choices(resource).get(name) if custom is None else custom.known
+        known = kind if target is None and not any_ else "reference"
+        if custom is not None and kind == "values":
+            known = "text"  # its values are words of a vocabulary, and kept as they are
+        self.values[parameter] = value = typed_value(known, op, raw, place, vocabulary)
         if (target or any_) and any(map(external_key, value if isinstance(value, list) else [value])):
             if target is None:
                 self.untyped[parameter] = place
             else:
                 self.external[parameter] = target
-        if len(self.values) > MAX_LEAVES:
+        if self.leaves > MAX_LEAVES:
             raise place.fault("too_many", f"A filter has at most {MAX_LEAVES} comparisons.")
         if op == "is_null":
             op = "is_null" if self.values.pop(parameter) else "is_not_null"
             self.values[parameter] = None
-        return Leaf(hop, name, op, parameter)
+        if custom is None:
+            return Leaf(found.hops, name, op, parameter)
+        indexed = self.indexed and custom.indexed
+        self.values[f"{parameter}_of"] = custom.place if indexed else custom.key
+        return Leaf(found.hops, name, op, parameter, (custom.kind.name, indexed))
+
+    def field(self, path: str, place: Place, of: Resource | None = None) -> "Field":
+        """The field at the end of a path, which the caller may see.
+
+        Raises:
+            Problem: 422 for one that cannot be filtered by, 403 for one that is hidden.
+        """
+        hops, resource, name = self._way(of or self.resource, path, place)
+        custom = fields_of(self.access, resource).get(name.removeprefix(PREFIX)) if name.startswith(PREFIX) else None
+        kind = resource.filterable.get(name) if custom is None else custom.kind.filter if custom.filterable else None
+        if kind is None:
+            raise place.fault("unknown_field", f"{name!r} is not a filter of {resource.plural}.")
+        self._visible(resource, name)
+        return Field(hops, resource, name, kind, custom)
+
+    def _way(self, resource: Resource, path: str, place: Place) -> tuple[tuple[str, ...], Resource, str]:
+        """(references to follow, the resource they lead to, its field) of a dotted path."""
+        hops: list[str] = []
+        while "." in path and not path.startswith(PREFIX):
+            hop, path = path.split(".", 1)
+            found = self.catalog.to_one(resource).get(hop)
+            if found is None:
+                raise place.fault("unknown_field", f"There is no relation {hop!r} to filter through.")
+            if len(hops) == MAX_HOPS:
+                raise place.fault("too_deep", f"A path follows at most {MAX_HOPS} relations.")
+            column, target = found
+            self._visible(resource, column)
+            self.access.through(target)
+            self._step(place)
+            resource = target
+            hops.append(hop)
+        return tuple(hops), resource, path
+
+    def _step(self, place: Place, cost: int = 1) -> None:
+        self.steps += cost
+        if self.steps > MAX_STEPS:
+            raise place.fault("too_complex", f"A filter follows at most {MAX_STEPS} relations; a list counts twice.")
 
     def _visible(self, resource: Resource, name: str) -> None:
         if name in self.access.hides(resource.plural):
             raise forbidden(f"field {resource.plural}.{name}")
 
-    def every(self, leaves: Sequence["Leaf | Group"]) -> Group:
+    def every(self, leaves: Sequence[Node], of: Resource | None = None) -> Group:
         """`and`: an external id of a record of any kind is of the one type that is asked beside it by `eq`."""
         told = [item for item in leaves if isinstance(item, Leaf)]
         for leaf in told if self.untyped else ():
             if leaf.name in self.untyped:
-                type_, _ = self._end(leaf.hop).any_reference or ("", "")
-                types = [self.values[item.name] for item in told if item.shape == (leaf.hop, type_, "eq")]
+                type_, _ = self._end(of or self.resource, leaf.hops).any_reference or ("", "")
+                types = [self.values[item.name] for item in told if item.shape == (leaf.hops, type_, "eq")]
                 if len(types) == 1 and types[0] in self.catalog.by_type:
                     self.external[leaf.name] = self.catalog.by_type[types[0]]
                     del self.untyped[leaf.name]
         return Group("and", tuple(leaves))
 
-    def _end(self, hop: str | None) -> Resource:
-        return self.resource if hop is None else self.catalog.to_one(self.resource)[hop][1]
+    def _end(self, resource: Resource, hops: tuple[str, ...]) -> Resource:
+        for hop in hops:
+            resource = self.catalog.to_one(resource)[hop][1]
+        return resource
 
     def typed(self) -> None:
         """Asked of the whole.
@@ -151,13 +215,13 @@ class Filters:
                 "With an external id, exactly one object_type of a known kind stands beside it, by eq.",
             )
 
-    def tree(self, node: Any) -> Group | Leaf:
+    def tree(self, node: Any) -> Node:
         """Reads the JSON form."""
-        found = self._node(node, "/filter", 1)
+        found = self._node(node, self.resource, "/filter", 1)
         self.typed()
         return found
 
-    def _node(self, node: Any, pointer: str, depth: int) -> Group | Leaf:
+    def _node(self, node: Any, resource: Resource, pointer: str, depth: int) -> Node:
         place = Place(pointer=pointer)
         if depth > MAX_DEPTH:
             raise place.fault("too_deep", f"A filter nests at most {MAX_DEPTH} levels.")
@@ -167,29 +231,31 @@ class Filters:
             children = node[op]
             if not isinstance(children, list) or not children:
                 raise place.fault("invalid_filter", f"{op!r} takes a list of at least one filter.")
-            found = tuple(self._node(child, f"{pointer}/{op}/{i}", depth + 1) for i, child in enumerate(children))
-            return self.every(found) if op == "and" else Group(op, found)
+            parts = [(child, f"{pointer}/{op}/{i}") for i, child in enumerate(children)]
+            found = tuple(self._node(child, resource, where, depth + 1) for child, where in parts)
+            return self.every(found, resource) if op == "and" else Group(op, found)
         if not isinstance(node.get("field"), str) or set(node) - {"field", "op", "value"}:
             raise place.fault("invalid_filter", "A comparison has field, op and value and nothing else.")
         op = node.get("op", "eq")
         if not isinstance(op, str):
             raise place.fault("invalid_filter", "op is a string.")
-        return self.leaf(node["field"], op, node.get("value"), place)
+        if isinstance(node.get("value"), dict) and op in QUANTIFIERS:
+            return self._children(node, resource, pointer, depth)
+        return self.leaf(node["field"], op, node.get("value"), place, resource)
 
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Where in the request a value stands, for the problem that names it."""
-
-    pointer: str | None = None
-    parameter: str | None = None
-
-    def fault(self, code: str, detail: str) -> Problem:
-        """A 422 at this place."""
-        return (
-            invalid(self.pointer, code, detail)
-            if self.pointer is not None
-            else invalid_parameter(self.parameter or "", code, detail)
+    def _children(self, node: Mapping[str, Any], resource: Resource, pointer: str, depth: int) -> Through:
+        place = Place(pointer=pointer)
+        hops, holder, relation = self._way(resource, node["field"], place)
+        many = holder.many.get(relation)
+        if many is None:
+            raise place.fault("unknown_field", f"{holder.plural} have no list {relation!r} to filter through.")
+        child = self.catalog.resources[many.plural]
+        self.access.through(child)
+        self._visible(child, many.column)
+        self._step(place, 2)
+        name = f"r{self.steps}"
+        return Through(
+            hops, relation, node["op"], name, self._node(node["value"], child, f"{pointer}/value", depth + 1)
         )
 
 
@@ -198,14 +264,32 @@ def flat_parameters(resource: Resource) -> dict[str, tuple[str, str, str]]:
     """Query parameter -> (field, operator, kind); also what OpenAPI lists."""
     found: dict[str, tuple[str, str, str]] = {}
     for name, kind in resource.filterable.items():
-        found[name] = (name, "any" if kind == "values" else "eq", kind)
-        extra: tuple[str, ...] = _COMPARE if kind in ("integer", "money", "ratio", "date", "instant") else ()
-        if kind == "text" and name not in choices(resource):
-            extra = ("contains", "starts_with")
-        for op in extra:
-            found[f"{name}_{op}"] = (name, op, kind)
-        if kind != "values" and resource.table.c[name].nullable:
-            found[f"{name}_is_null"] = (name, "is_null", "boolean")
+        nullable = kind != "values" and bool(resource.table.c[name].nullable)
+        found |= parameters_of(name, kind, chosen=name in choices(resource), nullable=nullable)
+    return found
+
+
+def custom_parameters(access: Access, resource: Resource) -> dict[str, tuple[str, str, str]]:
+    """The same for the tenant's custom fields; one whose key ends like an operator comes before that operator."""
+    found: dict[str, tuple[str, str, str]] = {}
+    whole: dict[str, tuple[str, str, str]] = {}
+    for custom in fields_of(access, resource).values():
+        if custom.filterable and custom.kind.filter is not None:
+            own = parameters_of(custom.name, custom.kind.filter, chosen=custom.known is not None, nullable=True)
+            found |= own
+            whole[custom.name] = own[custom.name]
+    return found | whole
+
+
+def parameters_of(name: str, kind: str, *, chosen: bool, nullable: bool) -> dict[str, tuple[str, str, str]]:
+    """The query parameters of one field; `chosen` when its values are words of a closed vocabulary."""
+    found = {name: (name, "any" if kind == "values" else "eq", kind)}
+    extra: tuple[str, ...] = COMPARISONS if kind in ("integer", "money", "ratio", "date", "instant") else ()
+    if kind == "text" and not chosen:
+        extra = ("contains", "starts_with")
+    found |= {f"{name}_{op}": (name, op, kind) for op in extra}
+    if nullable and kind != "values":
+        found[f"{name}_is_null"] = (name, "is_null", "boolean")
     return found
 
 
@@ -224,11 +308,13 @@ def choices(resource: Resource) -> dict[str, frozenset[str]]:
 def from_parameters(filters: Filters, pairs: Mapping[str, Sequence[str]]) -> Group:
     """Reads the flat form; a repeated parameter means any of its values."""
     known = flat_parameters(filters.resource)
+    if any(parameter.startswith(PREFIX) for parameter in pairs):
+        known = {**known, **custom_parameters(filters.access, filters.resource)}
     leaves = []
     for parameter, raw in pairs.items():
         name, op, kind = known[parameter]
         place = Place(parameter=parameter)
-        value: Any = [_from_text(kind, text, place) for text in raw]
+        value: Any = [from_text(kind, text, place) for text in raw]
         if op == "eq":
             op, value = ("eq", value[0]) if len(value) == 1 else ("in", value)
         elif op != "any":
@@ -239,156 +325,3 @@ def from_parameters(filters: Filters, pairs: Mapping[str, Sequence[str]]) -> Gro
     found = filters.every(leaves)
     filters.typed()
     return found
-
-
-def _from_text(kind: str, text: str, place: Place) -> Any:
-    if kind == "boolean":
-        if text not in ("true", "false"):
-            raise place.fault("invalid_value", "true or false.")
-        return text == "true"
-    if kind == "integer":
-        if not re.fullmatch(r"-?[0-9]{1,19}", text):
-            raise place.fault("invalid_value", "An integer.")
-        return int(text)
-    return text
-
-
-def _typed(kind: str, op: str, raw: Any, place: Place, vocabulary: frozenset[str] | None) -> Any:
-    if op == "is_null":
-        if not isinstance(raw, bool):
-            raise place.fault("invalid_value", "true or false.")
-        return raw
-    if op in ("in", "nin", "any", "all"):
-        items = raw if isinstance(raw, list) else [raw]
-        if not items or len(items) > MAX_IN:
-            raise place.fault("invalid_value", f"A list of 1 to {MAX_IN} values.")
-        return list(dict.fromkeys(_scalar(kind, item, place, vocabulary) for item in items))
-    return _scalar(kind, raw, place, vocabulary)
-
-
-def _scalar(kind: str, raw: Any, place: Place, vocabulary: frozenset[str] | None) -> Any:
-    known = {"values": "text", "reference": "id"}.get(kind, kind)
-    wrong = place.fault("invalid_value", f"This is not a value of kind {known}.")
-    if kind == "boolean":
-        if isinstance(raw, bool):
-            return raw
-        raise wrong
-    if kind == "integer":
-        if isinstance(raw, int) and not isinstance(raw, bool) and abs(raw) < 2**63:
-            return raw
-        raise wrong
-    if not isinstance(raw, str) or len(raw) > 500 or "\x00" in raw:
-        raise wrong
-    if vocabulary is not None and raw not in vocabulary:
-        raise place.fault("invalid_value", f"One of {', '.join(sorted(vocabulary))}.")
-    if kind in ("id", "reference") and not _UUID.fullmatch(raw) and (kind == "id" or external_key(raw) is None):
-        raise wrong
-    try:
-        return _PARSERS.get(kind, str)(raw)
-    except ValueError:
-        raise wrong from None
-
-
-def _decimal(scale: int) -> Any:
-    def parse(raw: str) -> int:
-        if not _DECIMAL.fullmatch(raw):
-            raise ValueError
-        whole, _, rest = raw.lstrip("-").partition(".")
-        digits = len(str(scale)) - 1
-        if len(rest.rstrip("0")) > digits:
-            raise ValueError
-        scaled = int(whole) * scale + int(rest[:digits].ljust(digits, "0") or 0)
-        return -scaled if raw.startswith("-") else scaled
-
-    return parse
-
-
-def parse_instant(raw: str) -> datetime:
-    """RFC 3339 with an offset."""
-    value = datetime.fromisoformat(raw)
-    if value.tzinfo is None:
-        raise ValueError
-    return value
-
-
-_PARSERS: dict[str, Any] = {
-    "money": _decimal(10_000),
-    "ratio": _decimal(1_000_000),
-    "date": date.fromisoformat,
-    "instant": parse_instant,
-    "values": fold,
-}
-
-
-def to_sql(
-    policy: Policy, access: Access, resource: Resource, node: Leaf | Group, table: Any, *, narrow: bool
-) -> sa.ColumnElement[bool]:
-    """The condition of a filter tree; values are parameters, and a hop goes through its target's gate."""
-    if isinstance(node, Group):
-        parts = [to_sql(policy, access, resource, child, table, narrow=narrow) for child in node.children]
-        return sa.and_(sa.true(), *parts) if node.op == "and" else sa.or_(sa.false(), *parts)
-    if node.hop is None:
-        return _leaf(resource, node, table)
-    column, target = policy.catalog.to_one(resource)[node.hop]
-    other = target.table.alias(f"{node.hop}_{node.name}")
-    gate = policy.gate(access, target, "read", other, narrow=narrow)
-    inner = sa.select(sa.literal(1)).select_from(other)
-    return sa.exists(inner.where(other.c.id == table.c[column], *gate, _leaf(target, node, other)).correlate(table))
-
-
-def _leaf(resource: Resource, leaf: Leaf, table: Any) -> sa.ColumnElement[bool]:
-    if leaf.op in ("any", "all"):
-        return _indexed(resource, leaf, table)
-    column = table.c[leaf.field]
-    if leaf.op == "is_null":
-        return sa.cast(column.is_(None), sa.Boolean)
-    if leaf.op == "is_not_null":
-        return sa.cast(column.is_not(None), sa.Boolean)
-    if leaf.op in ("in", "nin"):
-        values = sa.bindparam(leaf.name, type_=ARRAY(column.type))
-        return column == sa.any_(values) if leaf.op == "in" else sa.or_(column != sa.all_(values), column.is_(None))
-    if leaf.op in ("contains", "starts_with"):
-        key = resource.keys.get(leaf.field)
-        pattern = sa.bindparam(leaf.name, type_=_Pattern(leaf.op, folded=key is not None))
-        return sa.cast(table.c[key.key].like(pattern) if key is not None else column.ilike(pattern), sa.Boolean)
-    value = sa.bindparam(leaf.name, type_=column.type)
-    if leaf.op == "eq":
-        return sa.cast(column == value, sa.Boolean)
-    if leaf.op == "ne":
-        return sa.or_(column != value, column.is_(None))
-    comparison: sa.ColumnElement[bool] = _SQL[leaf.op](column, value)
-    return comparison
-
-
-def _indexed(resource: Resource, leaf: Leaf, table: Any) -> sa.ColumnElement[bool]:
-    rows = table_of(FieldValue).alias(f"values_{leaf.name}")
-    values = sa.bindparam(leaf.name, type_=ARRAY(sa.Text()))
-    found = sa.select(rows.c.object_id).where(
-        rows.c.tenant_id == TENANT,
-        rows.c.field == sa.literal(f"{resource.plural}.{leaf.field}", sa.Text()),
-        rows.c.value == sa.any_(values),
-    )
-    if leaf.op == "all":
-        found = found.group_by(rows.c.object_id).having(sa.func.count() == sa.func.cardinality(values))
-    return among(table.c.id, sa.func.array(found.scalar_subquery()))
-
-
-class _Pattern(sa.types.TypeDecorator[str]):
-    """Text to a LIKE pattern, with what is special in patterns escaped."""
-
-    impl = sa.Text
-    cache_ok = True
-
-    def __init__(self, op: str, *, folded: bool) -> None:
-        super().__init__()
-        self.op = op
-        self.folded = folded
-
-    def process_bind_param(self, value: Any, dialect: sa.Dialect) -> str:  # noqa: ARG002 - SQLAlchemy's signature
-        return like(fold(value) if self.folded else value, prefix=self.op == "starts_with")
-
-
-def like(text: str, *, prefix: bool = False) -> str:
-    """A LIKE pattern that finds the text literally."""
-    escaped = text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
-    return f"{escaped}%" if prefix else f"%{escaped}%"

@@ -11,6 +11,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from crm_api.kernel.context import Context, Idempotency
+from crm_api.kernel.customs import veiled
 from crm_api.kernel.database import TENANT, Row, Statement
 from crm_api.kernel.ledger import insert_from
 from crm_api.kernel.problems import IDEMPOTENCY_IN_FLIGHT, IDEMPOTENCY_MISMATCH, Problem, from_database, not_found
@@ -162,9 +163,7 @@ async def replay(ctx: Context) -> tuple[int, dict[str, Any]]:
         raise not_found(resource.singular)
     if row["raw"]:
         return row["status"], Projection(resource, ctx.access).from_image(image)
-    if hidden := ctx.access.hides(resource.plural).intersection(image):
-        image |= dict.fromkeys(hidden) | {"redacted": sorted(hidden)}
-    return row["status"], image
+    return row["status"], veiled(image, ctx.access.hides(resource.plural))
 
 
 def in_flight() -> Problem:

@@ -13,6 +13,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from crm_api.kernel.context import Context
+from crm_api.kernel.customs import veiled
 from crm_api.kernel.database import TENANT, Statement
 from crm_api.kernel.domain import JobKind
 from crm_api.kernel.headers import idempotency_key
@@ -142,12 +143,10 @@ async def start(ctx: Context, kind: JobKind, body: Wire, *, at: datetime | None 
     }
     item = await create(trusted(ctx), resource_of(ctx), values)
     assert item is not None  # noqa: S101 - None is for idempotency keys, which `trusted` leaves out
-    if hidden := ctx.access.hides(resource_of(ctx).plural).intersection(item):
-        item |= dict.fromkeys(hidden) | {"redacted": sorted(hidden)}
     ctx.rings.add(BELL)
     if ctx.link is None:
         ctx.ring()
-    return item
+    return veiled(item, ctx.access.hides(resource_of(ctx).plural))
 
 
 def place(item: Mapping[str, Any]) -> dict[str, str]:

@@ -16,10 +16,9 @@ from crm_api.kernel.database import TENANT
 from crm_api.kernel.joints import Parts
 from crm_api.kernel.ledger import ACTOR, NOW
 from crm_api.kernel.problems import INVALID, Fault, Problem
-from crm_api.kernel.projection import ratio_text
 from crm_api.kernel.record import Entity, table_of
 from crm_api.kernel.resource import Resource, kind
-from crm_api.kernel.schema import money_text
+from crm_api.kernel.schema import money_text, ratio_text
 
 _TEXTS = {"money": money_text, "ratio": ratio_text}
 _ONE: Any = sa.literal_column("1")

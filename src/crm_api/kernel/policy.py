@@ -9,6 +9,7 @@ from uuid import UUID
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import ARRAY
 
+from crm_api.kernel.customs import Customs, touched
 from crm_api.kernel.database import TENANT, bound
 from crm_api.kernel.domain import Catalog
 from crm_api.kernel.external_sources import Source
@@ -58,6 +59,7 @@ class Access:
     closed: frozenset[str] = frozenset()
     sources: Mapping[str, Source] = field(default_factory=dict)
     suspecting: Mapping[str, int] = field(default_factory=dict)
+    customs: Customs = field(default_factory=dict)
     rates: tuple[int | None, int | None] = (None, None)
     breadth: dict[str, int] = field(default_factory=dict, compare=False)
 
@@ -264,9 +266,9 @@ class Policy:
     def writable(self, access: Access, resource: Resource, fields: Mapping[str, Any]) -> None:
         """Refuses a write that touches a field which is hidden or read-only for this principal."""
         closed = access.hides(resource.plural) | access.read_only.get(resource.plural, frozenset())
-        if refused := closed.intersection(fields):
+        if closed and (refused := closed.intersection(touched(fields))):
             faults = [
-                Fault("field_read_only", "You may not change this field.", pointer=f"/{name}")
+                Fault("field_read_only", "You may not change this field.", pointer=f"/{name.replace('.', '/')}")
                 for name in sorted(refused)
             ]
             raise Problem(FIELD_READ_ONLY, "You may not change some of these fields.", faults)

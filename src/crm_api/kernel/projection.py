@@ -6,20 +6,13 @@ from typing import Any
 
 import orjson
 import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from starlette.responses import Response
 
+from crm_api.kernel.customs import CUSTOM, PREFIX, hidden_keys
 from crm_api.kernel.policy import Access
-from crm_api.kernel.record import RATIO_SCALE
 from crm_api.kernel.resource import Resource, kind
-from crm_api.kernel.schema import instant_text, money_text
-
-
-def ratio_text(scaled: int) -> str:
-    """Millionths as a decimal string without trailing zeros."""
-    sign = "-" if scaled < 0 else ""
-    whole, rest = divmod(abs(scaled), RATIO_SCALE)
-    return f"{sign}{whole}.{rest:06d}".rstrip("0").rstrip(".") if rest else f"{sign}{whole}"
-
+from crm_api.kernel.schema import instant_text, money_text, ratio_text
 
 _FROM_ROW: dict[str, Callable[[Any], Any]] = {"money": money_text, "ratio": ratio_text, "json": orjson.Fragment}
 _ENDS = {"-infinity": "0001-01-01", "infinity": "9999-12-31"}
@@ -35,7 +28,7 @@ _FROM_IMAGE: dict[str, Callable[[Any], Any]] = {
 class Projection:
     """The select list of one resource for one form of access, and the way back from rows to wire objects."""
 
-    __slots__ = ("_access", "_blank", "_constant", "_conversions", "_image", "columns", "hidden", "resource")
+    __slots__ = ("_access", "_blank", "_closed", "_constant", "_conversions", "_image", "columns", "hidden", "resource")
 
     def __init__(self, resource: Resource, access: Access, only: Iterable[str] | None = None) -> None:
         """Builds it.
@@ -53,9 +46,11 @@ class Projection:
         kinds = {name: kind(resource.table.c[name]) for name in self.columns}
         self._conversions = [(name, _FROM_ROW[kinds[name]]) for name in self.columns if kinds[name] in _FROM_ROW]
         self._image = [(name, _FROM_IMAGE[kinds[name]]) for name in self.columns if kinds[name] in _FROM_IMAGE]
+        self._closed = hidden_keys(self.hidden) if CUSTOM in self.columns else ()
         self._constant: dict[str, Any] = {"object": resource.singular}
-        if wanted is None or "redacted" in wanted or self.hidden.intersection(self.columns):
-            self._constant["redacted"] = sorted(self.hidden.intersection(self.columns))
+        redacted = self.hidden.intersection(self.columns).union(PREFIX + key for key in self._closed)
+        if wanted is None or "redacted" in wanted or redacted:
+            self._constant["redacted"] = sorted(redacted)
         self._blank = dict.fromkeys(self.columns) | self._constant  # filling a copy is faster than growing a dict
 
     def select(self, table: Any) -> list[sa.ColumnElement[Any]]:
@@ -66,6 +61,9 @@ class Projection:
         column = table.c[name]
         if name in self.hidden:
             return sa.cast(sa.null(), sa.Text() if kind(self.resource.table.c[name]) == "id" else column.type)
+        if name == CUSTOM and self._closed:
+            keys = sa.literal(list(self._closed), ARRAY(sa.Text()))
+            return sa.type_coerce(column.op("-", return_type=JSONB())(keys), JSONB())
         return sa.cast(column, sa.Text()) if isinstance(column.type, sa.Uuid) else sa.type_coerce(column, column.type)
 
     def render(self, values: Sequence[Any]) -> dict[str, Any]:
@@ -85,6 +83,8 @@ class Projection:
         for name, convert in self._image:
             if (value := item[name]) is not None:
                 item[name] = convert(value)
+        if self._closed and (custom := item[CUSTOM]):
+            item[CUSTOM] = {key: value for key, value in custom.items() if key not in self._closed}
         item.update(self._constant)
         return item
 

@@ -1,6 +1,5 @@
 """Get, list, search and count as one statement each; built once per shape."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,9 +9,10 @@ from sqlalchemy.dialects.postgresql import ARRAY
 
 from crm_api.kernel.context import Kernel
 from crm_api.kernel.database import TENANT, Row, Statement
-from crm_api.kernel.filters import Group, to_sql
-from crm_api.kernel.paging import Key, after, order
+from crm_api.kernel.filters import Group
+from crm_api.kernel.paging import Key, Ordered, after, order, ordered
 from crm_api.kernel.policy import Access
+from crm_api.kernel.predicates import to_sql
 from crm_api.kernel.projection import Projection
 from crm_api.kernel.record import Tenant, among, readable, table_of
 from crm_api.kernel.resource import Resource
@@ -45,7 +45,8 @@ class Listing:
     def shape(self) -> tuple[Any, ...]:
         """What the SQL depends on."""
         nulls = None if self.cursor is None else tuple(value is None for value in self.cursor)
-        shown = (self.sort, nulls, self.expand, self.fields, self.count)
+        sort = tuple(key.shape for key in self.sort)
+        shown = (sort, nulls, self.expand, self.fields, self.count)
         return (self.filter.shape, *shown, bool(self.needles), self.indexed, self.narrow)
 
 
@@ -168,12 +169,8 @@ def compile_list(kernel: Kernel, access: Access, resource: Resource, listing: Li
             .subquery("counted")
         )
         extra.append(sa.select(sa.func.count()).select_from(some).scalar_subquery().label("total"))
-    keys = [source.c[resource.sortable[key.name].key].label(f"k{i}") for i, key in enumerate(listing.sort)]
-    columns = [
-        *projection.select(source),
-        *[readable(key).label(key.name) for key in keys],
-    ]
-    page = _page(resource, listing, source, columns, condition)
+    keys = ordered(resource, listing.sort, source)
+    page = _page(listing, keys, projection.select(source), condition)
     return _finish(
         kernel, access, resource, projection, page, listing.expand, extra, narrow=listing.narrow, keys=len(keys)
     )
@@ -223,28 +220,28 @@ def searched_text(resource: Resource, access: Access, table: Any) -> Any:
     return sa.func.concat_ws(sa.literal("\x1f", sa.Text()), *pieces) if pieces else sa.literal("", sa.Text())
 
 
-def _page(resource: Resource, listing: Listing, source: Any, columns: list[Any], condition: list[Any]) -> Any:
-    keys = listing.sort
-    lead = source.c[resource.sortable[keys[0].name].key]
+def _page(listing: Listing, keys: list[Ordered], columns: list[Any], condition: list[Any]) -> Any:
+    lead = keys[0]
     nulls = None if listing.cursor is None else [value is None for value in listing.cursor]
-    base = sa.select(*columns).where(*condition)
-    if not resource.sortable[keys[0].name].nullable:
+
+    def rows(first: Any) -> Any:
+        shown = [readable(key).label(f"k{i}") for i, key in enumerate([first, *(key.column for key in keys[1:])])]
+        return sa.select(*columns, *shown).where(*condition)
+
+    if not lead.nullable:
+        every = rows(lead.column)
         if nulls is not None:
-            base = base.where(after(source, resource, keys, nulls))
-        return base.order_by(*order(source, resource, keys)).limit(_LIMIT)
-    rest = base.where(lead.is_(None))
+            every = every.where(after(keys, nulls))
+        return every.order_by(*order(keys)).limit(_LIMIT)
+    rest = rows(lead.blank).where(*lead.missing)
     if nulls is not None and nulls[0]:
-        return (
-            rest.where(after(source, resource, keys, nulls, first=1))
-            .order_by(*order(source, resource, keys[1:]))
-            .limit(_LIMIT)
-        )
-    known = base.where(lead.is_not(None))
+        return rest.where(after(keys, nulls, first=1)).order_by(*order(keys[1:])).limit(_LIMIT)
+    known = rows(lead.column).where(*lead.known)
     if nulls is not None:
-        known = known.where(after(source, resource, keys, nulls))
-    leading = lead.desc() if keys[0].descending else lead.asc()
-    first = known.order_by(leading, *order(source, resource, keys[1:])).limit(_LIMIT)
-    second = rest.order_by(*order(source, resource, keys[1:])).limit(_LIMIT)
+        known = known.where(after(keys, nulls))
+    leading = lead.column.desc() if lead.descending else lead.column.asc()
+    first = known.order_by(leading, *order(keys[1:])).limit(_LIMIT)
+    second = rest.order_by(*order(keys[1:])).limit(_LIMIT)
     return sa.union_all(first, second).limit(_LIMIT)
 
 
@@ -327,37 +324,6 @@ def _many(
     image = sa.func.jsonb_agg(sa.func.to_jsonb(sa.literal_column(f'"some_{name}"')))
     column = sa.select(image).select_from(some).scalar_subquery().label(f"many_{name}")
     return column, _Expansion((name,), "", child, projection, position, many=True)
-
-
-def compile_aggregate(
-    kernel: Kernel,
-    access: Access,
-    resource: Resource,
-    group_by: tuple[str, ...],
-    measures: tuple[tuple[str, str | None], ...],
-    filter_: Group,
-    build: Callable[[str, Any], Any],
-) -> Statement:
-    """Groups with measures, under the gate; each row carries the access version."""
-    table = resource.table
-    used = dict.fromkeys([*group_by, *(name for _, name in measures if name is not None)])
-    filtered = to_sql(kernel.policy, access, resource, filter_, table, narrow=False)
-    one: sa.ColumnElement[int] = sa.literal_column("1")
-    parts = [
-        sa.select(one.label("one"), *(table.c[name] for name in used)).where(*gate, filtered)
-        for gate in kernel.policy.apart(access, resource, table)
-    ]
-    rows = sa.union_all(*parts).subquery("rows")
-    groups = [rows.c[name] for name in group_by]
-    columns = [
-        *[readable(column).label(f"g{i}") for i, column in enumerate(groups)],
-        *[build(op, None if name is None else rows.c[name]).label(f"m{i}") for i, (op, name) in enumerate(measures)],
-        sa.literal_column("true").label("present"),
-    ]
-    # Ordered apart from the rows: with the limit beside them, the planner reads all of them in the order of an index.
-    grouped = sa.select(*columns).select_from(rows).group_by(*groups).subquery("grouped")
-    order = [grouped.c[f"g{i}"] for i in range(len(groups))]
-    return framed(sa.select(*grouped.c).order_by(*order).limit(_LIMIT).lateral("groups"))
 
 
 def compile_breadth(kernel: Kernel, access: Access, resource: Resource, most: int, *, reached: bool) -> Statement:

@@ -9,6 +9,8 @@ import sqlalchemy as sa
 from crm_api.kernel import writing
 from crm_api.kernel.coalescing import Emission, emission
 from crm_api.kernel.context import Context, settled
+from crm_api.kernel.customs import fields_of, unique_ids
+from crm_api.kernel.customs_body import customized
 from crm_api.kernel.database import TENANT, Row, Statement
 from crm_api.kernel.duplicates_check import refuse_suspected
 from crm_api.kernel.external import is_external, key_parameters, own_id, referred
@@ -117,9 +119,10 @@ async def create(
         external: (source, external id) that it is found by from now on.
     """
     row = await drafted(ctx, resource, values, given)
-    form, keyed = writing.New.of(ctx, resource, row), ctx.idempotency is not None
+    bound = row_parameters(resource, row, fields_of(ctx.access, resource))
+    form, keyed = writing.New.of(ctx, resource, row, bound), ctx.idempotency is not None
     emitted = emission(ctx, resource, row["id"], events)
-    sent = {**parameters(ctx, resource, "create", emitted), **row_parameters(resource, row), **key_parameters(external)}
+    sent = {**parameters(ctx, resource, "create", emitted), **bound, **key_parameters(external)}
     if ctx.idempotency is not None:
         sent |= {"scope": ctx.idempotency.scope, "fingerprint": ctx.idempotency.fingerprint}
     plan, rows = await settled(
@@ -143,7 +146,9 @@ async def drafted(
 ) -> dict[str, Any]:
     """Every column of a new row, after all that can be refused before it is written; arguments as for `create`."""
     values = await referred(ctx, resource, values)
-    ctx.kernel.policy.writable(ctx.access, resource, values if given is None else dict.fromkeys(given))
+    sent = values if given is None else {name: values.get(name) for name in given}
+    ctx.kernel.policy.writable(ctx.access, resource, sent)
+    values = await customized(ctx, resource, values, None, complete=given is not None)
     values = await _built(ctx, resource, values, None)
     row = new_row(ctx, resource, values)
     for check in resource.touched(values):
@@ -226,6 +231,7 @@ async def update(
     id_, values = await own_id(ctx, resource, id_), await referred(ctx, resource, values)
     if not by_verb:
         ctx.kernel.policy.writable(ctx.access, resource, values)
+    values = await customized(ctx, resource, values, id_)
     actions: tuple[str, ...] = (action,)
     if not by_verb and resource.owned and {"owner_id", "team_id", "territory_id"} & set(values):
         ctx.require(resource, "transfer")
@@ -243,19 +249,17 @@ async def update(
     references = frozenset(name for name in resource.references if values.get(name) is not None) - resource.vouched
     names, match = frozenset(changed), if_match is not None
     owners = contested(ctx.access, resource, values)
-    owned, emitted = frozenset(owners), emission(ctx, resource, id_, events)
-    shape = ("update", resource.plural, names, references, actions, match, emitted.mode, owned)
-
-    def build() -> writing.Writing:
-        mode = emitted.mode
-        return writing.compile_update(ctx, resource, names, references, actions, match=match, mode=mode, owned=owned)
-
-    sent = {**parameters(ctx, resource, recorded or action, emitted), **row_parameters(resource, changed)}
+    emitted = emission(ctx, resource, id_, events)
+    bound = row_parameters(resource, changed, fields_of(ctx.access, resource))
+    indexes = writing.touched_indexes(bound)
+    change = writing.Change(names, references, actions, match, emitted.mode, frozenset(owners), indexes)
+    sent = {**parameters(ctx, resource, recorded or action, emitted), **bound}
     sent |= {f"o_{name}": [source.code for source in sources] for name, sources in owners.items()}
     sent |= {"id": id_, "if_match": if_match}
     seen = None
     for _ in range(_TRIES):
-        plan, rows = await settled(ctx, shape, build, sent, once=True)
+        shape = ("update", resource.plural, change)
+        plan, rows = await settled(ctx, shape, lambda: writing.compile_update(ctx, resource, change), sent, once=True)
         if (written := plan.item(rows[0])) is not None:
             emitted.done(rows[0])
             return dict(written)
@@ -364,12 +368,14 @@ async def _mark(
 ) -> dict[str, Any]:
     match = if_match is not None
     emitted = emission(ctx, resource, id_, ("deleted" if deleted else "restored",))
-    shape = ("mark", resource.plural, deleted, match, emitted.mode)
+    unique = unique_ids(ctx.access, resource)
+    shape = ("mark", resource.plural, deleted, match, emitted.mode, bool(unique))
 
     def build() -> writing.Writing:
-        return writing.compile_mark(ctx, resource, deleted=deleted, match=match, mode=emitted.mode)
+        mode = emitted.mode
+        return writing.compile_mark(ctx, resource, deleted=deleted, match=match, mode=mode, unique=bool(unique))
 
-    sent = parameters(ctx, resource, "delete" if deleted else "restore", emitted)
+    sent = parameters(ctx, resource, "delete" if deleted else "restore", emitted) | {"cf_unique": unique}
     sent |= {"id": id_, "if_match": if_match}
     for _ in range(_TRIES):
         plan, rows = await settled(ctx, shape, build, sent, once=True)

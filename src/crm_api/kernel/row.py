@@ -3,7 +3,9 @@
 from collections.abc import Mapping
 from typing import Any
 
+from crm_api.kernel import customs_index
 from crm_api.kernel.context import Context, new_id
+from crm_api.kernel.customs import CUSTOM, Custom
 from crm_api.kernel.parts import split
 from crm_api.kernel.resource import Resource
 from crm_api.kernel.schema import fold
@@ -53,8 +55,10 @@ def piece(value: Any) -> str:
     return "" if value is None else fold(str(value))
 
 
-def row_parameters(resource: Resource, row: Mapping[str, Any]) -> dict[str, Any]:
-    """Bind values of `source`, of the search text and of the value index."""
+def row_parameters(
+    resource: Resource, row: Mapping[str, Any], fields: Mapping[str, Custom] | None = None
+) -> dict[str, Any]:
+    """Bind values of `source`, of the search text and of the indexes of values; `fields` are the custom ones."""
     found = {f"v_{name}": value for name, value in row.items()}
     for name, part in resource.parts.items():
         if name in row:
@@ -70,5 +74,11 @@ def row_parameters(resource: Resource, row: Mapping[str, Any]) -> dict[str, Any]
             for value in function(row[name] or [])
         }
     )
+    lists = [f"{resource.plural}.{name}" for name in resource.values if name in row]
+    if fields and (custom := row.get(CUSTOM)):
+        found |= customs_index.parameters(fields, custom)
+        further, chosen = customs_index.options_of(fields, custom)
+        lists, pairs = [*lists, *further], [*pairs, *chosen]
+    found["x_lists"] = lists
     found["x_fields"], found["x_values"] = [field for field, _ in pairs], [value for _, value in pairs]
     return found

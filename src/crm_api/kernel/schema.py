@@ -221,6 +221,13 @@ def money_text(scaled: int) -> str:
     return f"{digits[:-4]}.{digits[-4:end]}"
 
 
+def ratio_text(scaled: int) -> str:
+    """Millionths as a decimal string without trailing zeros."""
+    sign = "-" if scaled < 0 else ""
+    whole, rest = divmod(abs(scaled), 1_000_000)
+    return f"{sign}{whole}.{rest:06d}".rstrip("0").rstrip(".") if rest else f"{sign}{whole}"
+
+
 _SPECIAL = str.maketrans({"ß": "ss", "æ": "ae", "œ": "oe", "ø": "o", "ł": "l", "đ": "d", "ð": "d", "þ": "th", "ı": "i"})  # noqa: RUF001
 
 

@@ -5,12 +5,13 @@ from typing import Any
 from crm_api.kernel.collections import MAX_LIMIT, MAX_PATHS, MAX_TEXT
 from crm_api.kernel.domain import Catalog
 from crm_api.kernel.edge import MAX_HEADER
-from crm_api.kernel.filters import MAX_IN, OPERATORS, choices, flat_parameters
+from crm_api.kernel.filter_values import MAX_IN, OPERATORS
+from crm_api.kernel.filters import choices, flat_parameters
 from crm_api.kernel.paging import MAX_SORT_KEYS
 from crm_api.kernel.problems import PROBLEM_JSON
 from crm_api.kernel.resource import Resource
 from crm_api.kernel.schema import EXTERNAL_PATTERN, LONGEST_REF, REF_PATTERN, UUID_PATTERN
-from crm_api.kernel.spec_queries import paths, sorts
+from crm_api.kernel.spec_queries import paths, sort_key
 from crm_api.kernel.spec_style import JsonSchema, array, ref
 
 JSON = "application/json"
@@ -197,7 +198,7 @@ def expand_parameter(catalog: Catalog, resource: Resource) -> list[dict[str, Any
 
 def list_parameters(catalog: Catalog, resource: Resource, column: str = "") -> list[dict[str, Any]]:
     """Everything that a list takes; a `column` that the path gives is no filter then."""
-    sort = array({"type": "string", "enum": sorts(resource)}, MAX_SORT_KEYS)
+    sort = array(sort_key(resource), MAX_SORT_KEYS)
     return [
         parameter("Limit"),
         parameter("Cursor"),

@@ -6,12 +6,19 @@ from pydantic import BaseModel
 
 from crm_api.kernel.aggregate import AggregateRequest
 from crm_api.kernel.collections import MAX_LIMIT, MAX_PATHS, SearchRequest
+from crm_api.kernel.customs import customizable
 from crm_api.kernel.domain import Catalog
-from crm_api.kernel.filters import MAX_IN, MAX_LEAVES, OPERATORS
+from crm_api.kernel.filter_values import MAX_IN, OPERATORS
+from crm_api.kernel.filters import LONGEST_PATH, MAX_HOPS, MAX_LEAVES, QUANTIFIERS
 from crm_api.kernel.paging import MAX_SORT_KEYS
 from crm_api.kernel.resource import Resource
 from crm_api.kernel.spec_style import JsonSchema, array, components, name_of, ref
 
+_STEP = "[a-z][a-z0-9_]*"
+_KEY = rf"custom\.{_STEP}"
+_SORT = f"^-?{_KEY}$"
+_PATH = rf"^({_STEP}\.){{1,{MAX_HOPS}}}({_STEP}|{_KEY})$|^{_KEY}$"
+"""Fields at the end of references, and custom fields."""
 _MEASURED = ("money", "ratio", "integer", "date", "instant")
 
 
@@ -22,9 +29,21 @@ def paths(catalog: Catalog, resource: Resource) -> list[str]:
     return sorted([*one, *resource.many, *nested])
 
 
-def sorts(resource: Resource) -> list[str]:
-    """Everything that `sort` takes."""
-    return [name for key in resource.sortable for name in (key, f"-{key}")]
+def sort_key(resource: Resource) -> JsonSchema:
+    """What one key of a `sort` may be."""
+    names = [name for key in resource.sortable for name in (key, f"-{key}")]
+    return one_of(names, _SORT if customizable(resource) else None)
+
+
+def one_of(names: list[str], pattern: str | None) -> JsonSchema:
+    """One of some names, or what looks like another path that they are only examples of."""
+    if pattern is None:
+        return {"type": "string", "enum": names}
+    return {"anyOf": [{"type": "string", "enum": names}, _free(pattern)]}
+
+
+def _free(pattern: str) -> JsonSchema:
+    return {"type": "string", "pattern": pattern, "maxLength": LONGEST_PATH}
 
 
 def filter_names(catalog: Catalog, resource: Resource) -> list[str]:
@@ -60,18 +79,21 @@ def filters(catalog: Catalog, resource: Resource, name: str) -> dict[str, JsonSc
         for kind in item.filterable.values()
     }
     operators = list(dict.fromkeys(op for kind, ops in OPERATORS.items() if kind in kinds for op in ops))
+    pattern = _PATH if catalog.to_one(resource) or customizable(resource) else None
     scalar = {"type": ["string", "integer", "boolean"], "maxLength": 500}
     description = (
         "One comparison of a field. Not every operator applies to every field; `is_null` takes a boolean, in, nin, any "
         "and all take a list, amounts are decimal strings."
     )
+    if pattern:
+        description += f" A path follows at most {MAX_HOPS} references; custom fields are `custom.` and their key."
     if resource.any_reference:
         description += " `object_id` takes external ids when one `object_type` by eq is in the same `and`."
     comparison = {
         "type": "object",
         "description": description,
         "properties": {
-            "field": {"type": "string", "enum": filter_names(catalog, resource)},
+            "field": one_of(filter_names(catalog, resource), pattern),
             "op": {"type": "string", "enum": operators, "default": "eq"},
             "value": {
                 "type": ["string", "integer", "boolean", "array"],
@@ -97,7 +119,27 @@ def filters(catalog: Catalog, resource: Resource, name: str) -> dict[str, JsonSc
         "description": f"A filter tree, at most 5 levels deep with at most {MAX_LEAVES} comparisons.",
         "anyOf": [ref(f"{name}Comparison"), ref(f"{name}FilterAll"), ref(f"{name}FilterAny")],
     }
+    for relation, many in resource.many.items():
+        child = catalog.resources[many.plural]
+        if "search" in child.operations:
+            title = f"{name}FilterBy{''.join(map(str.capitalize, relation.split('_')))}"
+            found[f"{name}Filter"]["anyOf"].append(ref(title))
+            found[title] = _children(relation, name_of(child.output))
     return found
+
+
+def _children(relation: str, child: str) -> JsonSchema:
+    return {
+        "type": "object",
+        "description": f"Any, all or none of the {relation} that you may see pass a filter of their own.",
+        "properties": {
+            "field": {"type": "string", "const": relation},
+            "op": {"type": "string", "enum": list(QUANTIFIERS)},
+            "value": ref(f"{child}Filter"),
+        },
+        "required": ["field", "op", "value"],
+        "additionalProperties": False,
+    }
 
 
 @cache
@@ -118,7 +160,7 @@ def search(catalog: Catalog, resource: Resource, name: str) -> JsonSchema:
     schema = body_of(
         SearchRequest,
         filter=ref(f"{name}Filter"),
-        sort=array({"type": "string", "enum": sorts(resource)}, MAX_SORT_KEYS, uniqueItems=True, default=[]),
+        sort=array(sort_key(resource), MAX_SORT_KEYS, uniqueItems=True, default=[]),
         fields={**array({"type": "string", "enum": outputs}, 100), "type": ["array", "null"]},
         expand=array({"type": "string", "enum": paths(catalog, resource)}, MAX_PATHS, default=[]),
     )
@@ -129,25 +171,25 @@ def search(catalog: Catalog, resource: Resource, name: str) -> JsonSchema:
     return schema
 
 
-def aggregate(resource: Resource, name: str) -> dict[str, JsonSchema]:
+def aggregate(catalog: Catalog, resource: Resource, name: str) -> dict[str, JsonSchema]:
     """The body of an aggregate."""
+    one = catalog.to_one(resource)
+    pattern = _PATH if one or customizable(resource) else None
     groups = [field for field, kind in resource.filterable.items() if kind != "values"]
     measured = [field for field, kind in resource.filterable.items() if kind in _MEASURED]
     measure = _parts(AggregateRequest)["Measure"]
-    if measured:
-        measure = {
-            **measure,
-            "properties": {
-                **measure["properties"],
-                "field": {"type": ["string", "null"], "enum": [*measured, None]},
-            },
-        }
+    if measured or pattern:
+        field: JsonSchema = {"type": ["string", "null"], "enum": [*measured, None]}
+        if pattern is not None:
+            named = [{"type": "string", "enum": measured}] if measured else []
+            field = {"anyOf": [*named, _free(pattern), {"type": "null"}]}
+        measure = {**measure, "properties": {**measure["properties"], "field": field}}
     else:
         measure = {**measure, "properties": {"op": {"type": "string", "const": "count"}}}
     body = body_of(
         AggregateRequest,
         filter=ref(f"{name}Filter"),
-        group_by=array({"type": "string", "enum": groups}, 3, default=[]),
+        group_by=array(one_of(groups, pattern), 3, default=[]),
         measures=array(ref(f"{name}Measure"), 10, minItems=1),
     )
     return {f"{name}Measure": measure, f"{name}Aggregate": body}

@@ -65,7 +65,7 @@ def _derived(catalog: Catalog, resource: Resource, known: Mapping[str, JsonSchem
         found[f"Sparse{name}List"] = page(f"Sparse{name}", f"A page of {nouns(resource)}, with the fields asked for.")
         found[f"{name}Search"] = search(catalog, resource, name)
     if "aggregate" in resource.operations:
-        found |= aggregate(resource, name)
+        found |= aggregate(catalog, resource, name)
     for other in catalog.resources.values():
         if resource.plural in {many.plural for many in other.many.values()}:
             found[f"Expanded{name}List"] = {

@@ -58,7 +58,9 @@ def system(kernel: Kernel, tenant_id: UUID, via: str) -> Context:
 
 def as_system(ctx: Context) -> Context:
     """The same request, in the same transaction, with every right: for what follows from what the caller may do."""
-    return replace(ctx, access=Access(ctx.access.version, ctx.access.principal_id, "system", unrestricted=True))
+    given = ctx.access
+    access = Access(given.version, given.principal_id, "system", unrestricted=True, customs=given.customs)
+    return replace(ctx, access=access)
 
 
 _LOST_RACES = (asyncpg.SerializationError, asyncpg.DeadlockDetectedError)

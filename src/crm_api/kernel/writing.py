@@ -9,8 +9,10 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.dialects.postgresql import insert as upsert
 
+from crm_api.kernel import customs_index
 from crm_api.kernel.coalescing import Mode
 from crm_api.kernel.context import Context
+from crm_api.kernel.customs import CUSTOM
 from crm_api.kernel.database import TENANT, Row, Statement
 from crm_api.kernel.external import claim, kind_of, release, settled_links
 from crm_api.kernel.ledger import ACTOR, NOW, entries, image, insert_from
@@ -18,8 +20,9 @@ from crm_api.kernel.parts import marked_parts, written_parts
 from crm_api.kernel.policy import access_version
 from crm_api.kernel.projection import Projection
 from crm_api.kernel.query import frame
-from crm_api.kernel.record import FieldValue, IdempotencyKey, IdempotencyReply, Tenant, table_of
+from crm_api.kernel.record import IdempotencyKey, IdempotencyReply, Tenant, table_of
 from crm_api.kernel.resource import Resource
+from crm_api.kernel.value_index import index_values, unindex_values
 
 _ID = sa.bindparam("id", type_=sa.Uuid())
 SEPARATOR = "\x1f"
@@ -40,6 +43,14 @@ class Writing:
 
 def _bind(resource: Resource, name: str) -> Any:
     return sa.bindparam(f"v_{name}", type_=resource.table.c[name].type)
+
+
+def assigned(resource: Resource, name: str) -> Any:
+    """What an update sets a column to: the parameter, or for custom fields the merge of the row's and the parameter."""
+    if name != CUSTOM:
+        return _bind(resource, name)
+    merged = resource.table.c.custom.op("||", return_type=JSONB())(_bind(resource, name))
+    return sa.func.jsonb_strip_nulls(merged, type_=JSONB())
 
 
 def source(resource: Resource, columns: frozenset[str]) -> Any:
@@ -77,11 +88,13 @@ class New:
     reached: bool
     """It is to belong to somebody else."""
     valued: bool
-    """It has values to index."""
+    """It has values to index one by one."""
+    indexed: bool
+    """It has custom fields to index."""
 
     @classmethod
-    def of(cls, ctx: Context, resource: Resource, row: Mapping[str, Any]) -> "New":
-        """The form of a row."""
+    def of(cls, ctx: Context, resource: Resource, row: Mapping[str, Any], sent: Mapping[str, Any]) -> "New":
+        """The form of a row, whose parameters are sent."""
         another = for_another(ctx, resource, row)
         mine = resource.owned and row.get("owner_id") is not None and not another
         leading = {name for name in resource.references if row.get(name) is not None}
@@ -90,7 +103,8 @@ class New:
             frozenset(leading - {"owner_id"} if mine else leading),
             mine and not ctx.access.reach.get((resource.plural, "create"), frozenset()).isdisjoint(_OF_SELF),
             another,
-            any(row.get(name) for name in resource.values),
+            bool(sent["x_fields"]),
+            bool(sent.get("cf_field_id")),
         )
 
 
@@ -129,7 +143,9 @@ def compile_create(ctx: Context, resource: Resource, form: New, mode: Mode, *, l
     insert = sa.insert(resource.table).from_select(names, sa.select(*chosen).select_from(feed))
     written = insert.returning(*facts(resource)).cte("written")
     if form.valued:
-        ctes.append(_index(written))
+        ctes.append(index_values(written))
+    if form.indexed:
+        ctes.append(customs_index.kept(written))
     ctes += written_parts(resource, columns, written, new=True)
     recorded, place = entries(written, resource, after=written.c.image, mode=mode)
     ctes += recorded
@@ -169,44 +185,6 @@ def _reply(resource: Resource, written: Any) -> Any:
     return insert_from(table_of(IdempotencyReply), columns, written).returning(sa.literal_column("1")).cte("replied")
 
 
-def _pairs() -> Any:
-    fields, values = (sa.bindparam(name, type_=ARRAY(sa.Text())) for name in ("x_fields", "x_values"))
-    columns = (sa.column("field", sa.Text()), sa.column("value", sa.Text()))
-    return sa.func.unnest(fields, values).table_valued(*columns, name="pairs").render_derived()
-
-
-def _index(written: Any) -> Any:
-    pairs = _pairs()
-    rows = sa.select(TENANT, pairs.c.field, pairs.c.value, written.c.row_id)
-    insert = upsert(table_of(FieldValue)).from_select(
-        ["tenant_id", "field", "value", "object_id"],
-        rows.select_from(sa.join(written, pairs, sa.true())),
-    )
-    return insert.on_conflict_do_nothing().returning(sa.literal_column("1")).cte("indexed")
-
-
-def _unindex(resource: Resource, names: frozenset[str], written: Any) -> Any:
-    table, pairs = table_of(FieldValue), _pairs()
-    fields = sa.literal([f"{resource.plural}.{name}" for name in sorted(names)], ARRAY(sa.Text()))
-    kept = sa.exists(
-        sa.select(sa.literal_column("1"))
-        .select_from(pairs)
-        .where(pairs.c.field == table.c.field, pairs.c.value == table.c.value)
-        .correlate(table)
-    )
-    return (
-        sa.delete(table)
-        .where(
-            table.c.tenant_id == TENANT,
-            table.c.object_id == sa.select(written.c.row_id).scalar_subquery(),
-            sa.cast(table.c.field == sa.any_(fields), sa.Boolean),
-            ~kept,
-        )
-        .returning(sa.literal_column("1"))
-        .cte("unindexed")
-    )
-
-
 def found_under_parent(ctx: Context, resource: Resource, columns: frozenset[str], action: str) -> Any:
     """A query that finds something when a row with its new parent is open to the caller; None when any would be."""
     if not resource.parents & columns:
@@ -226,52 +204,75 @@ def opens_circle(ctx: Context, resource: Resource, columns: frozenset[str], acti
     return None if rule is None else sa.or_(same, rule)
 
 
-def compile_update(
-    ctx: Context,
-    resource: Resource,
-    columns: frozenset[str],
-    references: frozenset[str],
-    actions: tuple[str, ...],
-    *,
-    match: bool,
-    mode: Mode,
-    owned: frozenset[str] = frozenset(),
-) -> Writing:
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What the statement that updates a row depends on, besides the access.
+
+    Attributes:
+        columns: that it sets.
+        references: those of them that are to lead somewhere.
+        actions: permissions whose gates all apply.
+        match: the row must have the version that is the parameter `if_match`.
+        mode: how its event joins those of the transaction.
+        owned: fields that other systems own, on records that are linked to one of the parameters `o_{field}`.
+        indexes: of values that it writes; see `touched_indexes`.
+    """
+
+    columns: frozenset[str]
+    references: frozenset[str]
+    actions: tuple[str, ...]
+    match: bool
+    mode: Mode
+    owned: frozenset[str] = frozenset()
+    indexes: frozenset[str] = frozenset()
+
+
+def compile_update(ctx: Context, resource: Resource, change: Change) -> Writing:
     """A merge with its ledger in one statement; no row comes back when nothing is permitted, or nothing differs.
 
-    Nor when one of the fields `owned` differs and the record is linked to one of its owners, which are the parameters
-    `o_{field}`.
+    Nor when an owned field differs and the record is linked to one of its owners.
     """
+    columns, actions = change.columns, change.actions
     table = resource.table
     ordered = sorted(columns)
     gate = ctx.kernel.policy.gate(ctx.access, resource, actions[0], table)
     for action in actions[1:]:
         if (rule := ctx.kernel.policy.rows(ctx.access, resource, action, table, narrow=True)) is not None:
             gate.append(rule)
-    gate += [found for name in references if (found := exists(ctx, resource, name)) is not None]
+    gate += [found for name in change.references if (found := exists(ctx, resource, name)) is not None]
     if (new := found_under_parent(ctx, resource, columns, actions[0])) is not None:
         gate.append(sa.exists(new))
     if (opening := opens_circle(ctx, resource, columns, actions[0])) is not None:
         gate.append(opening)
-    for name in sorted(owned):
+    for name in sorted(change.owned):
         theirs = table.c.external_ids.has_any(sa.bindparam(f"o_{name}", type_=ARRAY(sa.Text())))
-        gate.append(~sa.and_(table.c[name].is_distinct_from(_bind(resource, name)), theirs))
-    if differences := [table.c[name].is_distinct_from(_bind(resource, name)) for name in ordered]:
+        gate.append(~sa.and_(table.c[name].is_distinct_from(assigned(resource, name)), theirs))
+    if differences := [table.c[name].is_distinct_from(assigned(resource, name)) for name in ordered]:
         gate.append(sa.or_(*differences))
-    assignments: dict[str, Any] = {name: _bind(resource, name) for name in ordered}
+    assignments: dict[str, Any] = {name: assigned(resource, name) for name in ordered}
     if columns.intersection(resource.search):
         assignments["search_text"] = _search_text(resource, columns)
     public = [name for name in ordered if name in resource.columns]
     ctes: list[Any] = []
-    written = _update(resource, gate, assignments, match=match, public=public)
-    if indexed := columns.intersection(resource.values):
-        ctes += [_unindex(resource, indexed, written), _index(written)]
+    written = _update(resource, gate, assignments, match=change.match, public=public)
+    if "lists" in change.indexes:
+        ctes += [unindex_values(written), index_values(written)]
+    ctes += [make(written) for name, make in _CUSTOM_INDEXES.items() if name in change.indexes]
     ctes += written_parts(resource, columns, written, new=False)
-    recorded, place = entries(written, resource, written.c.before, written.c.after, mode)
+    recorded, place = entries(written, resource, written.c.before, written.c.after, change.mode)
     ctes += recorded
     if resource.access_fields & columns:
         ctes.append(_raise_version(written))
     return _writing(ctx, resource, written, ctes, place)
+
+
+_CUSTOM_INDEXES = {"cleared": customs_index.dropped, "kept": customs_index.kept}
+
+
+def touched_indexes(sent: Mapping[str, Any]) -> frozenset[str]:
+    """Which indexes of values an update writes, from its parameters: statements without them are cheaper."""
+    asked = {"lists": "x_lists", "cleared": "cf_cleared", "kept": "cf_field_id"}
+    return frozenset(name for name, parameter in asked.items() if sent.get(parameter))
 
 
 def _search_text(resource: Resource, columns: frozenset[str]) -> Any:
@@ -313,8 +314,10 @@ def _delta(columns: list[str], side: str) -> Any:
     return found
 
 
-def compile_mark(ctx: Context, resource: Resource, *, deleted: bool, match: bool, mode: Mode) -> Writing:
-    """Deletion or restoration with its ledger."""
+def compile_mark(
+    ctx: Context, resource: Resource, *, deleted: bool, match: bool, mode: Mode, unique: bool = False
+) -> Writing:
+    """Deletion or restoration with its ledger; `unique`: some custom fields of the resource are."""
     gate = ctx.kernel.policy.gate(ctx.access, resource, "delete", resource.table, deleted=not deleted)
     linkable = "external_ids" in resource.table.c
     kind = kind_of(ctx.kernel.catalog, resource)
@@ -328,6 +331,8 @@ def compile_mark(ctx: Context, resource: Resource, *, deleted: bool, match: bool
     if linkable:
         ctes.append(release(kind, written, deleted=deleted))
     ctes += marked_parts(resource, written, stamp)
+    if unique:
+        ctes.append(customs_index.released(written, deleted=deleted))
     if resource.access_fields:
         ctes.append(_raise_version(written))
     return _writing(ctx, resource, written, ctes, place)

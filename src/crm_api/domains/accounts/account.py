@@ -21,6 +21,7 @@ from crm_api.domains.accounts.contact_points import (
 from crm_api.domains.accounts.matching import ACCOUNT_DUPLICATES
 from crm_api.domains.accounts.policy import IN_ACCOUNT_TEAM
 from crm_api.domains.duplicates.unmerge import MERGING, NOT_MERGED
+from crm_api.kernel.customs import CustomValues
 from crm_api.kernel.lifecycle import Lifecycle, edge
 from crm_api.kernel.record import Entity, MoneyAmount, Owned, one_of, ownership, reference, sortable, sparse, unique
 from crm_api.kernel.resource import Check, Resource, ToMany
@@ -138,6 +139,7 @@ class AccountCreate(Input):
     phones: PhoneInputList = []
     tags: Tags = []
     interests: Tags = []
+    custom: CustomValues = {}
 
 
 class AccountView(OwnedOutput):
@@ -200,7 +202,13 @@ ACCOUNTS = Resource(
     derive={"addresses": primary_address, "website": _domain, "phones": stored_phones},
     checks=(Check(frozenset({"parent_id"}), acyclic("parent_id")), NOT_MERGED),
     duplicates=ACCOUNT_DUPLICATES,
-    many={"children": ToMany("accounts", "parent_id"), "contacts": ToMany("contacts", "account_id")},
+    many={
+        "children": ToMany("accounts", "parent_id"),
+        "contacts": ToMany("contacts", "account_id"),
+        "opportunities": ToMany("opportunities", "account_id"),
+        "quotes": ToMany("quotes", "account_id"),
+        "orders": ToMany("orders", "account_id"),
+    },
     filters=(
         Account.name,
         Account.type,

@@ -16,11 +16,10 @@ from crm_api.domains.identity.role import RoleAssignment
 from crm_api.kernel.context import Context
 from crm_api.kernel.database import TENANT, Statement
 from crm_api.kernel.parts import items_of
-from crm_api.kernel.projection import ratio_text
 from crm_api.kernel.record import RATIO_SCALE, table_of
 from crm_api.kernel.repository import create
 from crm_api.kernel.resource import Resource
-from crm_api.kernel.schema import money_text
+from crm_api.kernel.schema import money_text, ratio_text
 from crm_api.kernel.sight import may_read
 from crm_api.kernel.unit_of_work import as_system
 from crm_api.kernel.writes import run_edge

@@ -21,6 +21,7 @@ from crm_api.domains.accounts.contact_points import (
 from crm_api.domains.contacts.matching import CONTACT_DUPLICATES
 from crm_api.domains.contacts.policy import THROUGH_LINKS
 from crm_api.domains.duplicates.unmerge import MERGING, NOT_MERGED
+from crm_api.kernel.customs import CustomValues
 from crm_api.kernel.policy import through
 from crm_api.kernel.record import Entity, Owned, ownership, reference, sortable, sparse
 from crm_api.kernel.resource import Check, Resource, ToMany
@@ -101,6 +102,7 @@ class ContactCreate(Input):
     phones: PhoneInputList = []
     tags: Tags = []
     consents: Annotated[list[Consent], Field(max_length=100)] = []
+    custom: CustomValues = {}
 
 
 class ContactView(OwnedOutput):

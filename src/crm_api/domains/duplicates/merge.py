@@ -11,6 +11,7 @@ from crm_api.domains.duplicates.circle import hand_over, keep_taken, unite_share
 from crm_api.domains.duplicates.survivorship import Choices, FieldTaken, held, plain, survivors, unmoved
 from crm_api.kernel.coalescing import emission
 from crm_api.kernel.context import Context, new_id, settled
+from crm_api.kernel.customs import unique_ids
 from crm_api.kernel.database import TENANT, Row, Statement
 from crm_api.kernel.external import own_id
 from crm_api.kernel.external_ownership import owned_changes
@@ -231,13 +232,14 @@ async def mark(ctx: Context, resource: Resource, id_: str, survivor: str, *, del
     """Deletes the other record, or restores it; its event names the survivor."""
     emitted = emission(ctx, resource, id_, ("deleted" if deleted else "restored",))
     values = parameters(ctx, resource, "merge" if deleted else "unmerge", emitted)
+    unique = unique_ids(ctx.access, resource)
     if deleted:
         values["origin"] = {**values["origin"], "merged_into": survivor}
     plan, rows = await settled(
         ctx,
-        ("mark", resource.plural, deleted, False, emitted.mode),
-        lambda: compile_mark(ctx, resource, deleted=deleted, match=False, mode=emitted.mode),
-        {**values, "id": id_},
+        ("mark", resource.plural, deleted, False, emitted.mode, bool(unique)),
+        lambda: compile_mark(ctx, resource, deleted=deleted, match=False, mode=emitted.mode, unique=bool(unique)),
+        {**values, "id": id_, "cf_unique": unique},
         once=True,
     )
     if plan.item(rows[0]) is None:

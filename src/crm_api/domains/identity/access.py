@@ -22,6 +22,8 @@ from crm_api.domains.identity.principal import Principal as PrincipalRow
 from crm_api.domains.identity.role import AccessDefault, Role, RoleAssignment
 from crm_api.domains.identity.team import Team, TeamMember
 from crm_api.kernel.context import Principal
+from crm_api.kernel.customs import COLUMNS, customs_of
+from crm_api.kernel.customs_records import CustomField
 from crm_api.kernel.database import TENANT, Database, Link, Statement
 from crm_api.kernel.domain import Catalog
 from crm_api.kernel.duplicates_check import DuplicateCheck
@@ -39,7 +41,7 @@ MOST_REMEMBERED = 20_000
 _KEYS, _PEOPLE, _TENANTS = table_of(ApiKey), table_of(PrincipalRow), table_of(Tenant)
 _ROLES, _HOLDS, _DEFAULTS = table_of(Role), table_of(RoleAssignment), table_of(AccessDefault)
 _TEAMS, _MEMBERS, _SOURCES = table_of(Team), table_of(TeamMember), table_of(SourceRow)
-_CHECKS = table_of(DuplicateCheck)
+_CHECKS, _CUSTOMS = table_of(DuplicateCheck), table_of(CustomField)
 _ID = sa.bindparam("id", type_=sa.Uuid())
 _CREDENTIAL = sa.bindparam("credential", type_=sa.Uuid())
 
@@ -148,6 +150,10 @@ def _access_statement(bearers: tuple[Bearer, ...]) -> Statement:
         _CHECKS.c.deleted_at.is_(None),
         _CHECKS.c.on_create == sa.literal("refuse", sa.Text()),
     )
+    told = [part for name in COLUMNS for part in (name, _CUSTOMS.c[name])]
+    customs = sa.select(sa.func.jsonb_agg(sa.func.jsonb_build_object(*told))).where(
+        _CUSTOMS.c.tenant_id == TENANT, _CUSTOMS.c.deleted_at.is_(None)
+    )
     held = sa.select(sa.literal(1)).where(_KEYS.c.tenant_id == TENANT, _KEYS.c.id == _CREDENTIAL, _live(_KEYS))
     return Statement(
         sa.select(
@@ -163,6 +169,7 @@ def _access_statement(bearers: tuple[Bearer, ...]) -> Statement:
             defaults.scalar_subquery().label("defaults"),
             sources.scalar_subquery().label("sources"),
             checks.scalar_subquery().label("checks"),
+            customs.scalar_subquery().label("customs"),
         )
         .select_from(sa.join(_TENANTS, _PEOPLE, sa.true()))
         .where(
@@ -370,6 +377,7 @@ def _compile(catalog: Catalog, principal: Principal, row: Any) -> Access:
         defaults=defaults,
         sources={item["code"]: _source(item) for item in orjson.loads(row["sources"] or "[]")},
         suspecting=orjson.loads(row["checks"] or "{}"),
+        customs=customs_of(row["customs"]),
         subordinates=tuple(UUID(str(value)) for value in row["subordinates"]),
         teams=tuple(UUID(str(value)) for value in row["teams"]),
         primary_team=row["team_id"] and UUID(str(row["team_id"])),

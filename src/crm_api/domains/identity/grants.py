@@ -3,7 +3,9 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from crm_api.kernel.customs import PREFIX, customizable
 from crm_api.kernel.domain import Catalog
+from crm_api.kernel.resource import Resource
 
 
 def expand(catalog: Catalog, permission: str) -> Iterable[tuple[str, str]]:
@@ -39,13 +41,18 @@ def ruled(catalog: Catalog, roles: list[Any], rules: tuple[str, ...]) -> dict[st
             frozenset(
                 rule["field"]
                 for rule in role["field_rules"]
-                if rule["resource"] in family and rule["rule"] in rules and rule["field"] in resource.columns
+                if rule["resource"] in family and rule["rule"] in rules and ruleable(resource, rule["field"])
             )
             for role in granting or ruled
         ]
         if sets and (common := frozenset.intersection(*sets)):
             found[name] = resource.with_derived(common) if rules == ("hidden",) else common
     return found
+
+
+def ruleable(resource: Resource, field: str) -> bool:
+    """Whether a field rule may be about the field: a column that is sent, or a custom field."""
+    return field in resource.columns or (field.startswith(PREFIX) and customizable(resource))
 
 
 def untold(catalog: Catalog, hidden: Mapping[str, frozenset[str]]) -> frozenset[str]:

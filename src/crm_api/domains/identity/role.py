@@ -12,6 +12,7 @@ from sqlalchemy.orm import Mapped
 from crm_api.domains.identity.delegation import open_to_all, parsed, pass_on, pass_on_role, speak_for
 from crm_api.domains.identity.grants import expand
 from crm_api.kernel.context import Context
+from crm_api.kernel.customs import PREFIX, fields_of
 from crm_api.kernel.database import TENANT, Statement, bound
 from crm_api.kernel.problems import invalid
 from crm_api.kernel.record import Entity, one_of, reference, sortable, table_of, unique
@@ -50,7 +51,15 @@ class FieldRule(Wire):
     """Hides a field from holders of the role, or makes it read-only."""
 
     resource: Code
-    field: Code
+    field: Annotated[
+        str,
+        Field(
+            pattern=r"^(custom\.)?[a-z][a-z0-9_]{0,62}$",
+            max_length=70,
+            description="A field, or `custom.` and the key of a custom field.",
+            examples=["credit_limit"],
+        ),
+    ]
     rule: Literal["hidden", "read_only"]
 
 
@@ -96,9 +105,13 @@ async def _known(ctx: Context, resource: Resource, values: Mapping[str, Any], be
         target = catalog.resources.get(rule["resource"])
         if target is None:
             raise invalid(f"/field_rules/{i}/resource", "unknown_resource", "There is no such resource.")
-        if rule["field"] not in target.hideable and (
-            rule["rule"] == "hidden" or rule["field"] not in target.output.model_fields
-        ):
+        if rule["field"].startswith(PREFIX):
+            known = rule["field"].removeprefix(PREFIX) in fields_of(ctx.access, target)
+        else:
+            known = rule["field"] in target.hideable or (
+                rule["rule"] == "read_only" and rule["field"] in target.output.model_fields
+            )
+        if not known:
             raise invalid(f"/field_rules/{i}/field", "unknown_field", "There is no such field, or it cannot be hidden.")
 
 

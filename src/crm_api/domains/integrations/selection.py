@@ -13,7 +13,8 @@ from crm_api.kernel import feed
 from crm_api.kernel.context import Context
 from crm_api.kernel.database import TENANT, Row, Statement
 from crm_api.kernel.external import settle
-from crm_api.kernel.filters import Filters, Group, Leaf, to_sql
+from crm_api.kernel.filters import Filters, Node
+from crm_api.kernel.predicates import to_sql
 from crm_api.kernel.problems import Problem
 from crm_api.kernel.record import among
 from crm_api.kernel.resource import Resource
@@ -34,7 +35,7 @@ async def chosen(ctx: Context, target: Row, rows: list[Row]) -> list[feed.Entry]
     if tree is None or not entries:
         return entries
     resource = ctx.kernel.catalog.by_type[entries[0].envelope["object"]["type"]]
-    filters = Filters(ctx.kernel.catalog, resource, ctx.access)
+    filters = Filters(ctx.kernel.catalog, resource, ctx.access, indexed=False)
     try:
         node = filters.tree(tree)
         await settle(ctx, filters)
@@ -58,7 +59,7 @@ class _Asked:
 
     ctx: Context
     resource: Resource
-    node: Leaf | Group
+    node: Node
     values: Mapping[str, Any]
 
     async def now(self, ids: list[str]) -> frozenset[str]:

@@ -21,6 +21,7 @@ from crm_api.domains.leads.convert import ConvertRequest, convert, convertible
 from crm_api.domains.leads.match_candidates import MATCH_CANDIDATES
 from crm_api.domains.leads.qualification import DisqualifyRequest, disqualify, recycle
 from crm_api.kernel.context import Context
+from crm_api.kernel.customs import CustomValues
 from crm_api.kernel.lifecycle import Lifecycle, edge
 from crm_api.kernel.problems import INVALID, Fault, Problem
 from crm_api.kernel.record import Entity, MoneyAmount, Owned, one_of, ownership, reference, sortable, sparse
@@ -155,6 +156,7 @@ class LeadCreate(Input):
     emails: EmailList = []
     phones: PhoneInputList = []
     tags: Tags = []
+    custom: CustomValues = {}
 
 
 class LeadView(OwnedOutput):

@@ -7,7 +7,20 @@ from crm_api.domains.files import upload
 from crm_api.domains.identity import issue_key
 from crm_api.domains.integrations import changes, source, webhook_endpoint
 from crm_api.domains.printing import document_template, press
-from crm_api.kernel import batch_requests, collections, edge, filters, headers, jobs, paging, query, schema, tree
+from crm_api.kernel import (
+    batch_requests,
+    collections,
+    customs,
+    edge,
+    filter_values,
+    filters,
+    headers,
+    jobs,
+    paging,
+    query,
+    schema,
+    tree,
+)
 from crm_api.settings import Settings
 
 
@@ -26,7 +39,11 @@ def fixed(settings: Settings) -> dict[str, tuple[int, str]]:
         "sort_keys": (paging.MAX_SORT_KEYS, "keys of a sort"),
         "filter_leaves": (filters.MAX_LEAVES, "comparisons in a filter"),
         "filter_depth": (filters.MAX_DEPTH, "levels of a filter"),
-        "filter_values": (filters.MAX_IN, "values of one `in`"),
+        "filter_values": (filter_values.MAX_IN, "values of one `in`"),
+        "filter_relations": (filters.MAX_STEPS, "relations that a filter follows, lists counted twice"),
+        "filter_hops": (filters.MAX_HOPS, "relations in one path of a filter"),
+        "custom_fields": (customs.MOST_FIELDS, "custom fields of a resource"),
+        "custom_choices": (customs.MOST_CHOICES, "choices of a custom field"),
         "expand_paths": (collections.MAX_PATHS, "expanded paths"),
         "expand_children": (query.MANY, "children of an expanded record"),
         "text_matches": (query.BROAD, "matches of a text query, for who sees them all"),

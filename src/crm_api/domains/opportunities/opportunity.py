@@ -24,6 +24,7 @@ from crm_api.domains.opportunities.stage import CATEGORIES, UNSAID, Category, Pe
 from crm_api.domains.opportunities.stage_change import LatestChange, StageChange
 from crm_api.domains.opportunities.worth import FOLLOWS, worth
 from crm_api.domains.selling.line import MOST_LINES, LineInput, LineItem
+from crm_api.kernel.customs import CustomValues
 from crm_api.kernel.joints import Build, Parts
 from crm_api.kernel.lifecycle import Lifecycle, edge
 from crm_api.kernel.policy import through
@@ -161,6 +162,7 @@ class OpportunityCreate(Input):
     tags: Tags = []
     owner_id: Ref | None = None
     team_id: Ref | None = None
+    custom: CustomValues = {}
 
 
 class OpportunityView(OwnedOutput):

@@ -22,6 +22,7 @@ from crm_api.domains.selling.document import (
 )
 from crm_api.domains.selling.line import MOST_LINES
 from crm_api.domains.selling.pricing import priced
+from crm_api.kernel.customs import CustomValues
 from crm_api.kernel.joints import Lock, Parts, Printed
 from crm_api.kernel.policy import through
 from crm_api.kernel.record import Entity, one_of, unique
@@ -64,6 +65,7 @@ class OrderCreate(DocumentInput):
     ordered_on: Annotated[date, Field(default_factory=today, description="Today unless given.")]
     requested_on: date | None = None
     promised_on: date | None = None
+    custom: CustomValues = {}
 
 
 class OrderView(DocumentView):

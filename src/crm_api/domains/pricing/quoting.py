@@ -16,8 +16,18 @@ from crm_api.domains.pricing.tax_rate import Region
 from crm_api.domains.products.percent import Adjustment, Percent
 from crm_api.kernel.database import Row
 from crm_api.kernel.external import To
-from crm_api.kernel.projection import ratio_text
-from crm_api.kernel.schema import Country, Currency, Id, Money, Name, PositiveQuantity, Ref, Wire, money_text
+from crm_api.kernel.schema import (
+    Country,
+    Currency,
+    Id,
+    Money,
+    Name,
+    PositiveQuantity,
+    Ref,
+    Wire,
+    money_text,
+    ratio_text,
+)
 
 _MODE = Literal["net", "gross"]
 _PRICE = "Of one unit, in the terms of the whole: net or gross as `prices` says."

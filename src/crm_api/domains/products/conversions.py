@@ -15,11 +15,10 @@ from crm_api.kernel.database import Statement, bound
 from crm_api.kernel.external import To
 from crm_api.kernel.parts import items_of
 from crm_api.kernel.problems import INVALID, Fault, Problem
-from crm_api.kernel.projection import ratio_text
 from crm_api.kernel.query import framed
 from crm_api.kernel.record import RATIO_SCALE, among
 from crm_api.kernel.resource import Resource
-from crm_api.kernel.schema import Id, Ref, Wire
+from crm_api.kernel.schema import Id, Ref, Wire, ratio_text
 
 MOST = 20
 _PATTERN = r"^[0-9]{1,12}(\.[0-9]{1,6})?$"

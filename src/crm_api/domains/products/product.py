@@ -19,6 +19,7 @@ from crm_api.domains.products.conversions import (
 from crm_api.domains.products.matching import PRODUCT_DUPLICATES
 from crm_api.domains.products.variants import one_level
 from crm_api.kernel.context import Context
+from crm_api.kernel.customs import CustomValues
 from crm_api.kernel.lifecycle import Lifecycle, edge
 from crm_api.kernel.problems import invalid
 from crm_api.kernel.record import Entity, MoneyAmount, Ratio, one_of, reference, sortable, sparse, unique
@@ -132,6 +133,7 @@ class ProductCreate(Input):
     variant_of_id: Annotated[Ref | None, Field(description=VariantOf)] = None
     replaced_by_id: Annotated[Ref | None, Field(description="The product to sell instead.")] = None
     tags: Tags = []
+    custom: CustomValues = {}
 
 
 class ProductView(Output):

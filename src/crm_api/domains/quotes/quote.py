@@ -24,6 +24,7 @@ from crm_api.domains.selling.document import (
 )
 from crm_api.domains.selling.line import LineItem
 from crm_api.domains.selling.pricing import priced
+from crm_api.kernel.customs import CustomValues
 from crm_api.kernel.joints import Lock, Parts, Printed
 from crm_api.kernel.policy import through
 from crm_api.kernel.record import Entity, one_of, reference, sparse, unique
@@ -70,6 +71,7 @@ class QuoteCreate(DocumentInput):
     valid_until: Annotated[date | None, Field(description="The last day it can be accepted; null is without end.")] = (
         None
     )
+    custom: CustomValues = {}
 
 
 class QuoteView(DocumentView):

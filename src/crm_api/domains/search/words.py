@@ -10,7 +10,7 @@ from typing import Any
 import orjson
 
 from crm_api.kernel.duplicates_search import trigrams
-from crm_api.kernel.filters import like
+from crm_api.kernel.predicates import like
 from crm_api.kernel.schema import fold
 
 MOST_WORDS = 8

@@ -1,0 +1,122 @@
+"""The values that filters compare with: which operators a kind has, and what is read from a request."""
+
+import re
+from dataclasses import dataclass
+from datetime import date, datetime
+from typing import Any
+
+from crm_api.kernel.problems import Problem, invalid, invalid_parameter
+from crm_api.kernel.schema import UUID_PATTERN, external_key, fold
+
+MAX_IN = 500
+COMPARISONS = ("gt", "gte", "lt", "lte")
+OPERATORS: dict[str, tuple[str, ...]] = {
+    "id": ("eq", "ne", "in", "nin", "is_null"),
+    "text": ("eq", "ne", "in", "nin", "contains", "starts_with", "is_null", *COMPARISONS),
+    "boolean": ("eq", "ne", "is_null"),
+    "integer": ("eq", "ne", "in", "nin", "is_null", *COMPARISONS),
+    "money": ("eq", "ne", "in", "nin", "is_null", *COMPARISONS),
+    "ratio": ("eq", "ne", "in", "nin", "is_null", *COMPARISONS),
+    "date": ("eq", "ne", "in", "nin", "is_null", *COMPARISONS),
+    "instant": ("eq", "ne", "in", "nin", "is_null", *COMPARISONS),
+    "values": ("any", "all"),
+}
+_UUID = re.compile(UUID_PATTERN)
+_DECIMAL = re.compile(r"^-?[0-9]{1,12}(\.[0-9]{1,6})?$")
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where in the request a value stands, for the problem that names it."""
+
+    pointer: str | None = None
+    parameter: str | None = None
+
+    def fault(self, code: str, detail: str) -> Problem:
+        """A 422 at this place."""
+        return (
+            invalid(self.pointer, code, detail)
+            if self.pointer is not None
+            else invalid_parameter(self.parameter or "", code, detail)
+        )
+
+
+def from_text(kind: str, text: str, place: Place) -> Any:
+    """A query parameter as a body would have it, where the two differ."""
+    if kind == "boolean":
+        if text not in ("true", "false"):
+            raise place.fault("invalid_value", "true or false.")
+        return text == "true"
+    if kind == "integer":
+        if not re.fullmatch(r"-?[0-9]{1,19}", text):
+            raise place.fault("invalid_value", "An integer.")
+        return int(text)
+    return text
+
+
+def typed_value(kind: str, op: str, raw: Any, place: Place, vocabulary: frozenset[str] | None) -> Any:
+    """The value of a comparison, or the values of one that takes several; 422 for what is not of the kind."""
+    if op == "is_null":
+        if not isinstance(raw, bool):
+            raise place.fault("invalid_value", "true or false.")
+        return raw
+    if op in ("in", "nin", "any", "all"):
+        items = raw if isinstance(raw, list) else [raw]
+        if not items or len(items) > MAX_IN:
+            raise place.fault("invalid_value", f"A list of 1 to {MAX_IN} values.")
+        return list(dict.fromkeys(_scalar(kind, item, place, vocabulary) for item in items))
+    return _scalar(kind, raw, place, vocabulary)
+
+
+def _scalar(kind: str, raw: Any, place: Place, vocabulary: frozenset[str] | None) -> Any:
+    known = {"values": "text", "reference": "id"}.get(kind, kind)
+    wrong = place.fault("invalid_value", f"This is not a value of kind {known}.")
+    if kind == "boolean":
+        if isinstance(raw, bool):
+            return raw
+        raise wrong
+    if kind == "integer":
+        if isinstance(raw, int) and not isinstance(raw, bool) and abs(raw) < 2**63:
+            return raw
+        raise wrong
+    if not isinstance(raw, str) or len(raw) > 500 or "\x00" in raw:
+        raise wrong
+    if vocabulary is not None and raw not in vocabulary:
+        raise place.fault("invalid_value", f"One of {', '.join(sorted(vocabulary))}.")
+    if kind in ("id", "reference") and not _UUID.fullmatch(raw) and (kind == "id" or external_key(raw) is None):
+        raise wrong
+    try:
+        return _PARSERS.get(kind, str)(raw)
+    except ValueError:
+        raise wrong from None
+
+
+def _decimal(scale: int) -> Any:
+    def parse(raw: str) -> int:
+        if not _DECIMAL.fullmatch(raw):
+            raise ValueError
+        whole, _, rest = raw.lstrip("-").partition(".")
+        digits = len(str(scale)) - 1
+        if len(rest.rstrip("0")) > digits:
+            raise ValueError
+        scaled = int(whole) * scale + int(rest[:digits].ljust(digits, "0") or 0)
+        return -scaled if raw.startswith("-") else scaled
+
+    return parse
+
+
+def parse_instant(raw: str) -> datetime:
+    """RFC 3339 with an offset."""
+    value = datetime.fromisoformat(raw)
+    if value.tzinfo is None:
+        raise ValueError
+    return value
+
+
+_PARSERS: dict[str, Any] = {
+    "money": _decimal(10_000),
+    "ratio": _decimal(1_000_000),
+    "date": date.fromisoformat,
+    "instant": parse_instant,
+    "values": fold,
+}
