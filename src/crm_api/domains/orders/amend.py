@@ -11,7 +11,7 @@ from crm_api.domains.accounts.contact_points import Address
 from crm_api.domains.approvals.asking import share
 from crm_api.domains.orders.cancel import under_way
 from crm_api.domains.orders.confirm import creditworthy
-from crm_api.domains.orders.progress import counted
+from crm_api.domains.orders.progress import counted, hidden_of
 from crm_api.domains.selling.approving import approval_required, demand_of
 from crm_api.domains.selling.line import MOST_LINES, LineInput
 from crm_api.domains.selling.pricing import price_document
@@ -61,7 +61,11 @@ async def amend(ctx: Context, resource: Resource, row: Any, body: AmendRequest) 
     values = await referred(ctx, resource, sent)
     if {"lines", "shipping_address"} & values.keys():
         values = {**values, **await price_document(ctx, values, row, "ordered_on", keep=True)}
-        values["lines"] = counted(values["lines"], row)
+        kept = await hidden_of(ctx, row["id"])
+        values["lines"] = [
+            line if line["explanation"] is not None else {**line, "explanation": kept[line["id"]]["explanation"]}
+            for line in counted(values["lines"], row)
+        ]
         after = {**row, **values, **{name: _scaled(resource, name, values[name]) for name in _FIGURES}}
         after["is_approved"] = row["is_approved"] and not _gives_more(row, after)
         await creditworthy(ctx, resource, after)

@@ -14,6 +14,7 @@ from crm_api.domains.orders.reserving import reserve
 from crm_api.domains.pricing.currency_rate import no_rate, rates_on
 from crm_api.domains.pricing.price_lookup import products_of
 from crm_api.domains.selling.approving import demand_of
+from crm_api.domains.selling.base_totals import issued
 from crm_api.kernel.context import Context
 from crm_api.kernel.database import TENANT, Statement
 from crm_api.kernel.parts import items_of
@@ -69,7 +70,8 @@ async def creditworthy(ctx: Context, resource: Resource, row: Any) -> None:
 async def _binding(ctx: Context, resource: Resource, row: Any) -> dict[str, Any]:
     await reserve(ctx, resource, row)
     number = row["number"] or await next_number(ctx, resource, row["ordered_on"], prefix=PREFIX)
-    return {"number": number, "confirmed_at": ctx.now, "reason": None}
+    base = await issued(ctx, row, "ordered_on")
+    return {**base, "number": number, "confirmed_at": ctx.now, "reason": None}
 
 
 async def _account(ctx: Context, id_: str) -> Any:

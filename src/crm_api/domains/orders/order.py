@@ -118,5 +118,5 @@ ORDERS = Resource(
         Order.promised_on,
         Order.confirmed_at,
     ),
-    sorts=(Order.ordered_on, Order.gross_total, Order.created_at),
+    sorts=(Order.ordered_on, Order.gross_total, Order.base_gross_total, Order.created_at),
 )

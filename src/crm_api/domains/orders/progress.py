@@ -5,6 +5,7 @@ from decimal import Decimal
 from typing import Annotated, Any
 from uuid import UUID
 
+import orjson
 import sqlalchemy as sa
 from pydantic import Field
 
@@ -55,7 +56,7 @@ async def progress(ctx: Context, resource: Resource, row: Any, body: ProgressReq
     if row["state"] not in _STATES:
         detail = f"Nothing is shipped or invoiced of an order that is {row['state']}."
         raise Problem(TRANSITION_REFUSED, detail, extra={"state": row["state"], "allowed_from": list(_STATES)})
-    hidden = {found["id"]: dict(found) for found in await ctx.fetch(_HIDDEN, {"order_id": row["id"]})}
+    hidden = await hidden_of(ctx, row["id"])
     lines = {item["id"]: _numbers(resource, item) | hidden[item["id"]] for item in items_of(row, "lines")}
     faults, told = [], set()
     for i, line in enumerate(body.lines):
@@ -73,6 +74,12 @@ async def progress(ctx: Context, resource: Resource, row: Any, body: ProgressReq
     goods = [line for line in whole if line["kind"] != "shipping"] or whole
     shipped, invoiced = _axis(goods, "shipped_quantity"), _axis(whole, "invoiced_quantity")
     return {"lines": whole, "fulfilment": shipped, "billing": "complete" if invoiced == "over" else invoiced}
+
+
+async def hidden_of(ctx: Context, id_: Any) -> dict[str, dict[str, Any]]:
+    """What is kept of the lines of an order and not told, by line."""
+    rows = await ctx.fetch(_HIDDEN, {"order_id": id_})
+    return {row["id"]: {**row, "explanation": orjson.loads(row["explanation"] or "null")} for row in rows}
 
 
 def _axis(lines: Sequence[Mapping[str, Any]], name: str) -> str:

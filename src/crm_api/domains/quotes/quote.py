@@ -125,5 +125,5 @@ QUOTES = Resource(
         Quote.sent_at,
         Quote.decided_at,
     ),
-    sorts=(Quote.quoted_on, Quote.gross_total, Quote.created_at),
+    sorts=(Quote.quoted_on, Quote.gross_total, Quote.base_gross_total, Quote.created_at),
 )

@@ -11,6 +11,8 @@ from crm_api.domains.pricing.basket import Basket, BasketLine
 from crm_api.domains.pricing.price import price
 from crm_api.domains.pricing.priced import Priced, PricedLine
 from crm_api.domains.pricing.quoting import tax_amount
+from crm_api.domains.selling.base_totals import agreed, base_totals
+from crm_api.domains.selling.explanation import explained
 from crm_api.domains.selling.line import LineItem
 from crm_api.domains.selling.matching import named_again
 from crm_api.kernel.context import Context
@@ -87,6 +89,8 @@ async def price_document(
     )
     found = await price(ctx, basket, kept=True)
     columns = _columns(items, stored, found, of_sum["round_to"])
+    base = agreed(found.base, before) if keep and before is not None else found.base
+    columns |= base_totals(base, columns)
     columns["is_approved"] = before is None and bool(values.get("is_approved"))
     if before is None:
         columns |= {"currency": found.currency, "prices": found.prices}
@@ -254,6 +258,7 @@ def _written(item: Mapping[str, Any], old: Mapping[str, Any], line: PricedLine, 
         "price_book_id": book,
         "price_entry_id": entry,
         "found_price": line.found_price,
+        "explanation": None if item.get("kept") else explained(line),
         "discount_percent": line.line.discount_percent,
         "discount_amount": line.line.discount_amount,
         "discount": amounts.discount,
