@@ -1,4 +1,4 @@
-"""What documents come to in the base currency of the tenant; how the price of a line came about."""
+"""What documents come to in the base currency of the tenant, and earn; how the price of a line came about."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -14,6 +14,8 @@ depends_on = None
 _DOCUMENTS = ("orders", "quotes")
 _LINES = ("order_lines", "quote_lines", "opportunity_lines")
 _SUMS = ("exchange_rate", "base_net_total", "base_gross_total")
+
+_MARGIN = "greatest(margin::numeric * 100000000 / net_total, -1000000000)"
 
 
 def upgrade():
@@ -48,8 +50,9 @@ def upgrade():
         op.add_column(table, sa.Column("explanation", postgresql.JSONB(astext_type=sa.Text()), nullable=True))
     for table in _DOCUMENTS:
         op.add_column(table, sa.Column("base_currency", sa.Text(), nullable=True))
-        for name in _SUMS:
+        for name in (*_SUMS, "known_margin"):
             op.add_column(table, sa.Column(name, sa.BigInteger(), nullable=True))
+        op.execute(f"UPDATE {table} SET known_margin = {_MARGIN} WHERE margin IS NOT NULL AND net_total > 0")
     with op.get_context().autocommit_block():
         for table in _DOCUMENTS:
             columns = ["tenant_id", "base_gross_total", "id"]
@@ -61,7 +64,7 @@ def downgrade():
         for table in _DOCUMENTS:
             op.drop_index(f"ix_{table}_base_gross_total", table, postgresql_concurrently=True)
     for table in _DOCUMENTS:
-        for name in ("base_currency", *_SUMS):
+        for name in ("base_currency", *_SUMS, "known_margin"):
             op.drop_column(table, name)
     for table in _LINES:
         op.drop_column(table, "explanation")

@@ -85,5 +85,5 @@ async def outdated(ctx: Context, resource: Resource, row: Any, body: None) -> No
 
 
 async def _numbered(ctx: Context, resource: Resource, row: Any) -> dict[str, Any]:
-    number = row["number"] or await next_number(ctx, resource, row["quoted_on"], prefix=PREFIX)
-    return {**await issued(ctx, row, "quoted_on"), "number": number}
+    base = await issued(ctx, row, "quoted_on")
+    return {**base, "number": row["number"] or await next_number(ctx, resource, row["quoted_on"], prefix=PREFIX)}

@@ -68,6 +68,7 @@ class SalesDocument(Owned):
     base_gross_total: Mapped[int | None] = mapped_column(MoneyAmount)
     deepest_discount: Mapped[int] = mapped_column(Ratio)
     margin: Mapped[int | None] = mapped_column(MoneyAmount)
+    known_margin: Mapped[int | None] = mapped_column(Ratio)
     is_approved: Mapped[bool] = mapped_column(server_default="false")
     search_text: Mapped[str]
 
