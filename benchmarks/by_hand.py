@@ -44,7 +44,7 @@ WITH ordered AS (
     payment_terms, tags, lines, taxes, discount_total, net_total, tax_total, gross_total, payable_total, deepest_discount, margin, owner_id,
     created_at, created_by, updated_at, updated_by)
   VALUES ($1, $2, $3, 'draft', $4, $5, $6, $22, 'net', $7, $8, $9, '[]', $10, $11, $12, $13, $14, $15, $15, 10000000, $16, $17, $18, $17, $18, $17)
-  RETURNING id, to_jsonb(o) - '{{tenant_id,search_text,deepest_discount,margin,created_via,deleted_at}}'::text[] AS image
+  RETURNING id, to_jsonb(o) - '{{tenant_id,search_text,deepest_discount,margin,known_margin,created_via,deleted_at}}'::text[] AS image
 ), written AS (
   INSERT INTO order_lines (tenant_id, order_id, created_at, updated_at, {_NAMES})
   SELECT $1, ordered.id, $18, $18, {_NAMES.replace("id,", "l.id,", 1)} FROM ordered, json_to_recordset($19::json) l ({_LINE})

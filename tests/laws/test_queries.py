@@ -318,7 +318,8 @@ def test_figures_are_what_python_gives(world, rows, resource):
         for row in every:
             expected.setdefault(row[group] if group else None, []).append(row)
         measures = [{"op": "count"}, *({"op": op, "field": name} for name in measured for op in ("sum", "min", "max"))]
-        check_figures(world, resource, group, measures, expected)
+        for first in range(0, len(measures), 10):  # at most ten are taken at once
+            check_figures(world, resource, group, measures[first : first + 10], expected)
         for name in measured:
             check_figures(world, resource, group, [{"op": "sum", "field": name}], expected)
             for key in list(expected)[:3]:  # one group alone, also where its figure is null

@@ -164,6 +164,7 @@ def explain(database) -> Any:
 
 def test_an_order_takes_few_statements(lab, statements):
     """Created by two: terms with products and prices, the write; confirmed by seven in a transaction."""
+    lab.admin.make("base_currencies", currency="EUR", valid_from="2026-01-01")  # a rate of another is one more
     account = lab.admin.make("accounts", name="Few", currency="EUR", credit_limit="1000.00")
     products = [lab.examples.make(CATALOG.resources["products"], n) for n in range(2)]
     lines = [

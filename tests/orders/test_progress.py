@@ -107,3 +107,11 @@ def test_bad_progress_is_refused(org, account):
         answer = org.rep.post(f"/v1/orders/{made['id']}/progress", json={"lines": lines})
         assert problem(answer, 422)["errors"][0]["pointer"] == pointer
     assert org.rep.get(f"/v1/orders/{made['id']}").json() == made
+
+
+def test_pieces_are_not_shipped_in_parts(org, account, lamp):
+    made = act(org.rep, order(org, account, {"product_id": lamp["id"], "quantity": "3"}), "confirm")
+    found = tell(org, made, ("1.5", "1"), status=422)["errors"]
+    assert [(one["pointer"], one["code"]) for one in found] == [("/lines/0/shipped_quantity", "too_many_decimals")]
+    assert org.rep.get(f"/v1/orders/{made['id']}").json()["version"] == made["version"]
+    assert tell(org, made, ("1", "1"))["fulfilment"] == "partial"

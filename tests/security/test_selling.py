@@ -105,16 +105,72 @@ def test_a_credit_does_not_hide_the_margin(org, account, lamp):
         assert act(org.rep, "orders", made, "confirm")["state"] == "pending_approval"
 
 
+def test_what_has_no_cost_does_not_hide_a_loss(org, account, lamp):
+    """A line whose cost nobody knows, and giving all away, leave the margin of the rest as it is."""
+    rule(org, account, margin_under="10")
+    cheap = {"product_id": lamp["id"], "unit_price": "50.00"}
+    for lines in (
+        [cheap, {"description": "Handling", "unit_price": "0.01"}],
+        [{"product_id": lamp["id"], "discount_percent": "100"}],
+        [{"description": "Voucher", "unit_price": "-10.00"}],
+    ):
+        made = order(org.rep, account, *lines)
+        assert act(org.rep, "orders", made, "confirm")["state"] == "pending_approval", lines
+    for lines in (
+        [TEXT],
+        [TEXT, {"description": "Voucher", "unit_price": "-1.00"}],
+        [{"product_id": lamp["id"]}, TEXT],
+    ):
+        made = order(org.rep, account, *lines)
+        assert act(org.rep, "orders", made, "confirm")["state"] == "confirmed", lines
+
+
+def test_credits_alone_are_a_discount(org, account):
+    rule(org, account, discount_over="99")
+    made = order(org.rep, account, {"description": "Voucher", "unit_price": "-10.00"})
+    assert act(org.rep, "orders", made, "confirm")["state"] == "pending_approval"
+
+
+def test_credits_open_no_room_below_a_credit_limit(org):
+    account = org.rep.make("accounts", name="Limited", currency="EUR", credit_limit="100.00")
+    credit = order(org.rep, account, {"description": "Voucher", "unit_price": "-1000.00"})
+    assert act(org.rep, "orders", credit, "confirm")["state"] == "confirmed"
+    made = order(org.rep, account, {"description": "Much", "unit_price": "100.01"})
+    assert act(org.rep, "orders", made, "confirm", 409)["errors"][0]["code"] == "credit_exceeded"
+
+
+def test_an_amendment_asks_of_what_is_agreed_by_the_prices_of_then(org, account, lamp):
+    """The list price that went up makes no discount of it; to take less than a price was for does."""
+    rule(org, account, discount_over="10")
+    book = org.admin.make("price_books", name="Breaks", code=f"breaks{next(_numbers)}", currency="EUR")
+    made = org.admin.make("products", **{name: lamp[name] for name in ("unit_id", "kind", "currency", "list_price")},
+                          sku=f"A{next(_numbers)}", name="Agreed")  # fmt: skip
+    for quantity, price in (("1", "100.00"), ("10", "50.00")):
+        org.admin.make(
+            "price_entries", price_book_id=book["id"], product_id=made["id"], minimum_quantity=quantity, price=price
+        )
+    line = {"product_id": made["id"], "quantity": "10"}
+    sold = order(org.rep, account, line, price_book_id=book["id"])
+    assert act(org.rep, "orders", sold, "confirm")["state"] == "confirmed"
+    for entry in org.admin.all("/v1/price_entries", price_book_id=book["id"]):
+        double = {"50.00": "100.00", "100.00": "200.00"}[entry["price"]]
+        assert org.admin.patch(f"/v1/price_entries/{entry['id']}", json={"price": double}).status_code == 200
+    more = act(org.rep, "orders", sold, "amend", lines=[{**line, "quantity": "11"}])
+    assert more["lines"][0]["unit_price"] == "50.00"
+    less = act(org.rep, "orders", sold, "amend", 409, lines=[{**line, "quantity": "1"}])
+    assert less["errors"][0]["code"] == "approval_required"
+
+
 def test_an_amendment_does_not_bring_to_light_a_loss_that_nobody_approved(org, account, lamp):
     rule(org, account, amount_over="500.00", currency="EUR")
     rule(org, account, margin_under="10")
-    cheap = {"product_id": lamp["id"], "unit_price": "50.00", "quantity": "10"}
+    cheap = {"product_id": lamp["id"], "unit_price": "100.00", "quantity": "10"}
     made = order(org.rep, account, cheap, {"description": "Advice", "unit_price": "100.00"})
     assert act(org.rep, "orders", made, "confirm")["state"] == "pending_approval"
     asked = approval_of(org, made)
     assert {reason["code"] for reason in asked["reasons"]} == {"amount", "account"}
     act(org.manager, "approvals", asked, "approve")
-    refused = act(org.rep, "orders", made, "amend", 409, lines=[{**cheap, "quantity": "9"}])
+    refused = act(org.rep, "orders", made, "amend", 409, lines=[{**cheap, "quantity": "9", "unit_price": "50.00"}])
     assert refused["errors"][0]["code"] == "approval_required"
 
 

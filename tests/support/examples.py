@@ -153,6 +153,7 @@ MEANT: dict[tuple[str, str], Any] = {
     ("identity_providers", "email_domains"): lambda _, n: [f"example{n}.com"],
     ("currency_rates", "quote_currency"): lambda _, n: ("JPY", "CHF", "KWD")[n % 3],
     ("currency_rates", "valid_from"): lambda *_: date.fromordinal(700_000 + next(_serial)).isoformat(),
+    ("base_currencies", "valid_from"): lambda *_: date.fromordinal(600_000 + next(_serial)).isoformat(),
     ("price_books", "is_default"): lambda *_: False,
     ("price_books", "code"): lambda *_: f"book_{next(_serial)}",
     ("price_books", "currency"): lambda *_: "EUR",  # a parent has the same

@@ -16,7 +16,7 @@ from crm_api.domains.identity.role import RoleAssignment
 from crm_api.kernel.context import Context
 from crm_api.kernel.database import TENANT, Statement
 from crm_api.kernel.parts import items_of
-from crm_api.kernel.record import RATIO_SCALE, table_of
+from crm_api.kernel.record import table_of
 from crm_api.kernel.repository import create
 from crm_api.kernel.resource import Resource
 from crm_api.kernel.schema import money_text, ratio_text
@@ -34,7 +34,7 @@ _ID = sa.bindparam("id", type_=sa.Uuid())
 class Facts:
     """What rules look at: amounts in ten-thousandths, percentages in millionths, as columns have them.
 
-    `discount` is the deepest of any line; `margin` is a share of the net total, None where a cost is unknown.
+    `discount` is the deepest of any line; `margin` is of the lines whose cost is known, None where that says nothing.
     """
 
     account_id: str
@@ -204,8 +204,3 @@ async def withdraw_open(ctx: Context, resource: Resource, id_: str | UUID) -> No
     values = {"object_type": resource.singular, "id": id_}
     for row in await ctx.fetch(ctx.kernel.statement(("open approval",), build), values):
         await run_edge(ctx, approvals, row["id"], "lapse")
-
-
-def share(part: int | None, whole: int) -> int | None:
-    """A part of something in percent, in millionths; None where unknown, and of nothing."""
-    return None if part is None or whole == 0 else part * 100 * RATIO_SCALE // whole

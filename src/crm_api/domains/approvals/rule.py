@@ -24,7 +24,7 @@ MOST_STEPS = 10
 _KINDS = {"principal": "principal_id", "role": "role_id"}
 _TYPE = "The kind of document, as its `object` says: `order`."
 _EXEMPT = "Who holds one of these roles needs no approval by this rule."
-_MARGIN = "Of the net total, in percent; a document of which not all costs are known is not looked at."
+_MARGIN = "Of the lines whose cost is known, in percent of what they come to; not where no product has one."
 _EXAMPLE = {"kind": "manager", "principal_id": None, "role_id": None, "remind_after_hours": 24}
 Hours = Annotated[int, Field(ge=1, le=8760, description="Reminds the approver as often, at most ten times.")]
 

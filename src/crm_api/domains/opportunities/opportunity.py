@@ -24,6 +24,7 @@ from crm_api.domains.opportunities.stage import CATEGORIES, UNSAID, Category, Pe
 from crm_api.domains.opportunities.stage_change import LatestChange, StageChange
 from crm_api.domains.opportunities.worth import FOLLOWS, worth
 from crm_api.domains.selling.line import MOST_LINES, LineInput, LineItem
+from crm_api.domains.selling.opportunity import unsold
 from crm_api.kernel.customs import CustomValues
 from crm_api.kernel.joints import Build, Parts
 from crm_api.kernel.lifecycle import Lifecycle, edge
@@ -214,7 +215,11 @@ OPPORTUNITIES = Resource(
     once=frozenset({"pipeline_id", "stage_id"}),
     lifecycle=LIFECYCLE,
     actions=(MOVE, LIST_MOVES),
-    builds=(Build(frozenset({"account_id"}), place), Build(frozenset({"account_id", "lines"}), worth)),
+    builds=(
+        Build(frozenset({"account_id"}), unsold),
+        Build(frozenset({"account_id"}), place),
+        Build(frozenset({"account_id", "lines"}), worth),
+    ),
     parts={
         "latest_change": Parts("stage_changes", StageChange, "opportunity_id", LatestChange, journal=True),
         "lines": Parts("opportunity_lines", OpportunityLine, "opportunity_id", LineItem, tells=_TOLD_BY_LINES),

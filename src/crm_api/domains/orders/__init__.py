@@ -5,6 +5,7 @@ from crm_api.domains.orders import sales
 from crm_api.domains.orders.order import ORDERS
 from crm_api.domains.orders.order_line import ORDER_LINES
 from crm_api.domains.orders.states import LIFECYCLE
+from crm_api.domains.selling.explanation import explanations
 from crm_api.kernel.domain import Domain
 
 _SALES = sales_roles("orders", "order_lines")
@@ -13,6 +14,6 @@ _VERBS = tuple((f"orders:{verb}", "own") for verb in (*(edge.verb for edge in LI
 DOMAIN = Domain(
     "orders",
     resources=(ORDERS, ORDER_LINES),
-    routers=(sales.router,),
+    routers=(sales.router, explanations(ORDERS, ORDER_LINES, "ordered_on")),
     roles={**_SALES, REPRESENTATIVE: (*_SALES[REPRESENTATIVE], *_VERBS)},
 )

@@ -8,21 +8,21 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from crm_api.domains.accounts.contact_points import Address
-from crm_api.domains.approvals.asking import share
 from crm_api.domains.orders.cancel import under_way
 from crm_api.domains.orders.confirm import creditworthy
-from crm_api.domains.orders.progress import counted
+from crm_api.domains.orders.progress import counted, hidden_of
 from crm_api.domains.selling.approving import approval_required, demand_of
 from crm_api.domains.selling.line import MOST_LINES, LineInput
 from crm_api.domains.selling.pricing import price_document
 from crm_api.kernel.context import Context
 from crm_api.kernel.external import referred
+from crm_api.kernel.parts import items_of
 from crm_api.kernel.problems import TRANSITION_REFUSED, Problem
 from crm_api.kernel.resource import Resource
 from crm_api.kernel.schema import Line, Name, Ref, Wire
 
 _STATES = ("confirmed", "on_hold")
-_FIGURES = ("gross_total", "net_total", "margin", "deepest_discount")
+_FIGURES = ("gross_total", "deepest_discount", "known_margin")
 
 
 class AmendRequest(Wire):
@@ -54,13 +54,15 @@ async def amend(ctx: Context, resource: Resource, row: Any, body: AmendRequest) 
         raise Problem(TRANSITION_REFUSED, detail, extra={"state": row["state"], "allowed_from": sorted(_STATES)})
     ctx.kernel.policy.writable(ctx.access, resource, dict.fromkeys(body.model_fields_set - {"reason"}))
     await under_way(ctx, resource, row, None)
-    whole = body.model_dump()
-    sent = {name: whole[name] for name in body.model_fields_set - {"reason"}}
+    told = body.model_dump()
+    sent = {name: told[name] for name in body.model_fields_set - {"reason"}}
     if sent.get("lines", ()) is None:
         del sent["lines"]
     values = await referred(ctx, resource, sent)
     if {"lines", "shipping_address"} & values.keys():
-        values = {**values, **await price_document(ctx, values, row, "ordered_on", keep=True)}
+        hidden = await hidden_of(ctx, row["id"])
+        whole = {**row, "lines": [item | hidden[item["id"]] for item in items_of(row, "lines")]}
+        values = {**values, **await price_document(ctx, values, whole, "ordered_on", keep=True)}
         values["lines"] = counted(values["lines"], row)
         after = {**row, **values, **{name: _scaled(resource, name, values[name]) for name in _FIGURES}}
         after["is_approved"] = row["is_approved"] and not _gives_more(row, after)
@@ -82,7 +84,7 @@ def _gives_more(before: Mapping[str, Any], after: Mapping[str, Any]) -> bool:
     """Whether it goes beyond what was approved: in amount, in discount, or by earning less, as far as was known."""
     if any(after[name] > before[name] for name in ("gross_total", "deepest_discount")):
         return True
-    margins = [share(row["margin"], row["net_total"]) for row in (before, after)]
+    margins = before["known_margin"], after["known_margin"]
     if margins[0] is None:
         return margins[1] is not None
     return margins[1] is None or margins[1] < margins[0]

@@ -14,6 +14,7 @@ from crm_api.domains.orders.reserving import reserve
 from crm_api.domains.pricing.currency_rate import no_rate, rates_on
 from crm_api.domains.pricing.price_lookup import products_of
 from crm_api.domains.selling.approving import demand_of
+from crm_api.domains.selling.base_totals import issued
 from crm_api.kernel.context import Context
 from crm_api.kernel.database import TENANT, Statement
 from crm_api.kernel.parts import items_of
@@ -68,8 +69,9 @@ async def creditworthy(ctx: Context, resource: Resource, row: Any) -> None:
 
 async def _binding(ctx: Context, resource: Resource, row: Any) -> dict[str, Any]:
     await reserve(ctx, resource, row)
+    base = await issued(ctx, row, "ordered_on")
     number = row["number"] or await next_number(ctx, resource, row["ordered_on"], prefix=PREFIX)
-    return {"number": number, "confirmed_at": ctx.now, "reason": None}
+    return {**base, "number": number, "confirmed_at": ctx.now, "reason": None}
 
 
 async def _account(ctx: Context, id_: str) -> Any:
@@ -91,6 +93,7 @@ async def _account(ctx: Context, id_: str) -> Any:
 async def _credit(ctx: Context, resource: Resource, row: Any, account: Any) -> None:
     """409 when the open orders and this one come to more than the limit, at the rates of its day.
 
+    An order of credits opens no room for others before it is paid out, so it counts as nothing.
     A limit holds in the currency of the account; without one, there is nothing to compare with.
     """
     limit, currency = account["credit_limit"], account["currency"]
@@ -99,9 +102,9 @@ async def _credit(ctx: Context, resource: Resource, row: Any, account: Any) -> N
     table = resource.table
 
     def build() -> Statement:
-        total = sa.func.coalesce(
-            sa.func.sum(sa.type_coerce(table.c.gross_total, sa.BigInteger())), sa.literal_column("0")
-        )
+        zero: sa.ColumnElement[int] = sa.literal_column("0")
+        owed = sa.func.greatest(sa.type_coerce(table.c.gross_total, sa.BigInteger()), zero)
+        total = sa.func.coalesce(sa.func.sum(owed), zero)
         return Statement(
             sa.select(table.c.currency, sa.cast(total, sa.BigInteger()).label("total"))
             .where(
@@ -115,7 +118,7 @@ async def _credit(ctx: Context, resource: Resource, row: Any, account: Any) -> N
         )
 
     statement = ctx.kernel.statement(("open orders of an account",), build)
-    owed = Counter({row["currency"]: row["gross_total"]})
+    owed = Counter({row["currency"]: max(0, row["gross_total"])})
     for other in await ctx.fetch(statement, {name: row[name] for name in ("id", "account_id")}):
         owed[other["currency"]] += other["total"]
     day = row["ordered_on"]

@@ -21,6 +21,7 @@ from crm_api.domains.selling.document import (
     today,
 )
 from crm_api.domains.selling.line import MOST_LINES
+from crm_api.domains.selling.opportunity import SAME_ACCOUNT
 from crm_api.domains.selling.pricing import priced
 from crm_api.kernel.customs import CustomValues
 from crm_api.kernel.joints import Lock, Parts, Printed
@@ -103,7 +104,7 @@ ORDERS = Resource(
     once=frozenset({"currency", "prices"}),
     require_match=True,
     lock=Lock(frozenset({"draft"}), frozenset({"owner_id", "team_id", "tags", "note", "promised_on"})),
-    builds=(priced("ordered_on"), COUNTED),
+    builds=(SAME_ACCOUNT, priced("ordered_on"), COUNTED),
     many={"quotes": ToMany("quotes", "order_id")},
     parts={"lines": Parts("order_lines", OrderLine, "order_id", OrderLineItem)},
     printed=Printed(("ordered_on", "requested_on", "promised_on")),
@@ -119,5 +120,5 @@ ORDERS = Resource(
         Order.promised_on,
         Order.confirmed_at,
     ),
-    sorts=(Order.ordered_on, Order.gross_total, Order.created_at),
+    sorts=(Order.ordered_on, Order.gross_total, Order.base_gross_total, Order.created_at),
 )

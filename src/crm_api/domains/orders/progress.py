@@ -5,10 +5,13 @@ from decimal import Decimal
 from typing import Annotated, Any
 from uuid import UUID
 
+import orjson
 import sqlalchemy as sa
 from pydantic import Field
 
 from crm_api.domains.orders.order_line import OrderLine, OrderLineItem
+from crm_api.domains.pricing.items import line_fault
+from crm_api.domains.pricing.price_lookup import decimals_of
 from crm_api.domains.selling.line import MOST_LINES, DocumentLine
 from crm_api.kernel.context import Context
 from crm_api.kernel.database import TENANT, Statement
@@ -50,13 +53,15 @@ async def progress(ctx: Context, resource: Resource, row: Any, body: ProgressReq
     """Keeps the quantities, and derives fulfilment and billing.
 
     Raises:
-        Problem: 409 unless the order is binding; 422 for a line that it does not have, or that is told twice.
+        Problem: 409 unless the order is binding; 422 for a line that it does not have, or that is told twice, and for
+            parts of what comes in whole units.
     """
     if row["state"] not in _STATES:
         detail = f"Nothing is shipped or invoiced of an order that is {row['state']}."
         raise Problem(TRANSITION_REFUSED, detail, extra={"state": row["state"], "allowed_from": list(_STATES)})
-    hidden = {found["id"]: dict(found) for found in await ctx.fetch(_HIDDEN, {"order_id": row["id"]})}
+    hidden = await hidden_of(ctx, row["id"])
     lines = {item["id"]: _numbers(resource, item) | hidden[item["id"]] for item in items_of(row, "lines")}
+    decimals = await _decimals(ctx, body, lines)
     faults, told = [], set()
     for i, line in enumerate(body.lines):
         id_ = str(UUID(line.id))
@@ -66,6 +71,12 @@ async def progress(ctx: Context, resource: Resource, row: Any, body: ProgressReq
             continue
         told.add(id_)
         given = {name: getattr(line, name) for name in _COUNTED if getattr(line, name) is not None}
+        places = decimals.get(lines[id_]["unit_id"], 6)
+        faults += [
+            line_fault(i, name, "too_many_decimals", f"A quantity in this unit has at most {places} decimals.")
+            for name, value in given.items()
+            if value != round(value, places)
+        ]
         lines[id_] = lines[id_] | given
     if faults:
         raise Problem(INVALID, faults[0].detail, faults)
@@ -73,6 +84,24 @@ async def progress(ctx: Context, resource: Resource, row: Any, body: ProgressReq
     goods = [line for line in whole if line["kind"] != "shipping"] or whole
     shipped, invoiced = _axis(goods, "shipped_quantity"), _axis(whole, "invoiced_quantity")
     return {"lines": whole, "fulfilment": shipped, "billing": "complete" if invoiced == "over" else invoiced}
+
+
+async def _decimals(ctx: Context, body: ProgressRequest, lines: Mapping[str, Mapping[str, Any]]) -> dict[str, int]:
+    """The decimals of the units in which parts of one are told; nothing is read for whole numbers."""
+    parts = {
+        str(UUID(line.id))
+        for line in body.lines
+        for name in _COUNTED
+        if (value := getattr(line, name)) is not None and value != int(value)
+    }
+    units = sorted({lines[id_]["unit_id"] for id_ in parts & lines.keys()} - {None})
+    return await decimals_of(ctx, [UUID(unit) for unit in units]) if units else {}
+
+
+async def hidden_of(ctx: Context, id_: Any) -> dict[str, dict[str, Any]]:
+    """What is kept of the lines of an order and not told, by line."""
+    rows = await ctx.fetch(_HIDDEN, {"order_id": id_})
+    return {row["id"]: {**row, "explanation": orjson.loads(row["explanation"] or "null")} for row in rows}
 
 
 def _axis(lines: Sequence[Mapping[str, Any]], name: str) -> str:

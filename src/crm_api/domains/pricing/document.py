@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import date
 from typing import cast
 
+from crm_api.domains.pricing.base_currency import Base, base_of
 from crm_api.domains.pricing.basket import Basket
 from crm_api.domains.pricing.document_lookup import OF_ACCOUNT
 from crm_api.domains.pricing.tax import Rounding
@@ -36,6 +37,7 @@ class Document:
         country: where it is taxed.
         region: part of it.
         payment_terms: of the account.
+        base: what the tenant sums up in, with the rate of the currency.
     """
 
     currency: str
@@ -47,6 +49,7 @@ class Document:
     country: str | None
     region: str | None
     payment_terms: str | None
+    base: Base | None
 
     @property
     def list_inclusive(self) -> bool:
@@ -83,6 +86,7 @@ def document_of(basket: Basket, row: Row, hidden: Collection[str]) -> Document:
         country=country,
         region=basket.region,
         payment_terms=told["payment_terms"],
+        base=base_of(row, currency),
     )
 
 

@@ -1,6 +1,7 @@
 """What an account paid for a product the last time."""
 
 from collections.abc import Mapping, Sequence
+from datetime import date
 from typing import Any
 from uuid import UUID
 
@@ -17,10 +18,12 @@ _SOLD = sa.literal(["confirmed", "on_hold", "closed"], ARRAY(sa.Text()))
 _OF_LINE = ("quantity", "unit_price", "discount", "net_amount")
 
 
-async def last_sales(ctx: Context, account_id: str, products: Sequence[str]) -> Mapping[str, Row] | None:
+async def last_sales(
+    ctx: Context, account_id: str, products: Sequence[str], *, until: date | None = None, beside: str | None = None
+) -> Mapping[str, Row] | None:
     """The latest line of each product among the account's last 200 confirmed orders that the caller sees.
 
-    None for who may read no orders or their lines at all.
+    Those up to a day, and all but one, where told. None for who may read no orders or their lines at all.
     """
     orders, lines = (ctx.kernel.catalog.resources[name] for name in ("orders", "order_lines"))  # of a later domain
     if any(not ctx.access.may(item.plural, "read") or item.plural in ctx.access.closed for item in (orders, lines)):
@@ -34,6 +37,8 @@ async def last_sales(ctx: Context, account_id: str, products: Sequence[str]) -> 
                 *ctx.kernel.policy.gate(ctx.access, orders, "read", order),
                 order.c.account_id == sa.bindparam("account", type_=sa.Uuid()),
                 among(order.c.state, _SOLD),
+                *([] if until is None else [order.c.ordered_on <= sa.bindparam("until", type_=sa.Date())]),
+                *([] if beside is None else [order.c.id != sa.bindparam("beside", type_=sa.Uuid())]),
             )
             .order_by(order.c.id.desc())
             .limit(sa.literal_column(str(_ORDERS_BACK)))
@@ -57,5 +62,6 @@ async def last_sales(ctx: Context, account_id: str, products: Sequence[str]) -> 
         return framed(found.lateral("page"))
 
     values: dict[str, Any] = {"account": account_id, "products": [UUID(id_) for id_ in products]}
-    _, rows = await settled(ctx, ("last sales",), build, values)
+    values |= {name: value for name, value in (("until", until), ("beside", beside)) if value is not None}
+    _, rows = await settled(ctx, ("last sales", until is None, beside is None), build, values)
     return {row["product_id"]: row for row in rows if row["id"] is not None}

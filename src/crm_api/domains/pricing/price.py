@@ -39,7 +39,7 @@ _SHOWN = (
 """Fields that a price tells of, so that who may not see one of them is told no price."""
 
 
-def _untold(ctx: Context) -> Problem | None:
+def untold_to(ctx: Context) -> Problem | None:
     """Why the caller is told no price, if so."""
     for resource in _READ:
         if not ctx.access.may(resource.plural, "read"):
@@ -64,7 +64,7 @@ async def price(ctx: Context, basket: Basket, *, kept: bool = False) -> Priced:
         Problem: 403 without a permission or where a field rule hides what a price tells of; 422 with a pointer into
             `{"lines": [...], "account_id": ...}` for what cannot be priced.
     """
-    untold = _untold(ctx)
+    untold = untold_to(ctx)
     if not kept:
         ctx.require(PRICE_BOOKS, "quote")
         for resource in _READ:
@@ -165,6 +165,7 @@ def _priced(basket: Basket, items: Sequence[Item], terms: Terms, hidden: tuple[s
         country=document.country,
         region=document.region,
         payment_terms=document.payment_terms,
+        base=document.base,
         lines=tuple(done),
         totals=totals,
         hidden=hidden,

@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import ARRAY
 
 from crm_api.domains.accounts.account import ACCOUNTS
+from crm_api.domains.pricing.base_currency import base_found
 from crm_api.domains.pricing.basket import Basket
 from crm_api.domains.pricing.document_lookup import OF_ACCOUNT, terms_found
 from crm_api.domains.pricing.price_book import PRICE_BOOKS
@@ -192,9 +193,11 @@ def _prices(ctx: Context, reader: Context, *, of_account: bool, told: bool, conv
         *(sa.literal("depth", sa.Text()), books.c.depth),
     )
     every = sa.cast(sa.select(sa.func.jsonb_agg(image)).select_from(books).scalar_subquery(), sa.Text())
-    columns = [*terms.c, *sold.c, *(best.c[name] for name in _OF_ENTRY)]
+    whole = sa.func.coalesce(currency[0], terms.c.book_currency, *currency[1:])
+    base = base_found(whole, _DAY)
+    columns = [*terms.c, *sold.c, *(best.c[name] for name in _OF_ENTRY), *base.c]
     page = sa.select(*(readable(column).label(column.name) for column in columns), every.label("books"))
-    source = terms.outerjoin(sold, sa.true()).outerjoin(best, sa.true())
+    source = terms.outerjoin(base, sa.true()).outerjoin(sold, sa.true()).outerjoin(best, sa.true())
     return framed(page.select_from(source).lateral("page"))
 
 

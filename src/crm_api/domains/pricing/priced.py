@@ -8,6 +8,7 @@ from fractions import Fraction
 from typing import Any
 
 from crm_api.domains.pricing.amounts import PRICE_DECIMALS, in_currency, rounded
+from crm_api.domains.pricing.base_currency import Base
 from crm_api.domains.pricing.basket import BasketLine, Mode, Step
 from crm_api.domains.pricing.finding import Found, Terms, list_price
 from crm_api.domains.pricing.items import Item
@@ -102,6 +103,7 @@ class Priced:
     country: str | None
     region: str | None
     payment_terms: str | None
+    base: Base | None
     lines: tuple[PricedLine, ...]
     totals: Taxed
     hidden: tuple[str, ...]

@@ -175,14 +175,15 @@ def quote_of(priced: Priced, sold: Mapping[str, Row] | None, allowed: int | None
         **{name: getattr(priced, name) for name in ("country", "region", "prices", "rounding")},
         "allowed_discount": None if allowed is None else ratio_text(allowed),
         "lines": [
-            {**_line(line), "last_sale": _sale((sold or {}).get(str(line.line.product_id))), "redacted": hidden}
+            {**_line(line), "last_sale": sale_of((sold or {}).get(str(line.line.product_id))), "redacted": hidden}
             for line in priced.lines
         ],
         "totals": _sums(priced.totals),
     }
 
 
-def _sale(row: Row | None) -> dict[str, Any] | None:
+def sale_of(row: Row | None) -> dict[str, Any] | None:
+    """A last sale as it is sent; see `LastSale`."""
     if row is None:
         return None
     return {
@@ -213,7 +214,7 @@ def _line(line: PricedLine) -> dict[str, Any]:
         **_sums(line.amounts),
         "cost": _money(line.cost),
         "margin": _money(line.margin),
-        "explanation": [_step(step) for step in line.steps],
+        "explanation": [step_of(step) for step in line.steps],
     }
 
 
@@ -229,7 +230,8 @@ def tax_amount(tax: RateAmount) -> dict[str, Any]:
     return {**told, "net": _money(tax.net), "amount": _money(tax.amount)}
 
 
-def _step(step: Step) -> dict[str, Any]:
+def step_of(step: Step) -> dict[str, Any]:
+    """A step as it is sent; see `PriceStep`."""
     return {
         "kind": step.kind,
         "price": _money(step.price),

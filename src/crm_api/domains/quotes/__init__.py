@@ -4,6 +4,7 @@ from crm_api.domains.identity.default_roles import REPRESENTATIVE, sales_roles
 from crm_api.domains.quotes.quote import QUOTES
 from crm_api.domains.quotes.quote_line import QUOTE_LINES
 from crm_api.domains.quotes.states import LIFECYCLE
+from crm_api.domains.selling.explanation import explanations
 from crm_api.kernel.domain import Domain
 
 _SALES = sales_roles("quotes", "quote_lines")
@@ -12,5 +13,6 @@ _VERBS = tuple((f"quotes:{verb}", "own") for verb in (*(edge.verb for edge in LI
 DOMAIN = Domain(
     "quotes",
     resources=(QUOTES, QUOTE_LINES),
+    routers=(explanations(QUOTES, QUOTE_LINES, "quoted_on"),),
     roles={**_SALES, REPRESENTATIVE: (*_SALES[REPRESENTATIVE], *_VERBS)},
 )

@@ -5,6 +5,7 @@ from typing import Any
 from crm_api.domains.approvals.asking import ask, withdraw_open
 from crm_api.domains.numbering.numbers import next_number
 from crm_api.domains.selling.approving import approval_required, demand_of
+from crm_api.domains.selling.base_totals import issued
 from crm_api.domains.selling.document import today
 from crm_api.kernel.context import Context
 from crm_api.kernel.parts import items_of
@@ -84,4 +85,5 @@ async def outdated(ctx: Context, resource: Resource, row: Any, body: None) -> No
 
 
 async def _numbered(ctx: Context, resource: Resource, row: Any) -> dict[str, Any]:
-    return {"number": row["number"] or await next_number(ctx, resource, row["quoted_on"], prefix=PREFIX)}
+    base = await issued(ctx, row, "quoted_on")
+    return {**base, "number": row["number"] or await next_number(ctx, resource, row["quoted_on"], prefix=PREFIX)}

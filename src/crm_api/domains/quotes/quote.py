@@ -23,6 +23,7 @@ from crm_api.domains.selling.document import (
     today,
 )
 from crm_api.domains.selling.line import LineItem
+from crm_api.domains.selling.opportunity import SAME_ACCOUNT
 from crm_api.domains.selling.pricing import priced
 from crm_api.kernel.customs import CustomValues
 from crm_api.kernel.joints import Lock, Parts, Printed
@@ -109,7 +110,7 @@ QUOTES = Resource(
     once=frozenset({"currency", "prices"}),
     lock=Lock(frozenset({"draft"}), frozenset({"owner_id", "team_id", "tags", "note"})),
     checks=(in_order("quoted_on", "valid_until"),),
-    builds=(priced("quoted_on"),),
+    builds=(SAME_ACCOUNT, priced("quoted_on")),
     parts={"lines": Parts("quote_lines", QuoteLine, "quote_id", LineItem)},
     printed=Printed(("quoted_on", "valid_until")),
     require_match=True,
@@ -126,5 +127,5 @@ QUOTES = Resource(
         Quote.sent_at,
         Quote.decided_at,
     ),
-    sorts=(Quote.quoted_on, Quote.gross_total, Quote.created_at),
+    sorts=(Quote.quoted_on, Quote.gross_total, Quote.base_gross_total, Quote.created_at),
 )

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from crm_api.domains.approvals.asking import Demand, Facts, demanded, share, withdraw_open
+from crm_api.domains.approvals.asking import Demand, Facts, demanded, withdraw_open
 from crm_api.kernel.context import Context
 from crm_api.kernel.problems import CONFLICT, Fault, Problem
 from crm_api.kernel.resource import Resource
@@ -12,8 +12,8 @@ async def demand_of(ctx: Context, resource: Resource, row: Any) -> Demand | None
     """The approval that the caller needs for a loaded document; None once it is approved as it is."""
     if row["is_approved"]:
         return None
-    margin = share(row["margin"], row["net_total"])
-    facts = Facts(str(row["account_id"]), row["currency"], row["gross_total"], row["deepest_discount"], margin)
+    figures = (row[name] for name in ("currency", "gross_total", "deepest_discount", "known_margin"))
+    facts = Facts(str(row["account_id"]), *figures)
     return await demanded(ctx, resource.singular, facts)
 
 

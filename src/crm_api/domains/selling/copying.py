@@ -8,6 +8,7 @@ from typing import Any
 import orjson
 
 from crm_api.domains.pricing.price_book import PRICE_BOOKS
+from crm_api.domains.selling.opportunity import of_caller
 from crm_api.domains.selling.pricing import as_new
 from crm_api.kernel.context import Context
 from crm_api.kernel.parts import items_of
@@ -51,9 +52,18 @@ async def book_on(ctx: Context, id_: Any, day: date) -> str | None:
     return str(id_) if first <= day <= last else None
 
 
+async def _opportunity(ctx: Context, resource: Resource, given: Mapping[str, Any]) -> str | None:
+    """The opportunity that it goes on with, unless that went to another account."""
+    id_ = given.get("opportunity_id")
+    found = None if id_ is None else await of_caller(ctx, resource, id_)
+    gone = found is not None and found["account_id"] != str(given["account_id"]).lower()
+    return None if id_ is None or gone else str(id_)
+
+
 async def make(ctx: Context, resource: Resource, given: Mapping[str, Any]) -> dict[str, Any]:
     """Creates a document from these values, with the caller's right to create one."""
     ctx.require(resource, "create")
+    given = {**given, "opportunity_id": await _opportunity(ctx, resource, given)}
     assert resource.create is not None  # noqa: S101 - of documents
     try:
         made = await create(ctx, resource, with_defaults(resource.create, given), given=())

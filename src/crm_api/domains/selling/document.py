@@ -12,7 +12,7 @@ from crm_api.domains.accounts.contact_points import Address
 from crm_api.domains.products.percent import Percent
 from crm_api.domains.selling.line import MOST_LINES, LineInput, LineItem, Taxes
 from crm_api.kernel.record import MoneyAmount, Owned, Ratio, one_of, ownership, reference, sortable, sparse
-from crm_api.kernel.schema import Currency, Id, Input, Money, Name, OwnedOutput, Paragraph, Ref, Tag
+from crm_api.kernel.schema import Currency, Id, Input, Money, Name, OwnedOutput, Paragraph, Quantity, Ref, Tag
 
 Tags = Annotated[list[Tag], Field(max_length=50)]
 Prices = Annotated[Literal["net", "gross"], Field(description="Whether unit prices are without or with tax.")]
@@ -23,6 +23,8 @@ _LINES = "Those of the opportunity as far as the caller sees them, unless given;
 _DISCOUNT = "Off what all lines but shipping come to, each bearing its part."
 _DISCOUNT_SUM = "The same as a sum, in the terms of the prices; one of both."
 _ROUND_TO = "What is to be paid is a multiple of this, as where the smallest coin is 0.05; above zero."
+_BASE = "What the tenant sums up in, on the day of the document; null where it has not said so."
+_RATE = "What one unit of `currency` is in it, of the document's day; null where there was no rate."
 _SHIPPING = "Its country is where the document is taxed; that of the account, without one."
 
 
@@ -60,8 +62,13 @@ class SalesDocument(Owned):
     gross_total: Mapped[int] = mapped_column(MoneyAmount)
     rounding: Mapped[int] = mapped_column(MoneyAmount, server_default="0")
     payable_total: Mapped[int] = mapped_column(MoneyAmount)
+    base_currency: Mapped[str | None]
+    exchange_rate: Mapped[int | None] = mapped_column(Ratio)
+    base_net_total: Mapped[int | None] = mapped_column(MoneyAmount)
+    base_gross_total: Mapped[int | None] = mapped_column(MoneyAmount)
     deepest_discount: Mapped[int] = mapped_column(Ratio)
     margin: Mapped[int | None] = mapped_column(MoneyAmount)
+    known_margin: Mapped[int | None] = mapped_column(Ratio)
     is_approved: Mapped[bool] = mapped_column(server_default="false")
     search_text: Mapped[str]
 
@@ -80,6 +87,9 @@ def document_filters(model: type[Any]) -> tuple[Any, ...]:
         model.tax_profile_id,
         model.net_total,
         model.gross_total,
+        model.base_currency,
+        model.base_net_total,
+        model.base_gross_total,
         model.is_approved,
         model.tags,
         model.owner_id,
@@ -101,7 +111,7 @@ def document_constraints(table: str, day: str) -> tuple[Any, ...]:
         reference("tax_profile_id", "tax_profiles"),
         one_of("prices", ("net", "gross")),
         sa.CheckConstraint("payable_total = gross_total + rounding", name="payable_total"),
-        *sortable(table, "account_id", day, "created_at", "gross_total"),
+        *sortable(table, "account_id", day, "created_at", "gross_total", "base_gross_total"),
         *(sparse(table, column) for column in ("contact_id", "opportunity_id", "price_book_id", "tax_profile_id")),
         sparse(table, "number"),  # among deleted ones, too: no number is given twice
     )
@@ -161,4 +171,8 @@ class DocumentView(OwnedOutput):
     gross_total: Money
     rounding: Annotated[Money, Field(description="What the total is rounded by.")]
     payable_total: Annotated[Money, Field(description="What is to be paid: the gross total and the rounding.")]
+    base_currency: Annotated[Currency | None, Field(description=_BASE)]
+    exchange_rate: Annotated[Quantity | None, Field(description=_RATE)]
+    base_net_total: Annotated[Money | None, Field(description="The net total in the base currency.")]
+    base_gross_total: Annotated[Money | None, Field(description="The gross total in the base currency.")]
     is_approved: Annotated[bool, Field(description="As it is now: false again once it is priced anew.")]

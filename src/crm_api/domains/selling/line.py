@@ -51,6 +51,7 @@ class DocumentLine:
     price_book_id: Mapped[UUID | None]
     price_entry_id: Mapped[UUID | None]
     found_price: Mapped[int | None] = mapped_column(MoneyAmount)
+    explanation: Mapped[list[Any] | None]
     discount_percent: Mapped[int | None] = mapped_column(Ratio)
     discount_amount: Mapped[int | None] = mapped_column(MoneyAmount)
     discount: Mapped[int] = mapped_column(MoneyAmount)

@@ -11,6 +11,8 @@ from crm_api.domains.pricing.basket import Basket, BasketLine
 from crm_api.domains.pricing.price import price
 from crm_api.domains.pricing.priced import Priced, PricedLine
 from crm_api.domains.pricing.quoting import tax_amount
+from crm_api.domains.selling.base_totals import agreed, base_totals
+from crm_api.domains.selling.explanation import explained
 from crm_api.domains.selling.line import LineItem
 from crm_api.domains.selling.matching import named_again
 from crm_api.kernel.context import Context
@@ -87,6 +89,8 @@ async def price_document(
     )
     found = await price(ctx, basket, kept=True)
     columns = _columns(items, stored, found, of_sum["round_to"])
+    base = agreed(found.base, before) if keep and before is not None else found.base
+    columns |= base_totals(base, columns)
     columns["is_approved"] = before is None and bool(values.get("is_approved"))
     if before is None:
         columns |= {"currency": found.currency, "prices": found.prices}
@@ -211,7 +215,7 @@ def _columns(
         _written(item, stored.get(item["id"], {}), line, found.currency)
         for item, line in zip(items, found.lines, strict=True)
     ]
-    totals, costs = found.totals, [_cost(line) for line in found.lines]
+    totals, costs = found.totals, [line["cost"] for line in lines]
     payable = totals.gross if round_to is None else to_step(totals.gross, round_to)
     shipping = (line.amounts.net for line in found.lines if line.line.kind == "shipping")
     return {
@@ -226,7 +230,8 @@ def _columns(
         "gross_total": totals.gross,
         "rounding": payable - totals.gross,
         "payable_total": payable,
-        "deepest_discount": _deepest(found),
+        "deepest_discount": _deepest(found, [line["found_price"] for line in lines]),
+        "known_margin": _known_margin(lines),
         "margin": None if None in costs else totals.net - sum((cost or Decimal(0) for cost in costs), Decimal(0)),
     }
 
@@ -253,7 +258,8 @@ def _written(item: Mapping[str, Any], old: Mapping[str, Any], line: PricedLine, 
         "price_source": source,
         "price_book_id": book,
         "price_entry_id": entry,
-        "found_price": line.found_price,
+        "found_price": _found_price(item, old, line),
+        "explanation": old["explanation"] if item.get("kept") else explained(line),
         "discount_percent": line.line.discount_percent,
         "discount_amount": line.line.discount_amount,
         "discount": amounts.discount,
@@ -280,15 +286,42 @@ def _cost(line: PricedLine) -> Decimal | None:
     return Decimal(0) if line.product is None and line.unit_price <= 0 else line.cost
 
 
-def _deepest(found: Priced) -> Decimal:
+def _found_price(item: Mapping[str, Any], old: Mapping[str, Any], line: PricedLine) -> Decimal | None:
+    """What one unit costs by the books: as when it was agreed on, unless it is for less than that now."""
+    if not item.get("kept") or line.line.quantity < Decimal(old["quantity"]):
+        return line.found_price
+    return _number(old["found_price"], MONEY_SCALE)
+
+
+def _known_margin(lines: Sequence[Mapping[str, Any]]) -> Decimal | None:
+    """What the lines whose cost is known earn, in percent of what they come to; at least -1,000.
+
+    None where that says nothing: products without a cost, and what is none, with no other product beside them.
+    """
+    known = [line for line in lines if line["cost"] is not None]
+    if len(known) < len(lines) and not any(line["product_id"] for line in known):
+        return None
+    whole = sum((line["net_amount"] for line in known), Decimal(0))
+    earned = whole - sum((line["cost"] for line in known), Decimal(0))
+    if whole <= 0:
+        return None if earned >= 0 else -_MOST
+    return max(-_MOST, 100 * earned / whole)
+
+
+def _deepest(found: Priced, by_books: Sequence[Decimal | None]) -> Decimal:
     """How many percent of the price by the books are given away at most, by a line or, with credits, by the whole.
 
     A line gives away its discount, and what its own price is below that of the books. At most 1,000 percent.
     """
-    full = [line.line.quantity * max(line.found_price or Decimal(0), line.unit_price) for line in found.lines]
+    full = [
+        line.line.quantity * max(price or Decimal(0), line.unit_price)
+        for line, price in zip(found.lines, by_books, strict=True)
+    ]
     charged = [line.amounts.gross if found.prices == "gross" else line.amounts.net for line in found.lines]
     asked = [Decimal(0) if price < 0 else price for price in full]  # a credit is given away as a whole
     pairs = [*zip(asked, charged, strict=True), (sum(asked, Decimal(0)), sum(charged, Decimal(0)))]
+    if pairs[-1][0] == 0 > pairs[-1][1]:  # nothing but credits
+        return _MOST
     return min(_MOST, max((_share(*pair) for pair in pairs), default=Decimal(0)))
 
 
