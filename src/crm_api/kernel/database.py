@@ -268,7 +268,11 @@ class Database:
             self._release(link)
 
     async def _acquire(self, tenant: UUID | None) -> Link:
-        link = await self._take(tenant)
+        free = (self._idle or self._open < self._most) and self._turns.take(tenant)
+        link = self._free(tenant) if free else await self._wait(tenant)
+        if link is None:
+            link = await self._connect(tenant)
+        link.holder = tenant
         if tenant is not None and link.tenant != tenant and not self.limits.local_tenant:
             try:
                 await link.connection.execute(_SET_TENANT, str(tenant))
@@ -279,19 +283,15 @@ class Database:
             link.tenant = tenant
         return link
 
-    async def _take(self, tenant: UUID | None) -> Link:
-        free = (self._idle or self._open < self._most) and self._turns.take(tenant)
-        link = self._free(tenant) if free else await self._wait(tenant)
-        if link is None:
-            link = await self._connect(tenant)
-        link.holder = tenant
-        return link
-
     def _free(self, tenant: UUID | None) -> Link | None:
         """An idle connection, of the same tenant if there is one; None to open another, whose room is taken by this."""
         while self._idle:
-            own = (index for index in range(len(self._idle) - 1, -1, -1) if self._idle[index].tenant == tenant)
-            link = self._idle.pop(next(own, -1))
+            position = len(self._idle) - 1
+            for index in range(position, -1, -1):
+                if self._idle[index].tenant == tenant:
+                    position = index
+                    break
+            link = self._idle.pop(position)
             if not link.connection.is_closed():
                 return link
             self._open -= 1
