@@ -27,7 +27,7 @@ from benchmarks.operations import OPERATIONS, Operation
 from benchmarks.stage import Stage, connect, prepare
 from benchmarks.usage import cpu_seconds, machine
 from crm_api.app import build_kernel
-from crm_api.domains.identity.default_roles import REPRESENTATIVE
+from crm_api.domains.identity.default_roles import ADMINISTRATOR
 from crm_api.kernel.unit_of_work import system
 from crm_api.settings import load_settings
 from crm_api.tenants import add_key, add_user, create_tenant
@@ -52,13 +52,14 @@ WHAT = {
 
 
 async def _keys(stage: Stage, name: str, number: int) -> list[str]:
-    """So many keys of somebody in a new tenant."""
+    """Keys of as many people of a new tenant, who see all of it."""
     kernel = build_kernel(load_settings(), stage.app_url)
     try:
         new = await create_tenant(kernel, stage.migrate_url, name, "admin@example.com")
         ctx = system(kernel, new.tenant_id, "benchmark")
-        person = await add_user(ctx, {"name": "P", "email": "p@example.com"}, new.roles[REPRESENTATIVE])
-        return [await add_key(ctx, person, f"key {n}") for n in range(number)]
+        role = new.roles[ADMINISTRATOR]
+        people = [await add_user(ctx, {"name": f"P{n}", "email": f"p{n}@example.com"}, role) for n in range(number)]
+        return [await add_key(ctx, person, "key") for person in people]
     finally:
         await kernel.database.close()
 
