@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crm_api.kernel.admission import Turns
+from crm_api.kernel.admission import MANY, Turns
 from crm_api.kernel.context import new_id
 from crm_api.kernel.database import Database, Limits, Statement
 from crm_api.kernel.problems import Problem
@@ -158,6 +158,31 @@ def test_cancellations_errors_and_lost_connections_lose_no_room(database, seed):
         await asyncio.gather(*(pool.fetch(tenant, BACKEND, {}) for tenant in (ONE, OTHER) * 10))
 
     on_pool(database, 3, work, wait_seconds=0.1)
+
+
+def test_each_turn_of_the_loop_has_one_answer_of_many_rows(database):
+    """So that what is short comes in between. Each keeps the loop for a while, as putting it into words does."""
+    many = Statement(sa.select(sa.func.generate_series(1, MANY)))
+
+    async def work(pool: Database) -> list[int]:
+        loop, turn, turns = asyncio.get_running_loop(), 0, []
+
+        def tick() -> None:
+            nonlocal turn
+            turn += 1
+            loop.call_soon(tick)
+
+        async def long() -> None:
+            await pool.fetch(ONE, many, {})
+            turns.append(turn)
+            time.sleep(0.02)  # noqa: ASYNC251 - it keeps the loop
+
+        tick()
+        await asyncio.gather(*(long() for _ in range(12)))
+        return turns
+
+    turns = on_pool(database, 4, work, wait_seconds=5)
+    assert len(set(turns)) == 12
 
 
 def test_a_tenant_that_holds_the_pool_is_waited_for_by_no_other(server, shared_org, sql):
