@@ -1,12 +1,25 @@
-"""`python -m benchmarks.abuse PORT CONNECTIONS KEY...`: asks without a pause, with each key over all connections."""
+"""`python -m benchmarks.abuse KIND PORT ACCOUNT KEY...`: abuses the server as one tenant, until it is ended."""
 
 import asyncio
+import json
 import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Coroutine, Iterator
+
+CONNECTIONS, PACE = 16, 10.0
+"""Connections of each credential, and requests each second of each of them, where no answer keeps them waiting."""
+TRICKLING, PIPELINED = 300, 20
+"""Connections that hardly say anything, and requests that one sends without reading an answer."""
 
 
-def request(path: str, key: str) -> bytes:
-    """A GET as bytes."""
-    return f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {key}\r\n\r\n".encode()
+def request(path: str, key: str, body: str = "") -> bytes:
+    """A GET, or a PATCH of JSON, as bytes."""
+    method = "PATCH" if body else "GET"
+    head = f"{method} {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {key}\r\n"
+    if body:
+        head += f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n"
+    return f"{head}\r\n{body}".encode()
 
 
 async def answer(reader: asyncio.StreamReader) -> int:
@@ -17,28 +30,75 @@ async def answer(reader: asyncio.StreamReader) -> int:
     return int(head[9:12])
 
 
-async def abuse(port: int, keys: list[str], connections: int) -> None:
-    """Asks without a pause until it is ended; prints how many answers of each status came, each second."""
-    counts: dict[int, int] = {}
-
-    async def connection(key: str) -> None:
-        text = request("/v1/units", key)
-        while True:
+async def _ask(port: int, text: bytes, counts: Counter[str], number: int, at_once: int = 1) -> None:
+    """Asks at its pace, or as fast as it is answered when that is slower."""
+    begin = time.monotonic() + number / CONNECTIONS / PACE
+    turn = 0
+    while True:
+        try:
             reader, writer = await asyncio.open_connection("127.0.0.1", port)
-            try:
-                while True:
-                    writer.write(text)
-                    status = await answer(reader)
-                    counts[status] = counts.get(status, 0) + 1
-            except (asyncio.IncompleteReadError, OSError):
-                writer.close()
+            while True:
+                turn = max(turn + at_once, int((time.monotonic() - begin) * PACE))
+                await asyncio.sleep(begin + turn / PACE - time.monotonic())
+                writer.write(text * at_once)
+                for _ in range(at_once):
+                    counts[str(await answer(reader))] += 1
+        except (asyncio.IncompleteReadError, OSError):
+            counts["closed"] += 1
 
-    asking = [asyncio.create_task(connection(key)) for key in keys for _ in range(connections)]
+
+async def _trickle(port: int, text: bytes, counts: Counter[str], number: int) -> None:
+    """Sends a byte now and then: of nothing, of a head, of a body."""
+    promised = text[:-2] + b"Content-Length: 100000\r\nContent-Type: application/json\r\n\r\n"
+    while True:
+        try:
+            _, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write((b"", text[:-3], promised.replace(b"GET", b"POST", 1))[number % 3])
+            while not writer.is_closing():
+                await asyncio.sleep(1 + number / TRICKLING)
+                writer.write(b" " if number % 3 == 2 else b"")
+        except OSError:
+            counts["closed"] += 1
+
+
+Asking = Iterator[Coroutine[object, object, None]]
+
+
+def _paced(text: Callable[[str, str, int], bytes]) -> Callable[[int, str, list[str], Counter[str]], Asking]:
+    def asking(port: int, account: str, keys: list[str], counts: Counter[str]) -> Asking:
+        for number in range(CONNECTIONS):
+            for key in keys:
+                yield _ask(port, text(account, key, number), counts, number)
+
+    return asking
+
+
+def _connections(port: int, account: str, keys: list[str], counts: Counter[str]) -> Asking:
+    del account
+    for number in range(TRICKLING):
+        yield _trickle(port, request("/v1/accounts", keys[number % len(keys)]), counts, number)
+    for number in range(CONNECTIONS):
+        yield _ask(port, request("/v1/units", keys[0]), counts, number, PIPELINED)
+
+
+KINDS = {
+    "flood": _paced(lambda _, key, __: request("/v1/units", key)),
+    "locks": _paced(lambda account, key, n: request(f"/v1/accounts/{account}", key, f'{{"name": "Held {n}"}}')),
+    "wrong keys": _paced(lambda _, key, __: request("/v1/units", f"{key[:-8]}{0:08d}")),
+    "connections": _connections,
+    "lists": _paced(lambda _, key, __: request("/v1/accounts?limit=200&expand=owner", key)),
+}
+
+
+async def abuse(kind: str, port: int, account: str, keys: list[str]) -> None:
+    """Goes on until it is ended; prints how many answers of each status came, each second."""
+    counts: Counter[str] = Counter()
+    asking = [asyncio.create_task(one) for one in KINDS[kind](port, account, keys, counts)]
     while asking:
         await asyncio.sleep(1)
-        print(*(f"{status}:{number}" for status, number in sorted(counts.items())), flush=True)
+        print(json.dumps(counts), flush=True)
         counts.clear()
 
 
 if __name__ == "__main__":
-    asyncio.run(abuse(int(sys.argv[1]), sys.argv[3:], int(sys.argv[2])))
+    asyncio.run(abuse(sys.argv[1], int(sys.argv[2]), sys.argv[3], sys.argv[4:]))

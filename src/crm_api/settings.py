@@ -57,7 +57,12 @@ class Settings(BaseSettings):
         12, gt=0, le=720, description="Hours after which who signed in with a browser signs in again."
     )
     session_idle: int = Field(3600, ge=60, description="Seconds after which a session that is not used ends.")
-    pool_size: int = Field(8, ge=1, le=200, description="Database connections of each server process.")
+    pool_size: int = Field(
+        8,
+        ge=1,
+        le=200,
+        description="Database connections of each server process for one tenant; a quarter more for others.",
+    )
     pool_timeout: float = Field(2.0, gt=0, description="Seconds a request waits for a connection before it gets 503.")
     statement_timeout: int = Field(5000, ge=100, description="Milliseconds any statement of a request may run.")
     lock_timeout: int = Field(500, ge=10, description="Milliseconds a statement waits for a lock.")

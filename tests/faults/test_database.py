@@ -159,8 +159,7 @@ def test_an_exhausted_pool_answers_fast_and_healthz_always(small, lock):
                 assert problem(answer, 503, code="unavailable")["retryable"] is True
                 assert answer.headers["retry-after"] == "1"
             assert time.monotonic() - started < 1
-            ready = client.get("/readyz")
-            assert (ready.status_code, ready.headers["retry-after"]) == (503, "1")
+            assert client.get("/readyz").status_code == 200, "one tenant has what it may have, and no more"
         assert blocked.result().status_code == 200
         assert [client.get("/v1/accounts").status_code for _ in range(5)] == [200] * 5
     small.settled()

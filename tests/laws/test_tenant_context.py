@@ -107,7 +107,7 @@ def run_storm(server, orgs, number: int, **options) -> dict[str, int]:
         try:
             figures = await storm(edge, orgs, number, 7)
             assert database.in_use == 0
-            assert database._open <= 3
+            assert database._open <= 4
             for link in database._idle:  # what the process remembers is what the connection has
                 if link.tenant is not None:
                     assert await link.connection.fetchval("SELECT current_setting('crm.tenant', true)") == str(

@@ -2,10 +2,11 @@
 
 import socket
 import time
-from contextlib import closing
+from contextlib import ExitStack, closing
 
 import pytest
 
+from crm_api import settings
 from crm_api.adapters import http
 from crm_api.domains.files import upload as uploads
 from tests.support.org import Org
@@ -129,6 +130,31 @@ def test_an_answer_that_nobody_takes_ends(server, shared_org, account, monkeypat
         except ConnectionResetError:
             pass
         assert got < 20_000_000
+
+
+def test_an_address_has_so_many_connections_and_others_get_in(server, shared_org, monkeypatch):
+    most = http._OPEN["127.0.0.1"] + 3
+    monkeypatch.setattr(http, "most_open", lambda: most)
+    raw = request_bytes("GET", "/v1/me", headers(shared_org))
+    with ExitStack() as stack:
+        for _ in range(3):
+            one = stack.enter_context(closing(connected(server)))
+            one.sendall(raw)
+            assert read_answer(one).status_code == 200
+        with closing(connected(server)) as further:
+            assert ended(further)
+        proxies = server.settings.model_copy(update={"trusted_proxies": ("127.0.0.1",)})
+        with monkeypatch.context() as patch, closing(connected(server)) as proxy:
+            patch.setattr(settings, "load_settings", lambda: proxies)
+            proxy.sendall(raw)
+            assert read_answer(proxy).status_code == 200
+    deadline = time.monotonic() + 3
+    while http._OPEN["127.0.0.1"] >= most:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    with closing(connected(server)) as again:
+        again.sendall(raw)
+        assert read_answer(again).status_code == 200
 
 
 def test_slow_but_steady_clients_are_served(server, shared_org, monkeypatch):

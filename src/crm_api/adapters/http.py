@@ -1,9 +1,13 @@
 """The HTTP server's side of a connection: what it writes at once, and how long it waits for the other side."""
 
 import asyncio
+import resource
+from collections import Counter
 from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from crm_api import settings
 
 _HEAD = b"HTTP/1.1 "
 HEAD_SECONDS = 30.0
@@ -14,6 +18,13 @@ STALL_SECONDS = 60.0
 """After which a client that takes nothing of an answer is given up."""
 MOST_HEAD = 1_048_576
 """Bytes of a head."""
+_OPEN: Counter[str] = Counter()
+"""Connections of each address that has any."""
+
+
+def most_open() -> int:
+    """Connections of one address at the same time: half of what the process may have open, so that others get in."""
+    return resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2
 
 
 class Corked:
@@ -71,10 +82,15 @@ class OneWrite(HttpToolsProtocol):
     _awaited = ""
     _limited = ""
     _size = 0
+    _address = ""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Begins a connection."""
+        """Begins a connection, or ends it when its address, which is no proxy of ours, has too many."""
         super().connection_made(Corked(transport, self.loop))  # type: ignore[arg-type]
+        self._address = self.client[0] if self.client else ""
+        _OPEN[self._address] += 1
+        if _OPEN[self._address] > most_open() and self._address not in settings.load_settings().trusted_proxies:
+            transport.abort()
         self._awaited = "head"
         self._bound()
 
@@ -82,6 +98,9 @@ class OneWrite(HttpToolsProtocol):
         """Ends it, and whatever waits for it."""
         self._awaited = ""
         self._bound()
+        _OPEN[self._address] -= 1
+        if not _OPEN[self._address]:
+            del _OPEN[self._address]
         self.resume_writing()
         super().connection_lost(exc)
 

@@ -1,7 +1,10 @@
-"""Who may come in, and when: what the limits domain gives the kernel, and where every request passes it."""
+"""Who may come in, and when: the limits domain, where every request passes it, and turns for what is scarce."""
 
+import asyncio
+from collections import deque
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
+from uuid import UUID
 
 from starlette.requests import Request
 from starlette.types import Scope
@@ -12,6 +15,66 @@ from crm_api.kernel.problems import Problem
 if TYPE_CHECKING:
     from crm_api.kernel.context import Kernel, Principal
     from crm_api.kernel.policy import Access
+
+Item = TypeVar("Item")
+Rows = TypeVar("Rows")
+
+
+class Turns(Generic[Item]):
+    """Who waits for what is scarce. Next is the tenant that holds the least, of several the one that waits the longest.
+
+    A tenant that waits for more goes behind the others each time. `held` is how much each tenant has, of those that
+    have any; none gets more than `most`. Our own work is of no tenant and takes its turns like one.
+    """
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        self.held: dict[UUID | None, int] = {}
+        self._waiting: dict[UUID | None, deque[Item]] = {}
+
+    def wait(self, tenant: UUID | None, item: Item) -> None:
+        """Puts something at the end of what its tenant waits for."""
+        self._waiting.setdefault(tenant, deque()).append(item)
+
+    def next(self) -> tuple[UUID | None, Item] | None:
+        """Takes out what is next; its tenant holds one more from now on."""
+        if not self._waiting:
+            return None
+        tenant = min(self._waiting, key=lambda one: self.held.get(one, 0))
+        if not self.take(tenant):
+            return None
+        queue = self._waiting.pop(tenant)
+        item = queue.popleft()
+        if queue:
+            self._waiting[tenant] = queue
+        return tenant, item
+
+    def take(self, tenant: UUID | None) -> bool:
+        """Whether a tenant may hold one more, which it does then."""
+        held = self.held.get(tenant, 0)
+        if held >= self.most:
+            return False
+        self.held[tenant] = held + 1
+        return True
+
+    def leave(self, tenant: UUID | None) -> None:
+        """A tenant holds one less."""
+        held = self.held[tenant] - 1
+        if held:
+            self.held[tenant] = held
+        else:
+            del self.held[tenant]
+
+
+MANY = 25
+"""Rows that take long enough to put into words for others to notice."""
+
+
+async def one_by_one(floor: asyncio.Lock, rows: Rows) -> Rows:
+    """Gives many rows to one request in each turn of the loop, so that what is short comes in between."""
+    async with floor:
+        await asyncio.sleep(0)
+    return rows
 
 
 class Admission(Protocol):

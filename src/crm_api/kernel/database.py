@@ -1,7 +1,6 @@
 """SQLAlchemy is the language, asyncpg the executor: compiled statements, a pool that knows tenants, transactions."""
 
 import asyncio
-from collections import deque
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
@@ -15,6 +14,7 @@ from asyncpg.pgproto import pgproto
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.dialects.postgresql.asyncpg import dialect as asyncpg_dialect
 
+from crm_api.kernel.admission import MANY, Turns, one_by_one
 from crm_api.kernel.problems import AccessMoved, Problem, unavailable
 
 TENANT = sa.bindparam("tenant", type_=sa.Uuid())
@@ -131,6 +131,7 @@ class Link:
 
     connection: "asyncpg.Connection[Row]"
     tenant: UUID | None = None
+    holder: UUID | None = None
     prepared: dict[str, Any] = field(default_factory=dict)
     count: int = 0
     broken: bool = False
@@ -166,12 +167,16 @@ _LOST = (
     *(asyncpg.AdminShutdownError, OSError),
 )
 _KEPT = ("22", "23", "40", "42", "53", "54", "55")
+_PING = Statement(sa.select(sa.literal_column("1")))
 _SET_TENANT = "SELECT set_config('crm.tenant', $1, false)"
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Bounds of the pool and of what runs on it; times in milliseconds unless said otherwise."""
+    """Bounds of the pool and of what runs on it; times in milliseconds unless said otherwise.
+
+    `size` is how many connections one tenant may hold at once. A quarter more are opened while it does and others ask.
+    """
 
     size: int = 8
     wait_seconds: float = 2.0
@@ -190,7 +195,9 @@ class Database:
         self.limits = limits or Limits()
         self._idle: list[Link] = []
         self._open = 0
-        self._waiting: deque[asyncio.Future[Link | None]] = deque()
+        self._turns: Turns[asyncio.Future[Link | None]] = Turns(self.limits.size)
+        self._most = self.limits.size + -(-self.limits.size // 4)
+        self._floor = asyncio.Lock()
         self._closed = False
 
     async def open(self) -> None:
@@ -199,14 +206,7 @@ class Database:
 
     async def ping(self) -> None:
         """One round trip, for the readiness probe."""
-        link = await self._acquire(None)
-        try:
-            await link.execute("SELECT 1")
-        except BaseException as error:
-            link.note(error)
-            raise
-        finally:
-            self._release(link)
+        await self.fetch(None, _PING, {})
 
     async def close(self) -> None:
         """Closes idle connections; those in use close when they come back."""
@@ -237,7 +237,7 @@ class Database:
             raise
         finally:
             self._release(link)
-        return rows
+        return rows if len(rows) < MANY else await one_by_one(self._floor, rows)
 
     async def read(self, tenant: UUID, statement: Statement, values: dict[str, Any]) -> list[Row]:
         """`fetch` for statements without effect: repeated once when the connection turns out to be lost."""
@@ -249,7 +249,7 @@ class Database:
     @asynccontextmanager
     async def transaction(self, tenant: UUID, *, keep: bool = True) -> AsyncIterator[Link]:
         """A transaction for a tenant; rolled back after an error, or always with `keep=False`."""
-        link = await self._acquire(None if self.limits.local_tenant else tenant)
+        link = await self._acquire(tenant)
         try:
             await link.execute("BEGIN")
             if self.limits.local_tenant:
@@ -269,8 +269,12 @@ class Database:
             self._release(link)
 
     async def _acquire(self, tenant: UUID | None) -> Link:
-        link = await self._take(tenant)
-        if tenant is not None and link.tenant != tenant:
+        free = (self._idle or self._open < self._most) and self._turns.take(tenant)
+        link = self._free(tenant) if free else await self._wait(tenant)
+        if link is None:
+            link = await self._connect(tenant)
+        link.holder = tenant
+        if tenant is not None and link.tenant != tenant and not self.limits.local_tenant:
             try:
                 await link.connection.execute(_SET_TENANT, str(tenant))
             except BaseException:
@@ -280,7 +284,8 @@ class Database:
             link.tenant = tenant
         return link
 
-    async def _take(self, tenant: UUID | None) -> Link:
+    def _free(self, tenant: UUID | None) -> Link | None:
+        """An idle connection, of the same tenant if there is one; None to open another, whose room is taken by this."""
         while self._idle:
             position = len(self._idle) - 1
             for index in range(position, -1, -1):
@@ -291,27 +296,27 @@ class Database:
             if not link.connection.is_closed():
                 return link
             self._open -= 1
-        if self._closed:
-            raise unavailable("The server is stopping.")
-        if self._open < self.limits.size:
-            self._open += 1
-            return await self._connect()
+        self._open += 1
+        return None
+
+    async def _wait(self, tenant: UUID | None) -> Link | None:
         waiter: asyncio.Future[Link | None] = asyncio.get_running_loop().create_future()
-        self._waiting.append(waiter)
+        self._turns.wait(tenant, waiter)
         try:
             async with asyncio.timeout(self.limits.wait_seconds):  # `wait_for` of Python 3.11 may lose a cancellation
-                handed = await waiter
+                return await waiter
         except (TimeoutError, asyncio.CancelledError) as error:
-            if waiter.done() and not waiter.cancelled() and (late := waiter.result()) is not None:
-                self._release(late)  # it was handed over in the moment the waiting ended
+            if waiter.done() and not waiter.cancelled():  # it was handed over in the moment the waiting ended
+                self._give(tenant, waiter.result())
             if isinstance(error, TimeoutError):
                 raise unavailable("All database connections are in use.") from None
             raise
-        return handed if handed is not None else await self._take(tenant)
 
-    async def _connect(self) -> Link:
+    async def _connect(self, tenant: UUID | None) -> Link:
         limits = self.limits
         try:
+            if self._closed:
+                raise unavailable("The server is stopping.")
             connection = await asyncpg.connect(
                 self._url,
                 timeout=5,
@@ -331,25 +336,26 @@ class Database:
                 },
             )
         except BaseException:
-            self._open -= 1
-            self._wake(None)
+            self._give(tenant, None)
             raise
         return Link(connection)
 
     def _release(self, link: Link) -> None:
-        if link.broken or self._closed or link.connection.is_closed():
-            self._open -= 1
-            if not link.connection.is_closed():
-                link.connection.terminate()
-            self._wake(None)
-            return
-        if not self._wake(link):
-            self._idle.append(link)
+        lost = link.broken or self._closed or link.connection.is_closed()
+        if lost:
+            link.connection.terminate()
+        self._give(link.holder, None if lost else link)
 
-    def _wake(self, link: Link | None) -> bool:
-        while self._waiting:
-            waiter = self._waiting.popleft()
+    def _give(self, holder: UUID | None, link: Link | None) -> None:
+        """Hands a connection that somebody held, or the room for one, to whoever is next."""
+        self._turns.leave(holder)
+        while (following := self._turns.next()) is not None:
+            tenant, waiter = following
             if not waiter.done():
                 waiter.set_result(link)
-                return True
-        return False
+                return
+            self._turns.leave(tenant)
+        if link is None:
+            self._open -= 1
+        else:
+            self._idle.append(link)

@@ -3,7 +3,7 @@
 import asyncio
 import threading
 import time
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -14,6 +14,7 @@ import structlog
 
 from crm_api import settings
 from crm_api.adapters.typesetting import TemplateError, TypesettingError, set_document
+from crm_api.kernel.admission import Turns
 from crm_api.kernel.problems import CATALOGUE, Fault, Kind, Problem, unavailable
 
 TEMPLATE_FAILED = CATALOGUE["template_failed"] = Kind("template_failed", 422, "The document cannot be set by this form")
@@ -41,18 +42,14 @@ class _Work:
 class Press:
     """Bounds what a process sets at once; threads wait for the children, so that the loop does not.
 
-    The next document is that of the tenant of which the fewest are being set, of several the one that waits longest for
-    its turn.
+    Of several tenants that wait, none is served twice before another is served once.
     """
 
     def __init__(self, processes: int) -> None:
         self._threads = ThreadPoolExecutor(processes, thread_name_prefix="press")
         self._guard = threading.Lock()
-        self._waiting: dict[UUID, deque[_Work]] = {}
-        self._taken: Counter[UUID] = Counter()
-        self._running: Counter[UUID] = Counter()
-        self._turns: dict[UUID, int] = {}
-        self._turn = 0
+        self._taken: Counter[UUID | None] = Counter()
+        self._turns: Turns[_Work] = Turns(processes)
 
     async def set(self, tenant_id: UUID, make: Make, timestamp: int, patience: float = PATIENCE) -> bytes:
         """The PDF of a document.
@@ -71,12 +68,15 @@ class Press:
             if self._taken.total() >= MOST or self._taken[tenant_id] >= OF_TENANT:
                 raise unavailable("Too many documents are being printed; try again.")
             self._taken[tenant_id] += 1
-            self._waiting.setdefault(tenant_id, deque()).append(work)
+            self._turns.wait(tenant_id, work)
         self._threads.submit(self._next)
         return await asyncio.wrap_future(work.done)
 
     def _next(self) -> None:
-        tenant_id, work = self._take()
+        with self._guard:
+            turn = self._turns.next()
+        assert turn is not None  # noqa: S101 - a thread for each, and no more threads than one tenant may have
+        tenant_id, work = turn
         try:
             if work.done.set_running_or_notify_cancel():
                 work.done.set_result(_set(work))
@@ -85,24 +85,12 @@ class Press:
         finally:
             self._leave(tenant_id)
 
-    def _take(self) -> tuple[UUID, _Work]:
+    def _leave(self, tenant_id: UUID | None) -> None:
         with self._guard:
-            tenant_id = min(self._waiting, key=lambda one: (self._running[one], self._turns.get(one, 0)))
-            queue = self._waiting[tenant_id]
-            work = queue.popleft()
-            if not queue:
-                del self._waiting[tenant_id]
-            self._turn += 1
-            self._turns[tenant_id] = self._turn
-            self._running[tenant_id] += 1
-            return tenant_id, work
-
-    def _leave(self, tenant_id: UUID) -> None:
-        with self._guard:
-            self._running[tenant_id] -= 1
+            self._turns.leave(tenant_id)
             self._taken[tenant_id] -= 1
             if not self._taken[tenant_id]:
-                del self._taken[tenant_id], self._running[tenant_id], self._turns[tenant_id]
+                del self._taken[tenant_id]
 
 
 def _set(work: _Work) -> bytes:
