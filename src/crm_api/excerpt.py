@@ -1,12 +1,12 @@
 """A part of the OpenAPI document: the operations of one tag, and what these refer to."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 _COMPONENTS = "#/components/"
 
 
-def excerpt(whole: dict[str, Any], tag: str) -> dict[str, Any]:
+def excerpt(whole: Mapping[str, Any], tag: str) -> dict[str, Any]:
     """The document of the operations with this tag; complete in itself, like the whole."""
     paths: dict[str, Any] = {}
     for path, item in whole["paths"].items():

@@ -13,7 +13,7 @@ from starlette.responses import Response
 from crm_api.catalog import CATALOG
 from crm_api.excerpt import excerpt
 from crm_api.kernel.problems import CATALOGUE, Kind, not_found
-from crm_api.kernel.spec import document
+from crm_api.kernel.spec import shared_document
 from crm_api.kernel.spec_asyncapi import asyncapi
 from crm_api.remedies import REMEDIES
 
@@ -60,18 +60,13 @@ def _page(*scripts: str, head: str = "") -> Response:
 
 
 @cache
-def _whole() -> dict[str, Any]:
-    return document(CATALOG)
-
-
-@cache
 def openapi_bytes(tag: str | None = None) -> bytes:
     """The document as it is served, or the part of one tag."""
-    return orjson.dumps(_whole() if tag is None else excerpt(_whole(), tag))
+    return orjson.dumps(shared_document(CATALOG) if tag is None else excerpt(shared_document(CATALOG), tag))
 
 
 def _known(tag: str) -> None:
-    if tag not in {each["name"] for each in _whole()["tags"]}:
+    if tag not in {each["name"] for each in shared_document(CATALOG)["tags"]}:
         raise not_found("tag")
 
 
@@ -105,7 +100,7 @@ async def overview() -> Response:
     """The parts of the reference: as one page, a browser would lay it out for a minute."""
     rows = "".join(
         f"<tr><td><a href=/docs/{each['name']}>{each['name']}</a><td>{escape(each['description'])}"
-        for each in _whole()["tags"]
+        for each in shared_document(CATALOG)["tags"]
     )
     links = "<p><a href=/docs/try>Call it</a> · <a href=/openapi.json>OpenAPI</a> · <a href=/problems>Problems</a>"
     return _article("CRM API", f"{links}<table>{rows}</table>")

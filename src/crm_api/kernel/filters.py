@@ -270,10 +270,15 @@ def flat_parameters(resource: Resource) -> dict[str, tuple[str, str, str]]:
 
 
 def custom_parameters(access: Access, resource: Resource) -> dict[str, tuple[str, str, str]]:
-    """The same for the tenant's custom fields; one whose key ends like an operator comes before that operator."""
+    """The same for the tenant's custom fields of a resource."""
+    return custom_flat(fields_of(access, resource))
+
+
+def custom_flat(fields: Mapping[str, Custom]) -> dict[str, tuple[str, str, str]]:
+    """The same for custom fields; one whose key ends like an operator comes before that operator."""
     found: dict[str, tuple[str, str, str]] = {}
     whole: dict[str, tuple[str, str, str]] = {}
-    for custom in fields_of(access, resource).values():
+    for custom in fields.values():
         if custom.filterable and custom.kind.filter is not None:
             own = parameters_of(custom.name, custom.kind.filter, chosen=custom.known is not None, nullable=True)
             found |= own

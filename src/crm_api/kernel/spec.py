@@ -1,5 +1,7 @@
 """The OpenAPI document, derived from the declarations and the hand-written routers."""
 
+from collections.abc import Mapping
+from functools import cache
 from typing import Any
 
 from crm_api import __version__
@@ -74,6 +76,12 @@ _DETAIL = {
     "restore": "409 when a live record has taken a unique value meanwhile.",
     "transitions": "Each action of the state graph, whether it is open to the caller, and if not, why.",
 }
+
+
+@cache
+def shared_document(catalog: Catalog) -> Mapping[str, Any]:
+    """The contract, made once for a process; to be read only."""
+    return document(catalog)
 
 
 def document(catalog: Catalog) -> dict[str, Any]:

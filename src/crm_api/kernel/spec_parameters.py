@@ -18,7 +18,8 @@ JSON = "application/json"
 _ID = {"type": "string", "pattern": UUID_PATTERN, "minLength": 36, "maxLength": 36}
 _REF = {"type": "string", "pattern": REF_PATTERN, "minLength": 7, "maxLength": LONGEST_REF}
 _EXTERNAL = {"type": "string", "pattern": EXTERNAL_PATTERN, "minLength": 7, "maxLength": LONGEST_REF}
-_KINDS: dict[str, JsonSchema] = {
+REFERENCE = _REF
+KINDS: dict[str, JsonSchema] = {
     "id": _ID,
     "reference": _REF,
     "text": {"type": "string", "maxLength": 500},
@@ -220,12 +221,16 @@ def _filter(catalog: Catalog, resource: Resource, name: str) -> dict[str, Any]:
     field, op, kind = flat_parameters(resource)[name]
     any_ = field == (resource.any_reference or ("", ""))[1]
     refers = kind == "id" and (any_ or catalog.meant(resource, field) is not None)
-    schema = dict(_KINDS["boolean" if op == "is_null" else "reference" if refers else kind])
+    schema = dict(KINDS["boolean" if op == "is_null" else "reference" if refers else kind])
     if field in choices(resource) and op == "eq":
         schema = {"type": "string", "enum": sorted(choices(resource)[field])}
-    meaning = _MEANING[op]
-    if any_ and op == "eq":
-        meaning += " An external id takes exactly one `object_type` beside it."
+    hint = " An external id takes exactly one `object_type` beside it." if any_ and op == "eq" else ""
+    return query_parameter(name, op, kind, schema, hint)
+
+
+def query_parameter(name: str, op: str, kind: str, schema: JsonSchema, hint: str = "") -> dict[str, Any]:
+    """The parameter of a list that compares a field of a kind by an operator with values of a schema."""
     if op == "any" or (op == "eq" and "in" in OPERATORS[kind]):
-        return _query(name, f"{meaning}", array(schema, MAX_IN, minItems=1), style="form", explode=True)
-    return _query(name, "Equal." if op == "eq" else meaning, schema)
+        several = array(schema, MAX_IN, minItems=1)
+        return _query(name, _MEANING[op] + hint, several, style="form", explode=True)
+    return _query(name, "Equal." if op == "eq" else _MEANING[op] + hint, schema)

@@ -19,6 +19,7 @@ _KEY = rf"custom\.{_STEP}"
 _SORT = f"^-?{_KEY}$"
 _PATH = rf"^({_STEP}\.){{1,{MAX_HOPS}}}({_STEP}|{_KEY})$|^{_KEY}$"
 """Fields at the end of references, and custom fields."""
+_ANY = rf"^{_STEP}(\.{_STEP}){{0,{MAX_HOPS + 1}}}$"
 _MEASURED = ("money", "ratio", "integer", "date", "instant")
 
 
@@ -181,8 +182,7 @@ def aggregate(catalog: Catalog, resource: Resource, name: str) -> dict[str, Json
     if measured or pattern:
         field: JsonSchema = {"type": ["string", "null"], "enum": [*measured, None]}
         if pattern is not None:
-            named = [{"type": "string", "enum": measured}] if measured else []
-            field = {"anyOf": [*named, _free(pattern), {"type": "null"}]}
+            field = {"type": ["string", "null"], "pattern": _ANY, "maxLength": LONGEST_PATH, "examples": measured}
         measure = {**measure, "properties": {**measure["properties"], "field": field}}
     else:
         measure = {**measure, "properties": {"op": {"type": "string", "const": "count"}}}

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 import orjson
-from pydantic import Field
+from pydantic import Field, WithJsonSchema
 
 from crm_api.domains.customs.build_index import IndexRequest, begin, duplicates
 from crm_api.domains.identity.delegation import parsed
@@ -67,7 +67,19 @@ class Choice(Wire):
 
 
 Choices = Annotated[list[Choice], Field(max_length=MOST_CHOICES)]
-Default = Annotated[Any, Field(description="What a new record gets when its body leaves the field out.")]
+_SCALAR = {"type": ["string", "integer", "boolean"], "maxLength": 10_000}
+Default = Annotated[
+    Any | None,
+    Field(description="What a new record gets when its body leaves the field out."),
+    WithJsonSchema(
+        {
+            "type": ["string", "integer", "boolean", "array", "null"],
+            "maxLength": 10_000,
+            "items": _SCALAR,
+            "maxItems": 50,
+        }
+    ),
+]
 _TEXTS = {
     "key": "Its name in `custom`. Never changes.",
     "is_required": "New records must bring it, and none may clear it; records from before stay as they are.",
@@ -94,7 +106,7 @@ class CustomFieldCreate(Input):
     is_required: Annotated[bool, Field(description=_TEXTS["is_required"])] = False
     is_unique: Annotated[bool, Field(description=_TEXTS["is_unique"])] = False
     is_filterable: Annotated[bool, Field(description=_TEXTS["is_filterable"])] = True
-    default_value: Default | None = None
+    default_value: Default = None
     choices: Choices = []
     is_open: Annotated[bool, Field(description=_TEXTS["is_open"])] = False
     target: Annotated[Code | None, Field(description=_TEXTS["target"])] = None
@@ -115,7 +127,7 @@ class CustomFieldView(Output):
     is_required: Annotated[bool, Field(description=_TEXTS["is_required"])]
     is_unique: Annotated[bool, Field(description=_TEXTS["is_unique"])]
     is_filterable: Annotated[bool, Field(description=_TEXTS["is_filterable"])]
-    default_value: Default | None
+    default_value: Default
     choices: Choices
     is_open: Annotated[bool, Field(description=_TEXTS["is_open"])]
     target: Annotated[Code | None, Field(description=_TEXTS["target"])]
