@@ -21,6 +21,7 @@ from crm_api.domains import (
     orders,
     pricing,
     printing,
+    privacy,
     products,
     quotes,
     search,
@@ -54,6 +55,7 @@ CATALOG = Catalog(
         printing.DOMAIN,
         exchange.DOMAIN,
         integrations.DOMAIN,
+        privacy.DOMAIN,
         search.DOMAIN,
         limits.DOMAIN,
     ]
