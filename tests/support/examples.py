@@ -166,6 +166,8 @@ MEANT: dict[tuple[str, str], Any] = {
     ("oauth_clients", "grant_types"): lambda *_: ["authorization_code", "refresh_token"],
     ("oauth_clients", "scopes"): lambda _, n: [["openid"], ["openid", "email"]][n % 2],  # any credential covers these
     ("oauth_clients", "service_account_id"): lambda person, n: person.make("service_accounts", name=f"App {n}")["id"],
+    ("retention_policies", "resource"): lambda *_: "leads",
+    ("retention_policies", "filter"): lambda _, n: [None, {"field": "score", "op": "lt", "value": 0}][n % 2],
     ("roles", "field_rules"): lambda *_: [{"resource": "accounts", "field": "legal_name", "rule": "hidden"}],
 }
 """Values whose meaning no schema tells: names of resources and fields."""
@@ -189,6 +191,7 @@ NEVER = frozenset(
             for name in ("opportunity_id", "price_book_id", "tax_profile_id")
         ),
         *(("accounts", name) for name in ("price_book_id", "tax_profile_id")),
+        *((item, "lead_id") for item in ("consents", "legal_holds")),
     }
 )
 """Fields that no example has: each must suit the other, or refers to what not everyone may make."""
@@ -200,6 +203,8 @@ ALWAYS = frozenset(
         ("price_entries", "price"),
         ("products", "kind"),
         ("duplicate_checks", "on_create"),
+        ("consents", "contact_id"),
+        ("legal_holds", "contact_id"),
     }
 )
 """Fields that the barest body has: of products only bundles may be referred to from everywhere."""
@@ -249,6 +254,20 @@ def _export(person: Any, n: int) -> dict[str, Any]:
     answer = person.post("/v1/exports", json={"resource": ("accounts", "contacts")[n % 2]})
     assert answer.status_code == 202, answer.text
     return person.get(f"/v1/exports/{answer.json()['id']}").json()
+
+
+def _erasure(person: Any, n: int) -> dict[str, Any]:
+    contact = person.make("contacts", last_name=f"Forgotten {n}")
+    answer = person.post("/v1/erasures", json={"contact_id": contact["id"], "reference": f"DSR-{n}"})
+    assert answer.status_code == 202, answer.text
+    return person.all("/v1/erasures", object_id=contact["id"])[0]
+
+
+def _person_export(person: Any, n: int) -> dict[str, Any]:
+    contact = person.make("contacts", last_name=f"Curious {n}")
+    answer = person.post("/v1/person_exports", json={"contact_id": contact["id"]})
+    assert answer.status_code == 202, answer.text
+    return person.get(f"/v1/person_exports/{answer.json()['id']}").json()
 
 
 def attach(person: Any, type_: str, id_: str, name: str, content: bytes) -> dict[str, Any]:
@@ -427,6 +446,8 @@ READY: dict[tuple[str, str], Any] = {
     ("orders", "close"): lambda person, made: _with_line(person, made, "confirm"),
     ("orders", "release"): lambda person, made: _with_line(person, made, "confirm", "hold"),
     ("quotes", "convert"): _moved("quotes", "send", "accept"),
+    ("retention_policies", "activate"): _moved("retention_policies", "preview"),
+    ("retention_policies", "pause"): _moved("retention_policies", "preview", "activate"),
     ("imports", "validate"): _sent,
     ("imports", "apply"): lambda person, made: _sent(person, made, "validate"),
     ("imports", "revert"): lambda person, made: _sent(person, made, "validate", "apply"),
@@ -452,6 +473,8 @@ MADE: dict[str, Any] = {
     "jobs": _job,
     "files": _file,
     "exports": _export,
+    "erasures": _erasure,
+    "person_exports": _person_export,
     "forecast_snapshots": _snapshot,
     "approvals": _approval,
     "oauth_grants": _grant,
