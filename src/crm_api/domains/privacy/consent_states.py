@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 import sqlalchemy as sa
 from fastapi import APIRouter, Query
 from pydantic import BaseModel, Field
+from sqlalchemy.dialects.postgresql import distinct_on
 
 from crm_api.domains.identity.me import Current
 from crm_api.domains.privacy.consent import CONSENTS, Basis, Channel, Status
@@ -52,7 +53,7 @@ def _states(ctx: Context, given: frozenset[str], *, following: bool) -> Statemen
     asked = [_TABLE.c[name] == sa.bindparam(name, type_=_TABLE.c[name].type) for name in sorted(given - {"status"})]
     newest = (
         sa.select(_TABLE, person.label("person"))
-        .distinct(person, _TABLE.c.purpose, _TABLE.c.channel)
+        .ext(distinct_on(person, _TABLE.c.purpose, _TABLE.c.channel))
         .where(*gate, *asked)
         .order_by(person, _TABLE.c.purpose, _TABLE.c.channel, _TABLE.c.at.desc(), _TABLE.c.id.desc())
         .subquery("newest")

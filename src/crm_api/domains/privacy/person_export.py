@@ -39,7 +39,6 @@ from crm_api.kernel.schema import Code, Instant, Output, Ref, Wire, instant_text
 PAGE = 500
 WINDOW = 10_000
 """Events that one statement looks at."""
-_PRINCIPAL = "principal_id"
 _OWNERSHIP = ("owner_id", "requested_by", "manager_id")
 _IDS, _AFTER = sa.bindparam("ids", type_=ARRAY(sa.Uuid())), sa.bindparam("after", type_=sa.Uuid())
 _FEED, _SHARES = table_of(FeedEvent), table_of(Share)
@@ -129,7 +128,7 @@ async def _write(run: Run, ctx: Context, body: PersonExportRequest, file: IO[byt
     file.write(b"}")
     parts: list[tuple[str, AsyncIterator[list[Any]]]] = [
         ("shares", _shares(ctx, ids)),
-        ("audit", _rows(ctx, AUDIT_LOG, "object_id", ids)),
+        ("audit", _rows(ctx, AUDIT_LOG, ("object_id",), ids)),
         *([("actions", _actions(ctx, ids))] if body.principal_id else []),
         ("events", _events(ctx, person)),
     ]
@@ -172,22 +171,22 @@ async def _sections(ctx: Context, body: PersonExportRequest) -> tuple[list[str],
 
 def _referring(catalog: Catalog, tables: set[str]) -> Iterable[Section]:
     for resource in catalog.resources.values():
-        if resource.table.name in tables:
-            continue
-        for column, table in resource.references.items():
-            if table in tables and column not in _OWNERSHIP:
-                yield _section(resource, column)
+        if resource.table.name not in tables:
+            columns = [
+                name for name, table in resource.references.items() if table in tables and name not in _OWNERSHIP
+            ]
+            if columns:
+                yield _section(resource, *columns)
 
 
-def _section(resource: Resource, column: str) -> Section:
-    name = resource.plural if column in ("id", "object_id", *PEOPLE, _PRINCIPAL) else f"{resource.plural}.{column}"
-    return name, lambda ctx, ids: _rows(ctx, resource, column, ids)
+def _section(resource: Resource, *columns: str) -> Section:
+    return resource.plural, lambda ctx, ids: _rows(ctx, resource, columns, ids)
 
 
-async def _rows(ctx: Context, resource: Resource, column: str, ids: Any) -> AsyncIterator[list[Any]]:
-    """Rows that name the person in a column, deleted ones too, as the API shows them."""
+async def _rows(ctx: Context, resource: Resource, columns: tuple[str, ...], ids: Any) -> AsyncIterator[list[Any]]:
+    """Rows that name the person in one of the columns, deleted ones too, as the API shows them."""
     projection = Projection(resource, ctx.access)
-    statement = ctx.kernel.statement(("person", resource.plural, column), lambda: _reading(projection, column))
+    statement = ctx.kernel.statement(("person", resource.plural, columns), lambda: _reading(projection, columns))
     after = feed.NOWHERE
     while True:
         rows = await ctx.read(statement, {"ids": ids, "after": after})
@@ -198,11 +197,12 @@ async def _rows(ctx: Context, resource: Resource, column: str, ids: Any) -> Asyn
         after = UUID(rows[-1][0])
 
 
-def _reading(projection: Projection, column: str) -> Statement:
+def _reading(projection: Projection, columns: tuple[str, ...]) -> Statement:
     table = projection.resource.table
+    named = sa.or_(*(among(table.c[column], _IDS) for column in columns))
     kind = [table.c[name] == sa.literal(value, sa.Text()) for name, value in projection.resource.fixed.items()]
     rows = sa.select(sa.cast(table.c.id, sa.Text()).label("place"), *projection.select(table)).where(
-        table.c.tenant_id == TENANT, among(table.c[column], _IDS), table.c.id > _AFTER, *kind
+        table.c.tenant_id == TENANT, named, table.c.id > _AFTER, *kind
     )
     return Statement(rows.order_by(table.c.id).limit(sa.literal_column(str(PAGE))))
 
@@ -210,7 +210,7 @@ def _reading(projection: Projection, column: str) -> Statement:
 async def _actions(ctx: Context, ids: Any) -> AsyncIterator[list[Any]]:
     """What a principal did: where and when, and not what it was about."""
     told = ("id", "at", "request_id", "object_type", "object_id", "version", "action")
-    async for page in _rows(ctx, AUDIT_LOG, "actor_id", ids):
+    async for page in _rows(ctx, AUDIT_LOG, ("actor_id",), ids):
         yield [{name: item[name] for name in told} for item in page]
 
 
