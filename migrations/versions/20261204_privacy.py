@@ -63,7 +63,7 @@ def _about_person(table: str) -> tuple:
     return (
         _reference(table, "contact_id", "contacts"),
         _reference(table, "lead_id", "leads"),
-        sa.CheckConstraint("num_nonnulls(contact_id, lead_id) = 1", name=op.f(f"ck_{table}_person")),
+        sa.CheckConstraint("num_nonnulls(contact_id, lead_id) > 0", name=op.f(f"ck_{table}_person")),
     )
 
 
@@ -136,7 +136,7 @@ def upgrade():
         "retention_policies",
         *(_text("name"), _text("resource"), sa.Column("filter", JSONB, nullable=True)),
         sa.Column("untouched_months", sa.BigInteger(), nullable=False),
-        *(_text("effect"), _text("state"), _at("previewed_at"), _at("ran_at")),
+        *(_text("effect"), _text("state"), _at("ran_at")),
         checks=(
             _one_of("retention_policies", "resource", "contacts", "leads"),
             _one_of("retention_policies", "effect", "erase", "delete"),

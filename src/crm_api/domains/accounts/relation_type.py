@@ -31,7 +31,7 @@ class AccountRelationTypeCreate(Input):
     """A way in which two accounts may have to do with each other."""
 
     id: Id | None = None
-    code: Annotated[Code, Field(description="By which programs know it.", examples=["supplier"])]
+    code: Annotated[Code, Field(description="By which programs know it.")]
     label: Annotated[Name, Field(description=_LABEL)]
     inverse_label: Annotated[Name, Field(description=_INVERSE)]
 

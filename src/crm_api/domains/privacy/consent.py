@@ -7,8 +7,7 @@ from uuid import UUID
 from pydantic import Field
 from sqlalchemy.orm import Mapped
 
-from crm_api.domains.privacy.person import AboutPerson, PersonInput, PersonOutput, about_person, one_person
-from crm_api.kernel.joints import Build
+from crm_api.domains.privacy.person import SOMEBODY, AboutPerson, PersonInput, PersonOutput, about_person
 from crm_api.kernel.policy import through
 from crm_api.kernel.record import Entity, one_of, reference, sortable, sparse
 from crm_api.kernel.resource import READS, Resource
@@ -82,7 +81,7 @@ CONSENTS = Resource(
     create=LoggedConsentCreate,
     title="purpose",
     rows=(through("contact_id", "contacts"), through("lead_id", "leads")),
-    builds=(Build(frozenset({"contact_id", "lead_id"}), one_person),),
+    builds=(SOMEBODY,),
     operations=READS | {"create"},
     notices=("updated",),
     within={"contact_id": "consents"},

@@ -20,7 +20,9 @@ BASES = ("request", "consent_withdrawn", "objection", "unlawful", "legal_obligat
 STATES = ("running", "blocked", "done")
 ERASURE_BLOCKED = CATALOGUE["erasure_blocked"] = Kind("erasure_blocked", 409, "The data has to be kept")
 Basis = Literal[BASES]  # type: ignore[valid-type]
-Reference = Annotated[str, Field(pattern="^[A-Za-z0-9][A-Za-z0-9._/#-]*$", min_length=1, max_length=40)]
+Reference = Annotated[
+    str, Field(pattern="^[A-Za-z0-9][A-Za-z0-9._/#-]*$", min_length=1, max_length=40, examples=["DSR-2026-17"])
+]
 Names = Annotated[list[Annotated[str, Field(max_length=63)]], Field(max_length=200)]
 _WHY = "Why, by GDPR article 17 (1); `request`: the person wants it."
 _DIGEST = (

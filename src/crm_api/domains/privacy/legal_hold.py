@@ -5,8 +5,8 @@ from typing import Annotated, Literal
 from pydantic import Field
 from sqlalchemy.orm import Mapped
 
-from crm_api.domains.privacy.person import AboutPerson, PersonInput, PersonOutput, about_person, one_person
-from crm_api.kernel.joints import ERASED, Build
+from crm_api.domains.privacy.person import SOMEBODY, AboutPerson, PersonInput, PersonOutput, about_person
+from crm_api.kernel.joints import ERASED
 from crm_api.kernel.record import Entity, sortable
 from crm_api.kernel.resource import ALL, Resource
 from crm_api.kernel.schema import Id, Line
@@ -42,7 +42,7 @@ LEGAL_HOLDS = Resource(
     output=LegalHoldView,
     create=LegalHoldCreate,
     title="reason",
-    builds=(Build(frozenset({"contact_id", "lead_id"}), one_person),),
+    builds=(SOMEBODY,),
     once=frozenset({"contact_id", "lead_id"}),
     operations=ALL,
     personal={"reason": ERASED},

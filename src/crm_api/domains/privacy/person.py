@@ -13,6 +13,7 @@ from crm_api.domains.contacts.contact import CONTACTS
 from crm_api.domains.leads.lead import LEADS
 from crm_api.kernel.context import Context
 from crm_api.kernel.database import TENANT, Statement, bound
+from crm_api.kernel.joints import Build
 from crm_api.kernel.merged import Merge
 from crm_api.kernel.problems import invalid
 from crm_api.kernel.record import among, reference, sparse, table_of
@@ -22,20 +23,20 @@ from crm_api.kernel.schema import Id, Input, Output, Ref
 
 PEOPLE: Mapping[str, Resource] = {"contact_id": CONTACTS, "lead_id": LEADS}
 """The references by which a row says who it is about."""
-_ABOUT = "Who it is about; either a contact or a lead."
+_ABOUT = "Who it is about: a contact, a lead, or both where they are the same person."
 _MERGES, _CONTACTS, _LEADS = table_of(Merge), CONTACTS.table, LEADS.table
 _IDS = sa.bindparam("ids", type_=ARRAY(sa.Uuid()))
 
 
 class AboutPerson:
-    """Columns of a row about a contact or a lead: one of both is set."""
+    """Columns of a row about a contact, a lead, or a lead with the contact that it became."""
 
     contact_id: Mapped[UUID | None]
     lead_id: Mapped[UUID | None]
 
 
 class PersonInput(Input):
-    """Who it is about."""
+    """Who it is about; one of the two, at least."""
 
     contact_id: Annotated[Ref | None, Field(description=_ABOUT)] = None
     lead_id: Annotated[Ref | None, Field(description=_ABOUT)] = None
@@ -53,7 +54,7 @@ def about_person(table: str) -> tuple[Any, ...]:
     return (
         reference("contact_id", "contacts"),
         reference("lead_id", "leads"),
-        sa.CheckConstraint("num_nonnulls(contact_id, lead_id) = 1", name="person"),
+        sa.CheckConstraint("num_nonnulls(contact_id, lead_id) > 0", name="person"),
         sparse(table, "contact_id"),
         sparse(table, "lead_id"),
     )
@@ -67,14 +68,18 @@ def column_of(values: Mapping[str, Any]) -> str:
     return given[0]
 
 
-async def one_person(
+async def _somebody(
     ctx: Context, resource: Resource, values: Mapping[str, Any], before: Mapping[str, Any] | None
 ) -> Mapping[str, Any]:
-    """A build that refuses what is about nobody, or about two; nothing follows from it."""
+    """Refuses what is about nobody; nothing follows from who it is."""
     del ctx, resource
-    if before is None:
-        column_of(values)
+    if before is None and all(values.get(name) is None for name in PEOPLE):
+        raise invalid("/contact_id", "required", "Give contact_id, lead_id or both.")
     return {}
+
+
+SOMEBODY = Build(frozenset(PEOPLE), _somebody)
+"""For each resource of `AboutPerson`."""
 
 
 async def visible(ctx: Context, column: str, id_: str) -> bool:

@@ -1,7 +1,7 @@
-"""Verb: look at what a retention policy would reach, which has to be done before it is activated."""
+"""Verbs: look at what a retention policy would reach, and activate it knowing that."""
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from typing import Annotated, Any, Literal
 
 import orjson
@@ -15,9 +15,8 @@ from crm_api.kernel.jobs import trusted
 from crm_api.kernel.paging import parse_sort
 from crm_api.kernel.problems import CONFLICT, Fault, Problem
 from crm_api.kernel.query import Listing
-from crm_api.kernel.repository import update
 from crm_api.kernel.resource import Action, Resource
-from crm_api.kernel.schema import Id, Instant, Wire, instant_text
+from crm_api.kernel.schema import Id, Wire, instant_text
 
 SAMPLES = 10
 _Value = Annotated[int, Field(ge=0, le=9_007_199_254_740_991)]
@@ -35,13 +34,20 @@ class RetentionPreview(Wire):
 
     object: Literal["retention_preview"]
     id: Id
-    before: Annotated[Instant, Field(description="Records that were changed last before this.")]
-    count: Annotated[RetentionCount, Field(description="Of those that the caller sees, held ones included.")]
-    samples: Annotated[list[Id], Field(max_length=SAMPLES)]
+    before: Annotated[date, Field(description="Records that were changed last before this day, in UTC.")]
+    count: Annotated[RetentionCount, Field(description="Held ones included; up to 10,000.")]
+    samples: Annotated[list[Id], Field(max_length=SAMPLES, description="Some that the caller sees.")]
+
+
+class ActivateRequest(Wire):
+    """How many records the policy may reach, as the preview told."""
+
+    at_most: Annotated[_Value, Field(description="It is refused when there are more by now.")]
 
 
 def untouched_since(now: datetime, months: int) -> datetime:
-    """The instant so many months before; the last day of its month where that is shorter."""
+    """The beginning of the day so many months before; of the last one of its month where that is shorter."""
+    now = now.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
     index = now.year * 12 + now.month - 1 - months
     year, month = divmod(index, 12)
     if year < 1:
@@ -74,29 +80,42 @@ def matching(
     return resource, filters, listing
 
 
+async def _count(ctx: Context, policy: Mapping[str, Any]) -> dict[str, Any]:
+    """How many records of the tenant it reaches now, whoever sees them; counted up to 10,000."""
+    ours = trusted(ctx)
+    target, filters, listing = matching(ours, policy, 1, "exact")
+    await settle(ours, filters)
+    answer, _ = await page_of(ours, target, listing, None)
+    found: dict[str, Any] = answer["count"]
+    return found
+
+
 async def preview(ctx: Context, resource: Resource, row: Any, body: None) -> dict[str, Any]:
-    """Counts what the caller sees of it, up to 10,000, and notes that somebody has looked."""
-    del body
-    target, filters, listing = matching(ctx, row, SAMPLES, "exact")
+    """How many records it would reach now, held ones included, and some of those that the caller sees."""
+    del resource, body
+    target, filters, listing = matching(ctx, row, SAMPLES)
     ctx.require(target, "read")
     await settle(ctx, filters)
     answer, _ = await page_of(ctx, target, listing, None)
-    await update(trusted(ctx), resource, row["id"], {"previewed_at": ctx.now}, by_verb=True, recorded="preview")
     return {
         "object": "retention_preview",
         "id": row["id"],
-        "before": instant_text(untouched_since(ctx.now, row["untouched_months"])),
-        "count": answer["count"],
+        "before": untouched_since(ctx.now, row["untouched_months"]).date(),
+        "count": await _count(ctx, row),
         "samples": [item["id"] for item in answer["data"]],
     }
 
 
-async def previewed(ctx: Context, resource: Resource, row: Any, body: Any) -> None:
-    """409 until somebody has looked at what the policy reaches as it is now."""
-    del ctx, resource, body
-    if row["previewed_at"] is None:
-        detail = "Look at what it would reach first (`preview`)."
-        raise Problem(CONFLICT, detail, [Fault("not_previewed", detail, pointer="")])
+async def activate(ctx: Context, resource: Resource, row: Any, body: ActivateRequest) -> dict[str, Any]:
+    """409 when the policy reaches more records than whoever activates it knows of."""
+    del resource
+    found = await _count(ctx, row)
+    if found["value"] > body.at_most:
+        detail = f"It reaches {found['value']} records now; look at them first (`preview`)."
+        raise Problem(CONFLICT, detail, [Fault("reaches_more", detail, pointer="/at_most")])
+    return {}
 
 
-PREVIEW = Action("preview", "Look at what the policy would reach", preview, reply=RetentionPreview)
+PREVIEW = Action(
+    "preview", "Look at what the policy would reach", preview, reply=RetentionPreview, method="GET", level="read"
+)

@@ -8,8 +8,9 @@ from pydantic import Field
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
-from crm_api.domains.privacy.preview_retention import PREVIEW, matching, previewed
+from crm_api.domains.privacy.preview_retention import PREVIEW, ActivateRequest, activate, matching
 from crm_api.kernel.context import Context
+from crm_api.kernel.jobs import trusted
 from crm_api.kernel.joints import Build, Lock
 from crm_api.kernel.lifecycle import Lifecycle, edge
 from crm_api.kernel.record import Entity, one_of, sortable
@@ -20,7 +21,7 @@ LIFECYCLE = Lifecycle(
     "state",
     "draft",
     (
-        edge("activate", ("draft", "paused"), "active", event="activated", blocked=(previewed,)),
+        edge("activate", ("draft", "paused"), "active", event="activated", run=activate, body=ActivateRequest),
         edge("pause", ("active",), "paused", event="paused"),
     ),
 )
@@ -29,7 +30,7 @@ _FILTER = "As in a search of the resource; null for all records."
 
 
 class RetentionPolicy(Entity):
-    """What is not kept for ever. `previewed_at`: somebody has looked at what it would reach since it was changed."""
+    """What is not kept for ever."""
 
     __tablename__ = "retention_policies"
     __table_args__ = (
@@ -45,7 +46,6 @@ class RetentionPolicy(Entity):
     untouched_months: Mapped[int]
     effect: Mapped[str]
     state: Mapped[str]
-    previewed_at: Mapped[datetime | None]
     ran_at: Mapped[datetime | None]
 
 
@@ -73,17 +73,16 @@ class RetentionPolicyView(Output):
     untouched_months: Months
     effect: Literal["erase", "delete"]
     state: Literal["draft", "active", "paused"]
-    previewed_at: Annotated[Instant | None, Field(description="Null since it was changed: it cannot be activated.")]
     ran_at: Annotated[Instant | None, Field(description="When it was applied last.")]
 
 
 async def _fit(
     ctx: Context, resource: Resource, values: Mapping[str, Any], before: Mapping[str, Any] | None
 ) -> Mapping[str, Any]:
-    """Refuses a filter that the resource does not take; what was changed is to be looked at again."""
+    """Refuses a filter that the resource does not take; nothing follows from it."""
     del resource
-    matching(ctx, {**(before or {}), **values}, limit=1)
-    return {"previewed_at": None}
+    matching(trusted(ctx), {**(before or {}), **values}, limit=1)
+    return {}
 
 
 RETENTION_POLICIES = Resource(
@@ -94,7 +93,7 @@ RETENTION_POLICIES = Resource(
     create=RetentionPolicyCreate,
     lifecycle=LIFECYCLE,
     lock=Lock(frozenset({"draft", "paused"}), free=frozenset({"name"})),
-    builds=(Build(frozenset({"resource", "filter", "untouched_months", "effect"}), _fit),),
+    builds=(Build(frozenset({"resource", "filter"}), _fit),),
     actions=(PREVIEW,),
     filters=(
         RetentionPolicy.name,
