@@ -18,15 +18,15 @@ PROFILE = ("tier", "risk", "interests", "habits")
 MOST = 500
 _AUDIT = table_of(AuditEntry)
 _FIELDS = sa.bindparam("fields", type_=ARRAY(sa.Text()))
-_Value = Annotated[list[Tag], Field(max_length=50)] | Annotated[str, Field(max_length=40)] | None
+_Values = Annotated[list[Tag], Field(max_length=50)]
 
 
 class ProfileChange(Wire):
     """One field of the profile became something else."""
 
     field: Literal["tier", "risk", "interests", "habits"]
-    old: Annotated[_Value, Field(description="Null or empty where there was nothing.")]
-    new: _Value
+    old: Annotated[_Values, Field(description="Empty where there was nothing; one value of a field that has one.")]
+    new: _Values
     at: Instant
     by: Annotated[Id | None, Field(description="Who changed it; null for the system.")]
     version: Annotated[int, Field(ge=1, le=9_007_199_254_740_991, description="Of the account since then.")]
@@ -69,16 +69,20 @@ async def profile_history(ctx: Context, resource: Resource, row: Any, body: None
         data += [
             {
                 "field": name,
-                "old": before.get(name),
-                "new": after.get(name),
+                "old": _values(before.get(name)),
+                "new": _values(after.get(name)),
                 "at": entry["at"],
                 "by": entry["actor_id"],
                 "version": entry["version"],
             }
             for name in shown
-            if (before.get(name) or None) != (after.get(name) or None)
+            if _values(before.get(name)) != _values(after.get(name))
         ]
     return {"data": data, "has_more": len(rows) > MOST}
+
+
+def _values(value: str | list[str] | None) -> list[str]:
+    return [value] if isinstance(value, str) else value or []
 
 
 PROFILE_HISTORY = Action(

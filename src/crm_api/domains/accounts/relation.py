@@ -15,6 +15,7 @@ from crm_api.kernel.locking import one_at_a_time
 from crm_api.kernel.policy import Scope, through
 from crm_api.kernel.problems import DUPLICATE, Fault, Problem, invalid
 from crm_api.kernel.record import Entity, reference, sortable
+from crm_api.kernel.repository import check_references
 from crm_api.kernel.resource import Check, Resource, RowRule
 from crm_api.kernel.schema import Id, Input, Output, Ref
 
@@ -91,6 +92,7 @@ async def _sound(ctx: Context, resource: Resource, values: Mapping[str, Any], be
     since, until = row["valid_from"], row["valid_until"]
     if since is not None and until is not None and until < since:
         raise invalid("/valid_until", "invalid_period", "valid_until is before valid_from.")
+    await check_references(ctx, resource, row)  # or the next answer would tell of accounts that are hidden
     await one_at_a_time(ctx, f"{resource.plural}.{ends[0]}")
     names = {"from_account_id": ends[0], "to_account_id": ends[1], "type_id": row["type_id"]}
     if await ctx.fetch(_SAME, {**names, "own": row["id"], "since": since, "until": until}):
