@@ -132,7 +132,7 @@ def tasks(settings: Settings) -> tuple[Task, ...]:
         Task("forget_import_rows", 3600, lambda kernel: forget_import_rows(kernel.database, settings.import_days)),
         Task("rotate_signing_keys", 3600, rotate_signing_keys),
         Task("forget_oauth", 3600, forget_oauth),
-        Task("apply_retention", 3600, apply_retention, at_most=900.0),
+        Task("apply_retention", 300, apply_retention, at_most=900.0),
         Task("forget_sign_ins", 3600, forget_sign_ins),
         Task("forget_jobs", 3600, lambda kernel: forget_jobs(kernel.database, settings.job_days)),
     )

@@ -21,7 +21,7 @@ from crm_api.kernel.jobs import trusted
 from crm_api.kernel.record import among
 from crm_api.kernel.repository import delete, load, update
 
-AT_ONCE = 25
+AT_ONCE = 50
 """Records of a policy that one run deals with."""
 _POLICIES, _PAGE, _PAGES = 200, 100, 20
 _ACTIVE = due(sa.func.active_retention_policies(sa.literal_column(str(_POLICIES))))
