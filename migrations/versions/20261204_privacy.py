@@ -186,17 +186,21 @@ def _scrubbed(row: str, column: str) -> str:
     return f"regexp_replace({whole}::text, pattern, 'erased', 'gi')::jsonb"
 
 
-def _part(table: str, key: str, cast: str, change: str, hit: str, further: str = "", more: str = "") -> str:
-    """Goes on through a table in the order of its key, and changes what is hit."""
+_LEAST = {"uuid": "00000000-0000-0000-0000-000000000000", "bigint": "-1", "bytea": "\\x"}
+
+
+def _part(table: str, key: str, cast: str, change: str, hit: str, further: str = "") -> str:
+    """Goes on through a table in the order of its key, and changes what is hit: a range of its index at a time."""
+    after = f"t.tenant_id = wanted AND t.{key} > coalesce(since, '{_LEAST[cast]}')::{cast}"
     return f"""
-          RETURN QUERY WITH batch AS MATERIALIZED (
-            SELECT t.{key} AS place FROM {table} t
-            WHERE t.tenant_id = wanted AND (since IS NULL OR t.{key} > since::{cast}) ORDER BY t.{key} LIMIT most
-          ), hit AS (
-            UPDATE {table} t SET {change} FROM batch b{further}
-            WHERE t.tenant_id = wanted AND t.{key} = b.place AND ({hit}) RETURNING t.*
-          ){more}
-          SELECT (SELECT b.place::text FROM batch b ORDER BY b.place DESC LIMIT 1), (SELECT count(*) FROM hit);"""
+          SELECT b.place::text INTO upto FROM (
+            SELECT t.{key} AS place FROM {table} t WHERE {after} ORDER BY t.{key} LIMIT most) b
+          ORDER BY b.place DESC LIMIT 1;
+          RETURN QUERY WITH hit AS (
+            UPDATE {table} t SET {change}{further}
+            WHERE {after} AND t.{key} <= upto::{cast} AND ({hit}) RETURNING 1
+          )
+          SELECT upto, (SELECT count(*) FROM hit);"""
 
 
 def _functions() -> None:
@@ -237,7 +241,7 @@ def _functions() -> None:
         "ELSE regexp_replace(t.reply, pattern, 'erased', 'gi') END",
         "d.tenant_id = wanted AND d.id = t.delivery_id "
         "AND (d.object_id = ANY (ids) OR t.request ~* pattern OR t.reply ~* pattern)",
-        ", webhook_deliveries d",
+        " FROM webhook_deliveries d",
     )
     jobs = _part(
         "jobs",
@@ -295,10 +299,11 @@ def _functions() -> None:
         f"""
         CREATE FUNCTION erase_recorded(wanted uuid, erasure uuid, part text, since text, most bigint, replaced jsonb,
           pattern text) RETURNS TABLE (following text, changed bigint)
-        LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
+        LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp SET plan_cache_mode = force_custom_plan AS $$
         DECLARE
           ids uuid[];
           known text;
+          upto text;
         BEGIN
           SELECT ARRAY (SELECT o.id::uuid FROM jsonb_array_elements_text(e.objects) o (id)) INTO ids FROM erasures e
             WHERE e.tenant_id = wanted AND e.id = erasure AND e.state = 'running'

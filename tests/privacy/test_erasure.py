@@ -1,6 +1,7 @@
 """Erasure: the person is found nowhere afterwards, and that it was done is proved."""
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -8,6 +9,7 @@ from crm_api.catalog import CATALOG
 from crm_api.domains.privacy import erase as erasing
 from crm_api.domains.privacy.emptying import belonging
 from crm_api.domains.privacy.person import PEOPLE
+from crm_api.kernel.problems import invalid
 from crm_api.kernel.record import FieldValue
 from tests.privacy.conftest import EMAIL, FIRST, LAST, NEEDLES, PHONE, someone
 from tests.support.examples import attach
@@ -271,3 +273,56 @@ def test_every_field_that_may_tell_of_a_person_is_declared(resource):
     assert "field" in FieldValue.__table__.c
     assert {item.plural for item in belonging(CATALOG)} >= {"account_contacts", "consents", "legal_holds"}
     assert PHONE
+
+
+def test_it_goes_on_where_it_was_interrupted(org, worker, traces, monkeypatch):
+    """A failure in the middle loses nothing: what was found at the beginning is kept, sealed, until all is done."""
+    monkeypatch.setattr(erasing, "MOST", 5)
+    contact, real, calls = someone(org.admin), erasing._recorded, []
+
+    async def fragile(ctx, id_, position):
+        calls.append(position["place"])
+        if len(calls) == 4:
+            raise invalid("", "broken", "As by a fault.")
+        return await real(ctx, id_, position)
+
+    monkeypatch.setattr(erasing, "_recorded", fragile)
+    job = org.admin.post("/v1/erasures", json={"contact_id": contact["id"]}).json()
+    assert wait(org.admin, job)["state"] == "failed"
+    assert traces(org), "something was to be left"
+    assert org.admin.get(f"/v1/contacts/{contact['id']}").json()["last_name"] == "Erased"
+    problem(org.admin.post("/v1/erasures", json={"contact_id": contact["id"]}), 409)
+    assert org.admin.post(f"/v1/jobs/{job['id']}/retry").status_code == 200
+    assert wait(org.admin, job, seconds=30)["state"] == "succeeded"
+    assert calls == sorted(calls)
+    assert traces(org) == []
+    (erasure,) = org.admin.all("/v1/erasures", object_id=contact["id"])
+    assert erasure["state"] == "done"
+
+
+def test_of_many_requests_at_once_one_erasure_runs(org, server, traces):
+    """No worker runs meanwhile, so the first is under way when the others come."""
+    contact = org.admin.make("contacts", last_name="Crowd")
+    with ThreadPoolExecutor(8) as pool:
+        ask = lambda _: org.admin.post("/v1/erasures", json={"contact_id": contact["id"]}).status_code  # noqa: E731
+        answers = list(pool.map(ask, range(8)))
+    assert set(answers) <= {202, 409}
+    assert answers.count(202) >= 1
+    assert len(org.admin.all("/v1/erasures", object_id=contact["id"])) == answers.count(202)
+
+
+def test_a_lead_that_became_a_contact_is_erased_with_it(org, erase, traces, sequence):
+    lead = org.admin.make("leads", first_name=FIRST, last_name=LAST, company="Tea House", emails=[{"address": EMAIL}])
+    for verb in ("work", "qualify", "convert"):
+        assert org.admin.post(f"/v1/leads/{lead['id']}/{verb}").status_code == 200
+    contact = org.admin.get(f"/v1/leads/{lead['id']}").json()["converted_contact_id"]
+    cursor = org.admin.get("/v1/changes/cursor").json()["cursor"]
+    erase(org.admin, lead_id=lead["id"])
+    assert org.admin.get(f"/v1/contacts/{contact}").json()["last_name"] == "Erased"
+    assert traces(org) == []
+    sequence()
+    events = org.admin.get("/v1/changes", params={"since": cursor, "limit": 200}).json()["data"]
+    told = {event["type"]: event for event in events}
+    assert {"lead.erased", "contact.erased", "lead.updated", "contact.updated"} <= told.keys()
+    assert "last_name" in told["lead.updated"]["changed"]
+    assert told["lead.updated"]["previous"]["last_name"] in (None, "Erased")
