@@ -362,7 +362,7 @@ def test_a_hidden_record_answers_by_its_external_id_like_one_that_is_not_there(b
             for column in other.references:
                 if column in other.filterable and CATALOG.target(other, column) is resource:
                     found = lab.rep.get(f"/v1/{other.plural}", params={column: f"ext:erp:{name}"})
-                    assert found.json()["data"] == []
+                    assert found.status_code == 403 or found.json()["data"] == []
         body = {**lab.examples.body(resource, 1, bare=True)}
         refused = lab.rep.put(at(resource, name), json=body)
         assert code(refused) == (404, "not_found")
