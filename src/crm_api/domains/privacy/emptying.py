@@ -20,10 +20,9 @@ from crm_api.kernel.coalescing import Emission
 from crm_api.kernel.context import Context
 from crm_api.kernel.database import TENANT, Row, Statement, bound
 from crm_api.kernel.domain import Catalog
-from crm_api.kernel.external import IDS
 from crm_api.kernel.ledger import ACTOR, NOW
 from crm_api.kernel.ledger import parameters as recorded
-from crm_api.kernel.record import FieldValue, Share, among, table_of
+from crm_api.kernel.record import Record, Share, among, table_of
 from crm_api.kernel.repository import delete
 from crm_api.kernel.resource import Resource
 from crm_api.kernel.row import derived, piece
@@ -33,11 +32,20 @@ ANYWHERE: Mapping[str, Any] = {"custom": {}, "external_ids": {}}
 """What tells of a person on any record of theirs, whatever it is."""
 Rows = dict[Resource, list[Row]]
 _IDS = sa.bindparam("ids", type_=ARRAY(sa.Uuid()))
-_VALUES, _SHARES = table_of(FieldValue), table_of(Share)
-_GONE = [
-    Statement(sa.delete(table).where(table.c.tenant_id == TENANT, among(table.c.object_id, _IDS)).returning(kept))
-    for table, kept in ((_VALUES, _VALUES.c.field), (_SHARES, _SHARES.c.level), (IDS, IDS.c.source))
-]
+
+
+@cache
+def _going() -> list[Statement]:
+    """What goes with a person's record: its shares, its external ids, and every index of its values."""
+    keyed = [table for table in Record.metadata.tables.values() if "object_id" in table.primary_key.columns]
+    return [
+        Statement(
+            sa.delete(table)
+            .where(table.c.tenant_id == TENANT, among(table.c.object_id, _IDS))
+            .returning(table.c.object_id)
+        )
+        for table in (*keyed, table_of(Share))
+    ]
 
 
 def replacements(resource: Resource) -> dict[str, Any]:
@@ -135,7 +143,7 @@ async def empty(ctx: Context, found: Rows) -> dict[str, int]:
         sent = {f"v_{name}": value for name, value in values.items()}
         await ctx.fetch(_emptying(resource, frozenset(values)), {**sent, "ids": ids, **_stamp(ctx)})
         if resource in PEOPLE.values():
-            for statement in _GONE:
+            for statement in _going():
                 await ctx.fetch(statement, {"ids": ids})
         await _tell(ctx, resource, rows)
     return {resource.plural: len(rows) for resource, rows in found.items()}
