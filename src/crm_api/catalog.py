@@ -22,6 +22,7 @@ from crm_api.domains import (
     orders,
     pricing,
     printing,
+    privacy,
     products,
     quotes,
     search,
@@ -56,6 +57,7 @@ CATALOG = Catalog(
         printing.DOMAIN,
         exchange.DOMAIN,
         integrations.DOMAIN,
+        privacy.DOMAIN,
         search.DOMAIN,
         limits.DOMAIN,
     ]

@@ -35,6 +35,7 @@ REMEDIES = {
     "unavailable": "Wait as long as `Retry-After` says, then send the same request again.",
     "timeout": "Narrow the query; by a filter with an index it is faster. Try again later.",
     "merged": "Use the record that `merged_into` and `Location` name, and keep its id.",
+    "erasure_blocked": "See `obstacles`: lift the legal holds, and close or cancel the documents; then ask again.",
     "content_purged": "Nothing brings the bytes back; upload the file again.",
     "template_failed": "Mend the template where `errors` says; `preview` shows the outcome.",
     "duplicate_suspected": "Use one of `candidates`, or send the request again with `allow_duplicate=true`.",

@@ -92,6 +92,8 @@ def body_of(org, resource):
             body[column] = make(org, target)["id"]
     if "currency" in resource.create.model_fields and "account_id" in body:
         body.setdefault("currency", "EUR")  # its account has none
+    if resource.plural in ("consents", "legal_holds"):
+        body["contact_id"] = make(org, CATALOG.resources["contacts"])["id"]
     if resource.plural == "forecast_quotas":
         body["period_start"] = "2026-01-01"
     if resource.plural == "product_components":
@@ -140,6 +142,7 @@ FULL = {
         "cost": "0.5", "list_price": "12.5", "currency": "EUR", "weight": "0.25", "specification": "x", "tags": ["a"],
         "attributes": {"colour": "red"}, "barcode": "4006381333931",
     },
+    "account_relations": {"valid_from": "2026-01-01", "valid_until": "2031-12-31"},
     "users": {"language": "de", "time_zone": "Europe/Berlin", "title": "Sales"},
     "roles": {
         "permissions": [{"permission": "accounts:read", "reach": "own"}],

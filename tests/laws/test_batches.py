@@ -163,7 +163,7 @@ def test_a_write_in_a_batch_is_answered_as_alone(lab, stranger, resource, unchan
                     if write.model is not None and person is lab.admin:
                         cases.append((write, method, path, id_, {**(body or {}), "nonsense": 1}, None))
             statuses |= compare(person, cases)
-    assert 404 in statuses
+    assert 404 in statuses or {item.kind for item in operations(resource)} & {"update", "delete"} == set()
     own = resource.plural in ("jobs", "sessions", "oauth_grants")  # everybody may end their own, and sees no others
     assert 403 in statuses or own
 

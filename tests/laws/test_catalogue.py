@@ -11,7 +11,7 @@ from crm_api.kernel.record import Record, Reference
 
 OWN = {"alembic_version", *Reference.metadata.tables}
 PREDICATE = "(tenant_id = (NULLIF(current_setting('crm.tenant'::text, true), ''::text))::uuid)"
-APPEND_ONLY = ("audit_entries", "outbox", "stage_changes", "tenant_seeds", "forecast_snapshots")
+APPEND_ONLY = ("audit_entries", "outbox", "stage_changes", "tenant_seeds", "forecast_snapshots", "consents")
 
 
 def as_app(database, work):
@@ -49,7 +49,9 @@ def test_every_table_has_row_security_and_exactly_one_policy(sql):
 def test_definer_functions_are_exactly_those_the_declarations_ask_for(sql):
     searched = {item.table.name for item in CATALOG.resources.values() if item.search}
     expected = {f"{way}_{name}" for name in searched for way in ("search", "seek", "resemble")} | {
+        "active_retention_policies",
         "claim_job",
+        "erase_recorded",
         "due_approvals",
         "coalesce_event",
         "forget_idempotency_keys",

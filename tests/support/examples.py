@@ -3,6 +3,7 @@
 import itertools
 import time
 from collections import deque
+from dataclasses import replace
 from datetime import UTC, date, datetime
 from functools import cache
 from typing import Any
@@ -18,6 +19,7 @@ from crm_api.domains.oauth.authenticate_client import find_client
 from crm_api.domains.oauth.client import OAUTH_CLIENTS
 from crm_api.domains.oauth.family import Grant
 from crm_api.domains.opportunities.take_snapshots import take_snapshots
+from crm_api.domains.privacy.person_export import EXPORT_PERSON, PersonExportRequest
 from crm_api.domains.products.percent import Adjustment, Percent
 from crm_api.domains.sign_in.person import find_by_id, start_session
 from crm_api.domains.sign_in.second_factor import STEP_SECONDS, code_at, enrol, factor_of
@@ -176,6 +178,13 @@ MEANT: dict[tuple[str, str], Any] = {
     ("oauth_clients", "grant_types"): lambda *_: ["authorization_code", "refresh_token"],
     ("oauth_clients", "scopes"): lambda _, n: [["openid"], ["openid", "email"]][n % 2],  # any credential covers these
     ("oauth_clients", "service_account_id"): lambda person, n: person.make("service_accounts", name=f"App {n}")["id"],
+    ("account_relations", "to_account_id"): lambda person, _: Examples(person).reference(
+        CATALOG.resources["accounts"], fresh=True
+    ),
+    ("account_relations", "valid_until"): lambda _, n: ("2031-12-31", "2040-02-29")[n % 2],
+    ("account_relation_types", "code"): lambda *_: f"relation_{next(_serial)}",
+    ("retention_policies", "resource"): lambda *_: "leads",
+    ("retention_policies", "filter"): lambda _, n: [None, {"field": "score", "op": "lt", "value": 0}][n % 2],
     ("roles", "field_rules"): lambda *_: [{"resource": "accounts", "field": "legal_name", "rule": "hidden"}],
 }
 """Values whose meaning no schema tells: names of resources and fields."""
@@ -219,7 +228,10 @@ EITHER: dict[tuple[str, str], str] = {
     for one, other in (pair, pair[::-1])
 }
 """Fields of which a record has exactly one, each with the other."""
-AT_LEAST: dict[str, tuple[str, ...]] = {"leads": ("last_name", "company")}
+AT_LEAST: dict[str, tuple[str, ...]] = {
+    "leads": ("last_name", "company"),
+    **dict.fromkeys(("consents", "legal_holds"), ("contact_id", "lead_id")),
+}
 """Fields of which a body has one at least: the first, when it would have none."""
 NEEDS: dict[tuple[str, str], str] = {
     **dict.fromkeys((("products", "cost"), ("products", "list_price")), "currency"),
@@ -259,6 +271,25 @@ def _export(person: Any, n: int) -> dict[str, Any]:
     answer = person.post("/v1/exports", json={"resource": ("accounts", "contacts")[n % 2]})
     assert answer.status_code == 202, answer.text
     return person.get(f"/v1/exports/{answer.json()['id']}").json()
+
+
+def _erasure(person: Any, n: int) -> dict[str, Any]:
+    """Of a contact of the person; recorded as by the job, since not everyone may ask for one."""
+    contact = person.make("contacts", last_name=f"Forgotten {n}")["id"]
+    ctx = system(person.server.kernel, UUID(person.get("/v1/me").json()["tenant_id"]), "test")
+    values = {"object_type": "contact", "object_id": contact, "basis": "request", "reference": f"DSR-{n}"}
+    state = {"state": "done", "objects": [contact], "kinds": {}, "counts": {"contacts": n}, "policy_id": None}
+    made = person.server.run(create(ctx, CATALOG.resources["erasures"], values | state))
+    return person.get(f"/v1/erasures/{(made or {})['id']}").json()
+
+
+def _person_export(person: Any, n: int) -> dict[str, Any]:
+    """Started as by who may, since not everyone may."""
+    from tests.support.jobs import start
+
+    contact = person.make("contacts", last_name=f"Curious {n}")
+    job = start(person, replace(EXPORT_PERSON, permission=None), PersonExportRequest(contact_id=contact["id"]))
+    return person.get(f"/v1/person_exports/{job['id']}").json()
 
 
 def attach(person: Any, type_: str, id_: str, name: str, content: bytes) -> dict[str, Any]:
@@ -462,6 +493,8 @@ MADE: dict[str, Any] = {
     "jobs": _job,
     "files": _file,
     "exports": _export,
+    "erasures": _erasure,
+    "person_exports": _person_export,
     "forecast_snapshots": _snapshot,
     "approvals": _approval,
     "oauth_grants": _grant,

@@ -17,6 +17,10 @@ BuildFunction = Callable[
 """(context, resource, values that were sent, row before or None) -> further columns to write, or raises a Problem."""
 
 
+ERASED = "Erased"
+"""What stands in place of a name after its erasure, where something has to."""
+
+
 @dataclass(frozen=True)
 class Build:
     """What follows from the whole record, worked out before it is written: the prices and totals of an order.

@@ -132,6 +132,7 @@ class Resource:
             fields that changed, the row and the principal's id.
         in_whole: its fields stand in a list of another record, too, so no rule hides one of them alone.
         duplicates: how records that may mean the same are found and merged.
+        personal: fields that tell something of a person, with what stands there after an erasure.
         domain: set by the catalog.
     """
 
@@ -172,6 +173,7 @@ class Resource:
     rights: Callable[[str, frozenset[str], Mapping[str, Any], str], bool] | None = None
     in_whole: bool = False
     duplicates: Duplicates | None = None
+    personal: Mapping[str, Any] = field(default_factory=dict)
     domain: str = ""
 
     @cached_property
@@ -230,12 +232,9 @@ class Resource:
     @cached_property
     def references(self) -> dict[str, str]:
         """Column -> table it points to, from the foreign keys."""
-        found = {}
-        for constraint in self.table.foreign_key_constraints:
-            for column, element in zip(constraint.columns, constraint.elements, strict=True):
-                if column.name != "tenant_id":
-                    found[str(column.name)] = str(element.column.table.name)
-        return found
+        keys = self.table.foreign_key_constraints
+        pairs = [pair for key in keys for pair in zip(key.columns, key.elements, strict=True)]
+        return {str(own.name): str(its.column.table.name) for own, its in pairs if own.name != "tenant_id"}
 
     @cached_property
     def sortable(self) -> dict[str, Any]:

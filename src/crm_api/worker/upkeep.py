@@ -13,6 +13,7 @@ from crm_api.domains.integrations.outcome import resume_failed
 from crm_api.domains.integrations.resealing import renew_all
 from crm_api.domains.oauth.upkeep import forget_oauth, rotate_signing_keys
 from crm_api.domains.opportunities.take_snapshots import take_weekly_snapshots
+from crm_api.domains.privacy.retain import apply_retention
 from crm_api.domains.quotes.expire import expire_outdated
 from crm_api.domains.sign_in import resealing
 from crm_api.domains.sign_in.forget import forget_sign_ins
@@ -131,6 +132,7 @@ def tasks(settings: Settings) -> tuple[Task, ...]:
         Task("forget_import_rows", 3600, lambda kernel: forget_import_rows(kernel.database, settings.import_days)),
         Task("rotate_signing_keys", 3600, rotate_signing_keys),
         Task("forget_oauth", 3600, forget_oauth),
+        Task("apply_retention", 300, apply_retention, at_most=900.0),
         Task("forget_sign_ins", 3600, forget_sign_ins),
         Task("forget_jobs", 3600, lambda kernel: forget_jobs(kernel.database, settings.job_days)),
     )

@@ -20,6 +20,7 @@ from crm_api.domains.accounts.contact_points import (
 )
 from crm_api.domains.accounts.matching import ACCOUNT_DUPLICATES
 from crm_api.domains.accounts.policy import IN_ACCOUNT_TEAM
+from crm_api.domains.accounts.profile_history import PROFILE_HISTORY
 from crm_api.domains.duplicates.unmerge import MERGING, NOT_MERGED
 from crm_api.kernel.customs import CustomValues
 from crm_api.kernel.lifecycle import Lifecycle, edge
@@ -105,6 +106,7 @@ class Account(Owned, Entity):
     phones: Mapped[list[Any]]
     tags: Mapped[list[Any]]
     interests: Mapped[list[Any]]
+    habits: Mapped[list[Any]] = mapped_column(server_default="[]")
     search_text: Mapped[str]
 
 
@@ -140,6 +142,7 @@ class AccountCreate(Input):
     tags: Tags = []
     interests: Tags = []
     custom: CustomValues = {}
+    habits: Annotated[Tags, Field(description="How it buys, e.g. `orders in spring`.")] = []
 
 
 class AccountView(OwnedOutput):
@@ -179,6 +182,7 @@ class AccountView(OwnedOutput):
     phones: PhoneList | None
     tags: Tags
     interests: Tags
+    habits: Tags
 
 
 def _domain(website: Any) -> dict[str, Any]:
@@ -195,10 +199,10 @@ ACCOUNTS = Resource(
     owner=Account.owner_id,
     rows=(IN_ACCOUNT_TEAM,),
     lifecycle=LIFECYCLE,
-    actions=(BLOCK, UNBLOCK, *MERGING),
+    actions=(BLOCK, UNBLOCK, PROFILE_HISTORY, *MERGING),
     keys={"name": Account.name_key},
     search=("name", "legal_name", "domain", "tax_id", "emails"),
-    values={"emails": addresses_of, "phones": numbers_of, "tags": list, "interests": list},
+    values={"emails": addresses_of, "phones": numbers_of, "tags": list, "interests": list, "habits": list},
     derive={"addresses": primary_address, "website": _domain, "phones": stored_phones},
     checks=(Check(frozenset({"parent_id"}), acyclic("parent_id")), NOT_MERGED),
     duplicates=ACCOUNT_DUPLICATES,
@@ -238,6 +242,7 @@ ACCOUNTS = Resource(
         Account.phones,
         Account.tags,
         Account.interests,
+        Account.habits,
         Account.created_at,
         Account.updated_at,
     ),

@@ -80,5 +80,6 @@ ACCOUNT_CONTACTS = Resource(
     rows=(through("account_id", "accounts"),),
     checks=(Check(frozenset({"contact_id"}), _own_contact),),
     sorts=(AccountContact.created_at,),
+    personal=dict.fromkeys(("role", "starts_on", "ends_on")),
     filters=(AccountContact.account_id, AccountContact.contact_id, AccountContact.is_active, AccountContact.role),
 )

@@ -22,6 +22,7 @@ from crm_api.domains.contacts.matching import CONTACT_DUPLICATES
 from crm_api.domains.contacts.policy import THROUGH_LINKS
 from crm_api.domains.duplicates.unmerge import MERGING, NOT_MERGED
 from crm_api.kernel.customs import CustomValues
+from crm_api.kernel.joints import ERASED
 from crm_api.kernel.policy import through
 from crm_api.kernel.record import Entity, Owned, ownership, reference, sortable, sparse
 from crm_api.kernel.resource import Check, Resource, ToMany
@@ -149,6 +150,13 @@ CONTACTS = Resource(
     actions=MERGING,
     duplicates=CONTACT_DUPLICATES,
     many={"account_links": ToMany("account_contacts", "contact_id")},
+    notices=("erased",),
+    personal={
+        "last_name": ERASED,
+        **dict.fromkeys(("first_name", "salutation", "title", "department", "birthday", "source", "description")),
+        **dict.fromkeys(("country", "region", "city", "postal_code")),
+        **{name: [] for name in ("addresses", "emails", "phones", "tags", "consents")},
+    },
     filters=(
         Contact.first_name,
         Contact.last_name,

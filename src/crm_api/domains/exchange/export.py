@@ -112,17 +112,17 @@ async def export(run: Run, body: ExportRequest) -> dict[str, Any]:
         names = listing_of(ctx, body)[3]
         table, rows = await _write(run, body, path, names)
         await alive(run, asyncio.to_thread(table.close))
-        size, sha256 = await alive(run, asyncio.to_thread(_digest, path))
+        size, sha256 = await alive(run, asyncio.to_thread(digest, path))
         ctx = await run.context()
         time = timedelta(days=settings.load_settings().export_days)
         key = await lease(ctx, time)
+
+        async def note(_: Context, __: Any) -> Step:
+            return Step({"storage_key": key, "rights": began}, done=0)
+
+        await run.step(note)  # before the bytes are there: who cancels it has them deleted
         with path.open("rb") as file:
             await alive(run, storage(settings.load_settings()).put(key, file))
-
-    async def note(_: Context, __: Any) -> Step:
-        return Step({"storage_key": key, "rights": began}, done=0)
-
-    await run.step(note)
     return {
         "rows": rows,
         "fields": list(names),
@@ -174,7 +174,8 @@ async def alive(run: Run, work: Awaitable[T]) -> T:
     return task.result()
 
 
-def _digest(path: Path) -> tuple[int, str]:
+def digest(path: Path) -> tuple[int, str]:
+    """Size and SHA-256 of a file."""
     with path.open("rb") as file:
         return path.stat().st_size, hashlib.file_digest(file, "sha256").hexdigest()
 

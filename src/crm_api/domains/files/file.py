@@ -11,6 +11,7 @@ from sqlalchemy.orm import Mapped
 
 from crm_api.domains.files.policy import OF_RECORD
 from crm_api.kernel.context import Context
+from crm_api.kernel.joints import ERASED
 from crm_api.kernel.problems import CATALOGUE, Kind, Problem
 from crm_api.kernel.record import Entity, sortable
 from crm_api.kernel.resource import READS, Check, Resource
@@ -82,4 +83,5 @@ FILES = Resource(
     operations=READS | {"delete", "restore"},
     further=("create",),
     notices=("created", "updated"),
+    personal={"name": ERASED, "sha256": "0" * 64},
 )

@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from uuid import UUID
 
 import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.orm import Mapped, mapped_column
 
 from crm_api.adapters.storage import Storage, StoreError
@@ -39,6 +40,14 @@ _TAKE = Statement(
     sa.insert(_LEASES).values(
         tenant_id=TENANT, storage_key=_KEY, expires_at=sa.bindparam("until", type_=sa.DateTime(timezone=True))
     )
+)
+_UNTIL = upsert(_LEASES).values(
+    tenant_id=TENANT, storage_key=_KEY, expires_at=sa.bindparam("until", type_=sa.DateTime(timezone=True))
+)
+_GIVE_UP = Statement(
+    _UNTIL.on_conflict_do_update(
+        index_elements=["tenant_id", "storage_key"], set_={"expires_at": _UNTIL.excluded.expires_at}
+    ).returning(_LEASES.c.storage_key)
 )
 _MINE = (_LEASES.c.tenant_id == TENANT, _LEASES.c.storage_key == _KEY)
 _END = Statement(sa.delete(_LEASES).where(*_MINE).returning(_LEASES.c.storage_key))
@@ -73,6 +82,11 @@ async def claim(ctx: Context, key: str) -> None:
     """Ends a lease in the open transaction, because a record has its bytes from now on."""
     if not await ctx.fetch(_END, {"storage_key": key}):
         raise unavailable("Storing took too long; try again.")
+
+
+async def give_up(ctx: Context, key: str, time: timedelta) -> None:
+    """Has bytes that a record had, or that are still on their way, deleted after `time`."""
+    await ctx.fetch(_GIVE_UP, {"storage_key": key, "until": ctx.now + time})
 
 
 async def delete_expired(kernel: Kernel, storage: Storage) -> int:

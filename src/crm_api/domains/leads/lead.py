@@ -22,6 +22,7 @@ from crm_api.domains.leads.match_candidates import MATCH_CANDIDATES
 from crm_api.domains.leads.qualification import DisqualifyRequest, disqualify, recycle
 from crm_api.kernel.context import Context
 from crm_api.kernel.customs import CustomValues
+from crm_api.kernel.joints import ERASED
 from crm_api.kernel.lifecycle import Lifecycle, edge
 from crm_api.kernel.problems import INVALID, Fault, Problem
 from crm_api.kernel.record import Entity, MoneyAmount, Owned, one_of, ownership, reference, sortable, sparse
@@ -215,6 +216,13 @@ LEADS = Resource(
     search=("company", "last_name", "first_name", "emails"),
     values={"emails": addresses_of, "phones": numbers_of, "tags": list},
     derive={"phones": stored_phones},
+    notices=("erased",),
+    personal={
+        "last_name": ERASED,
+        **dict.fromkeys(("first_name", "company", "title", "country", "website", "source", "campaign", "utm")),
+        **dict.fromkeys(("description", "disqualified_reason")),
+        **{name: [] for name in ("emails", "phones", "tags")},
+    },
     checks=(Check(frozenset(), _named, cleared=frozenset({"last_name", "company"})),),
     filters=(
         Lead.first_name,

@@ -1,0 +1,82 @@
+"""`/v1/erasures`: asks for one, and tells before what it would do."""
+
+from typing import Any
+
+from fastapi import APIRouter
+from starlette.requests import Request
+from starlette.responses import Response
+
+from crm_api.domains.files.contract import REF
+from crm_api.domains.privacy.emptying import records_of
+from crm_api.domains.privacy.erase import ask
+from crm_api.domains.privacy.erasure import ERASURES, ErasurePreview, ErasureRequest
+from crm_api.domains.privacy.obstacles import obstacles
+from crm_api.domains.privacy.person import PEOPLE, column_of, same_person, visible
+from crm_api.kernel.context import Context
+from crm_api.kernel.external import own_id
+from crm_api.kernel.headers import parse, query, read_body
+from crm_api.kernel.jobs import begin, trusted
+from crm_api.kernel.problems import invalid
+from crm_api.kernel.projection import Json
+from crm_api.kernel.spec_routes import takes
+from crm_api.kernel.unit_of_work import permitted, transact
+
+router = APIRouter()
+STARTED: dict[int | str, dict[str, Any]] = {
+    202: {"description": "The job.", "content": {"application/json": {"schema": {"$ref": REF + "Job"}}}},
+    403: {},
+    409: {},
+    413: {},
+    415: {},
+    422: {},
+}
+"""The replies of a request that starts a job."""
+
+
+@router.post(
+    "/v1/erasures",
+    name="create_erasure",
+    operation_id="create_erasure",
+    summary="Erase a person",
+    status_code=202,
+    response_model=None,
+    responses=STARTED,
+)
+@takes(ErasureRequest, contact_id="019aa1c2-7d3e-7c41-b1f2-3f6d1b0a9e55", basis="request", reference="DSR-2026-17")
+async def create_erasure(request: Request) -> Response:
+    """Empties what tells of the person, wherever it is, for good. May be asked for again: it finds nothing then."""
+    ctx = await permitted(request, ERASURES, "create")
+    query(request, ())
+    raw = await read_body(request)
+    body = parse(raw, ErasureRequest)
+    return await begin(request, ctx, raw, lambda inner: ask(inner, body))
+
+
+@router.post(
+    "/v1/erasures/preview",
+    name="preview_erasure",
+    operation_id="preview_erasure",
+    summary="What an erasure would do",
+    response_model=ErasurePreview,
+    responses={403: {}, 413: {}, 415: {}, 422: {}},
+)
+@takes(ErasureRequest, contact_id="019aa1c2-7d3e-7c41-b1f2-3f6d1b0a9e55")
+async def preview_erasure(request: Request) -> Response:
+    """Tells what keeps the data, which records lose personal fields, and which documents stay. Changes nothing."""
+    ctx = await permitted(request, ERASURES, "create")
+    query(request, ())
+    body = parse(await read_body(request), ErasureRequest)
+    column = column_of(body.model_dump())
+    ctx.dry_run = True
+
+    async def look(inner: Context) -> dict[str, Any]:
+        id_ = str(await own_id(inner, PEOPLE[column], getattr(body, column)))
+        if not await visible(inner, column, id_):
+            raise invalid(f"/{column}", "reference_not_found", f"There is no such {PEOPLE[column].singular}.")
+        ours = trusted(inner)
+        person = await same_person(ours, column, id_)
+        found, kept = await obstacles(ours, person)
+        records = {resource.plural: len(rows) for resource, rows in (await records_of(ours, person)).items()}
+        return {"object": "erasure_preview", "obstacles": found, "records": records, "kept": kept}
+
+    return Json(await transact(ctx, look))
