@@ -75,7 +75,9 @@ def test_reach_and_fields_are_told(callers):
     assert (accounts["read"]["reach"], accounts["block"]["reach"]) == (["own"], ["team"])
     assert accounts["delete"] == {
         **accounts["delete"],
-        **{"allowed": False, "missing": "accounts:delete", "reach": []},
+        "allowed": False,
+        "missing": "accounts:delete",
+        "reach": [],
     }
     assert "delete_account" in accounts["delete"]["operations"]
     assert told["accounts"]["hidden_fields"] == ["annual_revenue"]
