@@ -56,6 +56,7 @@ def kinds(schema):
     return {kind} if isinstance(kind, str) else set(kind)
 
 
+@pytest.mark.broad  # asked by `make contract`, too, and it takes ten seconds
 def test_the_document_is_valid_openapi_3_1_1():
     assert DOCUMENT["openapi"] == "3.1.1"
     assert [error.message for error in OpenAPIV31SpecValidator(DOCUMENT).iter_errors()] == []
