@@ -44,9 +44,9 @@ def _breaks(line: str, fact: str, taken: set[str]) -> bool:
         asked = place[:1] == "?" or place == "body" or (place[:1] == "." and owner in taken)
         return asked and len(rest) == 1 and not fact.startswith("optional ") and " optional " not in fact
     before, _, after = line.partition(": ")[2].partition(" -> ")
-    if not place or place.isdigit() or place == "body":
+    if place.isdigit() or place == "body" or before.partition(" ")[0].isupper():  # a reply, a body, a path
         return True
-    inward = place[:1] == "?" or owner in taken
+    inward = not place or place[:1] == "?" or owner in taken  # of a union there may be more kinds
     wide, narrow = (after, before) if inward else (before, after)
     return not (_options(narrow) <= _options(wide))
 
@@ -125,7 +125,7 @@ def _kind(schema: Mapping[str, Any], *, required: bool) -> str:
     if "$ref" in schema:
         word = schema["$ref"].rsplit("/", 1)[1]
     elif options := schema.get("anyOf", schema.get("oneOf")):
-        word = " or ".join(_kind(option, required=True) for option in options)
+        word = " or ".join(dict.fromkeys(_kind(option, required=True) for option in options))
     elif schema.get("type") == "array":
         word = f"[{_kind(schema['items'], required=True)}]"
     else:
@@ -135,5 +135,11 @@ def _kind(schema: Mapping[str, Any], *, required: bool) -> str:
 
 
 def _values(name: str, schema: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    values = schema.get("enum", schema.get("items", {}).get("enum", ()))
-    yield from ((f"{name} ={value}", "a value") for value in values)
+    """Those that are named, in whichever alternative: others may be taken besides."""
+    yield from ((f"{name} ={value}", "a value") for value in schema.get("enum", ()) if value is not None)
+    for part in (
+        *schema.get("anyOf", ()),
+        *schema.get("oneOf", ()),
+        *(schema[key] for key in ("items",) if key in schema),
+    ):
+        yield from _values(name, part)
