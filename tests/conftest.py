@@ -4,9 +4,11 @@ import asyncio
 import gc
 import os
 import shutil
+import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any
@@ -22,7 +24,15 @@ from tests.support.org import Org
 from tests.support.server import LiveServer
 
 TEMPLATE = "crm_template"
+CLUSTER = "cluster"
+"""A folder with the data of a PostgreSQL of its own, stopped, with the migrated database."""
 _PREPARED = pytest.StashKey[tuple[Path, "Future[str]"]]()
+
+
+def copy_data(source: Path, target: Path) -> None:
+    """Copies the data of a stopped PostgreSQL, with its owner, who is not root."""
+    subprocess.run(["cp", "-a", source, target], check=True, stdin=subprocess.DEVNULL)
+    (target / ".handle_pids.json").unlink(missing_ok=True)
 
 
 def _prepare(folder: Path) -> str:
@@ -35,6 +45,9 @@ def _prepare(folder: Path) -> str:
         admin = embedded.start(folder / "pg", durable=False)
         asyncio.run(bootstrap(admin, TEMPLATE))
         migrate.upgrade(on_database(admin, TEMPLATE, "crm_migrate"))
+        embedded.stop(folder / "pg")  # a data directory is copied while nobody writes to it
+        copy_data(folder / "pg", folder / CLUSTER)
+        admin = embedded.start(folder / "pg", durable=False)
     except BaseException:
         admin = ""
         raise
@@ -147,6 +160,21 @@ async def _copy_template(admin: str, name: str) -> None:
         await connection.execute(f'CREATE DATABASE "{name}" TEMPLATE {TEMPLATE} OWNER crm_owner')
     finally:
         await connection.close()
+
+
+@pytest.fixture(scope="session")
+def cluster_data(admin_url, request) -> Path:
+    """What a test copies that is to have a PostgreSQL of its own; its database is called `TEMPLATE`."""
+    del admin_url  # by then it is there
+    config = request.config
+    kept = getattr(config, "workerinput", {}).get("crm_folder")
+    return Path(kept or config.stash[_PREPARED][0]) / CLUSTER
+
+
+@pytest.fixture(scope="session")
+def new_database(admin_url) -> Callable[[str], None]:
+    """`new_database("crm_mine")`: one more migrated, empty database, without running all migrations for it."""
+    return lambda name: asyncio.run(_copy_template(admin_url, name))
 
 
 @pytest.fixture(scope="session")

@@ -135,6 +135,9 @@ def openapi(
     changes: Annotated[
         Path | None, typer.Option(help="Write nothing; list in what the contract differs from this older document.")
     ] = None,
+    release: Annotated[
+        str | None, typer.Option(help="Keep the document as that of this version, which later ones are compared with.")
+    ] = None,
     output: Annotated[Path, typer.Option(help="The OpenAPI file; asyncapi.json is beside it.")] = OPENAPI,
 ) -> None:
     """Write the OpenAPI and AsyncAPI documents, or check that the committed ones are up to date."""
@@ -142,6 +145,9 @@ def openapi(
 
     if changes is not None:
         print("\n".join(contract.since(changes)))
+    elif release is not None:
+        contract.release(output, release)
+        print(f"{output} is the document of {release}; {output.parent / 'changes.md'} tells what was new")
     elif not check:
         contract.write(output)
         print(f"wrote {' and '.join(map(str, contract.files(output)))}")

@@ -11,6 +11,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from crm_api.catalog import CATALOG
+from crm_api.domains.oauth.access_token import tokens_of
+from crm_api.domains.oauth.explorer import RETURN, own_client
+from crm_api.domains.sign_in.browser import sign_in_address, signed_in
 from crm_api.excerpt import excerpt
 from crm_api.kernel.problems import CATALOGUE, Kind, not_found
 from crm_api.kernel.spec import shared_document
@@ -37,6 +40,7 @@ _PAGE = """<!doctype html>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width">
 <title>{title}</title>
+<link rel="icon" href="data:,">
 {head}
 </head>
 <body>
@@ -45,17 +49,12 @@ _PAGE = """<!doctype html>
 </html>
 """
 _STYLE = "<style>body{font:1rem/1.5 sans-serif;max-width:60rem;margin:2rem auto}td,th{text-align:left}</style>"
-_START = {
-    "redoc.js": (
-        'Redoc.init("/openapi.json?tag=" + location.pathname.split("/")[2], {}, document.getElementById("page"));\n'
-    ),
-    "try.js": 'SwaggerUIBundle({url: "/openapi.json", dom_id: "#page", deepLinking: true, validatorUrl: null});\n',
-}
+_SCRIPTS = frozenset({"redoc.js", "try.js", "return.js"})
 
 
-def _page(*scripts: str, head: str = "") -> Response:
+def _page(*scripts: str, head: str = "", content: str = '<div id="page"></div>') -> Response:
     tags = "\n".join(f'<script src="/docs/assets/{name}"></script>' for name in scripts)
-    page = _PAGE.format(title="CRM API", head=head, content=f'<div id="page"></div>\n{tags}')
+    page = _PAGE.format(title="CRM API", head=head, content=f"{content}\n{tags}")
     return Response(page, media_type="text/html", headers=_HEADERS)
 
 
@@ -107,9 +106,38 @@ async def overview() -> Response:
 
 
 @router.get("/docs/try")
-async def call() -> Response:
-    """The reference, to call."""
-    return _page("swagger-ui-bundle.js", "try.js", head='<link rel="stylesheet" href="/docs/assets/swagger-ui.css">')
+async def call(request: Request) -> Response:
+    """The reference, to call: as who is signed in with this browser, or with an API key."""
+    session = await signed_in(request)
+    client = None if session is None else await own_client(request, session)
+    issuer = tokens_of(request.scope["crm.kernel"]).issuer
+    if session is None:
+        place = sign_in_address(f"{request.url.path}?{request.url.query}".rstrip("?"))
+        note = f'<a href="{escape(place)}">Sign in</a> to call the API as yourself, or paste an API key at Authorize.'
+    elif client is None:
+        note = "Your organisation has switched off the client of this page. Paste an API key at Authorize."
+    else:
+        note = (
+            "You are signed in. Choose Authorize, then what calls from here may do.<span id=elsewhere hidden> "
+            f"That works at <a href={escape(issuer)}/docs/try>{escape(issuer)}</a> alone.</span>"
+        )
+    known = "" if client is None else f' data-client="{client}" data-issuer="{escape(issuer)}"'
+    answer = _page(
+        "swagger-ui-bundle.js",
+        "try.js",
+        head='<link rel="stylesheet" href="/docs/assets/swagger-ui.css">',
+        content=f'<p id="note">{note}</p>\n<div id="page"{known}></div>',
+    )
+    answer.headers.update({"Cache-Control": "no-store", "Vary": "Cookie"})
+    return answer
+
+
+@router.get(RETURN)
+async def returned() -> Response:
+    """Where a browser comes back to with a code, for the page that asked."""
+    answer = _page("return.js", content="<p>This window may be closed.</p>")
+    answer.headers.update({"Cache-Control": "no-store", "Referrer-Policy": "no-referrer"})
+    return answer
 
 
 @router.get("/docs/{tag}")
@@ -123,11 +151,16 @@ async def read(tag: Annotated[str, Path(max_length=60)]) -> Response:
 async def asset(name: Annotated[str, Path(max_length=60)]) -> Response:
     """A script or style sheet of the reference pages."""
     headers = {**_HEADERS, "Cache-Control": "public, max-age=3600"}
-    if name in _START:
-        return Response(_START[name], media_type="text/javascript", headers=headers)
+    if name in _SCRIPTS:
+        return Response(_script(name), media_type="text/javascript", headers=headers)
     if name not in _ASSETS:
         raise not_found("asset")
     return Response(_asset(name), media_type=_ASSETS[name], headers=headers)
+
+
+@cache
+def _script(name: str) -> bytes:
+    return files("crm_api").joinpath("scripts", name).read_bytes()
 
 
 @cache

@@ -30,6 +30,11 @@ SINCE = [{"permission": "jobs:*", "reach": "own"}]
 def prepared(admin_url, name, data_dir):
     """Settings of a database of its own: other tests' tenants are not to be given anything."""
     asyncio.run(bootstrap(admin_url, name))
+    return settings(admin_url, name, data_dir)
+
+
+def settings(admin_url, name, data_dir):
+    """Of a process over that database."""
     return {
         "database_url": on_database(admin_url, name, "crm_app"),
         "migrate_url": on_database(admin_url, name, "crm_migrate"),
@@ -38,10 +43,10 @@ def prepared(admin_url, name, data_dir):
 
 
 @pytest.fixture(scope="module")
-def where(admin_url, worker_id, tmp_path_factory):
-    found = prepared(admin_url, f"crm_roles_{worker_id}", tmp_path_factory.mktemp("data"))
-    migrate.upgrade(found["migrate_url"])
-    return found
+def where(admin_url, new_database, worker_id, tmp_path_factory):
+    name = f"crm_roles_{worker_id}"
+    new_database(name)
+    return settings(admin_url, name, tmp_path_factory.mktemp("data"))
 
 
 @pytest.fixture(scope="module")

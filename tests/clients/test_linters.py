@@ -131,3 +131,33 @@ def test_a_break_of_the_contract_is_found(written, before, after, breaks):
     command = (BIN / "redocly", "diff", "--fail-on", "major", written("before", before), written("after", after))
     code, output = run(*command)
     assert (code != 0) == breaks, output
+
+
+def _gone(whole):
+    del whole["components"]["schemas"]["Account"]["properties"]["tier"]
+
+
+def _narrower(whole):
+    whole["components"]["schemas"]["AccountCreate"]["properties"]["name"]["maxLength"] = 20
+
+
+@pytest.mark.parametrize(
+    ("change", "told", "line"),
+    [(_gone, "Account .tier", "- Account .tier"), (_narrower, "AccountCreate .name", "! AccountCreate .name")],
+)
+def test_a_break_of_our_contract_is_refused_until_it_is_declared(tmp_path, change, told, line):
+    """The step of `make contract-tools`, against the committed baseline."""
+    whole = json.loads((ROOT / "openapi" / "openapi.json").read_text(encoding="utf-8"))
+    change(whole)
+    document, history = tmp_path / "openapi.json", tmp_path / "changes.md"
+    document.write_text(json.dumps(whole))
+    real = (ROOT / "openapi" / "changes.md").read_text(encoding="utf-8").partition("\n## Unreleased\n")[2]
+    real = real.partition("\n## ")[0].partition("\nBreaking:\n")[2].partition("\nBesides:\n")[0]
+    history.write_text(f"## Unreleased\n\nBreaking:\n{real}")
+    make = ("make", "--no-print-directory", "breaking", f"DOCUMENT={document}", f"HISTORY={history}")
+    code, output = run(*make)
+    assert code != 0
+    assert f"`! {told}`" in output, output
+    history.write_text(f"## Unreleased\n\nBreaking:\n{real}\n- `{line}`: Nobody used it.\n")
+    code, output = run(*make)
+    assert code == 0, output

@@ -179,6 +179,7 @@ def told(server, database) -> list[dict]:
     return found
 
 
+@pytest.mark.broad
 def test_whatever_a_live_server_tells_fits_the_schema_of_its_webhook(told):
     for event in told:
         validator(body_of(event["type"])["schema"]["$ref"]).validate(event)
@@ -188,6 +189,7 @@ def test_whatever_a_live_server_tells_fits_the_schema_of_its_webhook(told):
         validator(schema, "asyncapi").validate(event)
 
 
+@pytest.mark.broad
 def test_every_type_was_looked_at(told):
     seen = {event["type"] for event in told}
     expected = {name for name in feed.event_types(CATALOG) if not name.endswith(".access_changed")}

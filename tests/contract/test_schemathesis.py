@@ -24,7 +24,8 @@ from tests.support.org import Org
 
 SEED = 20261123
 TAGS = (
-    *("identity", "accounts contacts", "integrations batch"),
+    *(pytest.param(tags, marks=pytest.mark.broad) for tags in ("identity", "accounts contacts")),
+    "integrations batch",
     *(
         pytest.param(tags, marks=pytest.mark.full)
         for tags in ("products pricing", "opportunities leads", "orders numbering quotes")

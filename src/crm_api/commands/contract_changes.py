@@ -1,5 +1,6 @@
 """Lists in which an older OpenAPI document and the present one differ: what to tell in openapi/changes.md."""
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -21,6 +22,56 @@ def changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
         if before[name] != after[name]
     ]
     return sorted(found, key=lambda line: (line[2:], line))
+
+
+def breaking(lines: list[str], old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """Those of the differences that a client may stumble over: what it used is gone, narrower, or another now.
+
+    A new value or member of a reply is none (the contract says that clients take them); a new member of a body is one
+    when it is required.
+    """
+    taken = _taken(new) | _taken(old)
+    facts = dict(_facts(new))
+    return [line for line in lines if _breaks(line, facts.get(line[2:], ""), taken)]
+
+
+def _breaks(line: str, fact: str, taken: set[str]) -> bool:
+    sign, (owner, *rest) = line[0], line[2:].partition(": ")[0].split(" ")
+    place = rest[0] if rest else ""
+    if sign == "-":
+        return not (place.isdigit() and int(place) >= 400)
+    if sign == "+":
+        asked = place[:1] == "?" or place == "body" or (place[:1] == "." and owner in taken)
+        return asked and len(rest) == 1 and not fact.startswith("optional ") and " optional " not in fact
+    before, _, after = line.partition(": ")[2].partition(" -> ")
+    if place.isdigit() or place == "body" or before.partition(" ")[0].isupper():  # a reply, a body, a path
+        return True
+    inward = not place or place[:1] == "?" or owner in taken  # of a union there may be more kinds
+    wide, narrow = (after, before) if inward else (before, after)
+    return not (_options(narrow) <= _options(wide))
+
+
+def _options(kind: str) -> set[str]:
+    """What a value may be, absent included."""
+    optional = kind.startswith("optional ")
+    return {*kind.removeprefix("optional ").split(" or "), *(("absent",) if optional else ())}
+
+
+def _taken(document: Mapping[str, Any]) -> set[str]:
+    """The schemas that bodies of requests are made of."""
+    schemas, found = document["components"]["schemas"], set()
+    waiting = [
+        operation["requestBody"]
+        for methods in document["paths"].values()
+        for operation in methods.values()
+        if "requestBody" in operation
+    ]
+    while waiting:
+        for name in re.findall(r"'#/components/schemas/([^']+)'", str(waiting.pop())):
+            if name not in found:
+                found.add(name)
+                waiting.append(schemas.get(name, {}))
+    return found
 
 
 def _above(name: str, here: Facts, there: Facts) -> bool:
@@ -74,7 +125,7 @@ def _kind(schema: Mapping[str, Any], *, required: bool) -> str:
     if "$ref" in schema:
         word = schema["$ref"].rsplit("/", 1)[1]
     elif options := schema.get("anyOf", schema.get("oneOf")):
-        word = " or ".join(_kind(option, required=True) for option in options)
+        word = " or ".join(dict.fromkeys(_kind(option, required=True) for option in options))
     elif schema.get("type") == "array":
         word = f"[{_kind(schema['items'], required=True)}]"
     else:
@@ -84,5 +135,11 @@ def _kind(schema: Mapping[str, Any], *, required: bool) -> str:
 
 
 def _values(name: str, schema: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    values = schema.get("enum", schema.get("items", {}).get("enum", ()))
-    yield from ((f"{name} ={value}", "a value") for value in values)
+    """Those that are named, in whichever alternative: others may be taken besides."""
+    yield from ((f"{name} ={value}", "a value") for value in schema.get("enum", ()) if value is not None)
+    for part in (
+        *schema.get("anyOf", ()),
+        *schema.get("oneOf", ()),
+        *(schema[key] for key in ("items",) if key in schema),
+    ):
+        yield from _values(name, part)

@@ -1,6 +1,7 @@
 """Writes the documents of the catalog, OpenAPI and AsyncAPI, to their files, or says how the files differ from it."""
 
 import difflib
+import gzip
 from collections.abc import Callable
 from itertools import islice
 from pathlib import Path
@@ -10,6 +11,7 @@ import orjson
 
 from crm_api.catalog import CATALOG
 from crm_api.commands.contract_changes import changes
+from crm_api.commands.contract_history import baseline, released, section, undeclared
 from crm_api.kernel.domain import Catalog
 from crm_api.kernel.problems import ConfigurationError
 from crm_api.kernel.spec import document
@@ -35,11 +37,32 @@ def write(path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     for file, make in files(path).items():
         file.write_bytes(render(make))
+    if (history := path.with_name("changes.md")).exists():
+        history.write_text(_history(path), encoding="utf-8")
+
+
+def release(path: Path, version: str) -> None:
+    """Keeps the present document as that of a release, and calls what was unreleased by its version."""
+    write(path)
+    path.with_name("baseline.json.gz").write_bytes(gzip.compress(path.read_bytes(), mtime=0))
+    history = path.with_name("changes.md")
+    history.write_text(released(history.read_text(encoding="utf-8"), version), encoding="utf-8")
+    write(path)
 
 
 def drift(path: Path) -> list[str]:
-    """The first lines in which the files and the catalog differ; none when they agree."""
-    return [line for file, make in files(path).items() for line in _difference(file, render(make))]
+    """The first lines in which the files and the catalog differ, and breaks without a reason; none when they agree."""
+    lines = [line for file, make in files(path).items() for line in _difference(file, render(make))]
+    if (history := path.with_name("changes.md")).exists():
+        text = _history(path)
+        lines += _difference(history, text.encode())
+        lines += [f"{history}: `{line}` breaks clients; say why after a colon." for line in undeclared(text)]
+    return lines
+
+
+def _history(path: Path) -> str:
+    text = path.with_name("changes.md").read_text(encoding="utf-8")
+    return section(text, baseline(path.parent), orjson.loads(render(document)))
 
 
 def since(path: Path) -> list[str]:

@@ -119,13 +119,23 @@ async def change_cursor(ctx: Reader) -> ChangeCursor:
     return ChangeCursor(object="change_cursor", cursor=feed.cursor(ctx, now.epoch, now.seq))
 
 
+_SHOWN = 'retry: 1000\n\nid: Q7pUo1zC…\nevent: account.created\ndata: {"id":"evt_…","type":"account.created", …}\n\n'
+
+
 @router.get(
     "/v1/changes/stream",
     operation_id="stream_changes",
     summary="Follow the change feed as server-sent events",
     response_class=StreamingResponse,
     responses={
-        200: {"content": {"text/event-stream": {"schema": {"type": "string", "maxLength": 1_000_000}}}},
+        200: {
+            "content": {
+                "text/event-stream": {
+                    "schema": {"type": "string", "maxLength": 1_000_000},
+                    "examples": {"reply": {"value": _SHOWN}},
+                }
+            }
+        },
         409: {},
         410: {},
         422: {},

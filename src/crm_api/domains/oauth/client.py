@@ -118,7 +118,7 @@ GrantType = Literal[
 GrantTypes = Annotated[list[GrantType], Field(min_length=1, max_length=4)]
 Scopes = Annotated[
     list[Annotated[str, Field(pattern="^[a-z_]+(:[a-z]+)?$", max_length=80, examples=["accounts:read"])]],
-    Field(min_length=1, max_length=100, description="What its tokens may be allowed to do, at most."),
+    Field(min_length=1, max_length=200, description="What its tokens may be allowed to do, at most."),
 ]
 
 

@@ -45,7 +45,7 @@ _VERIFIER = re.compile(r"[A-Za-z0-9._~-]{43,128}")
 )
 @endpoint
 async def token(request: Request) -> Response:
-    """Gives tokens (RFC 6749, 3.2)."""
+    """Gives an access token, and a refresh token where there is one, by any grant of the client (RFC 6749, 3.2)."""
     given = await form(request)
     client = await authenticate_client(request, given)
     grant_type = given.get("grant_type")
