@@ -344,6 +344,12 @@ def veiled(item: Mapping[str, Any], hidden: frozenset[str]) -> dict[str, Any]:
     return shown | dict.fromkeys(hidden.intersection(item)) | {"redacted": sorted(names)} if names else shown
 
 
+def changed_keys(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Any]:
+    """Old values of the custom fields that differ; null where there was none."""
+    names = sorted({*before, *after})
+    return {name: before.get(name) for name in names if before.get(name) != after.get(name)}
+
+
 def canonical_id(text: str) -> str:
     """An id as it is kept."""
     return str(UUID(text))

@@ -205,7 +205,7 @@ class Edge:
             except AccessMoved:
                 continue
             except Problem as problem:
-                if problem.kind.status != 403 or not await self._granted_since(scope):
+                if not problem.of_rights or not await self._granted_since(scope):
                     raise
         raise unavailable("Permissions are changing; try again.")
 

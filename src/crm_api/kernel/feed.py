@@ -16,6 +16,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import ARRAY
 
 from crm_api.kernel.context import Context, Kernel
+from crm_api.kernel.customs import CUSTOM, changed_keys
 from crm_api.kernel.database import TENANT, Row, Statement
 from crm_api.kernel.domain import Catalog
 from crm_api.kernel.problems import CURSOR_EXPIRED, FEED_RESTARTED, INVALID_CURSOR, Problem
@@ -253,6 +254,9 @@ class _Story:
         if before:
             whole = projection.from_image({**self.data, **before})
             before = {name: whole[name] for name in before}
+            if CUSTOM in before:
+                before |= {CUSTOM: changed_keys(before[CUSTOM], item[CUSTOM])}
+                before = {name: value for name, value in before.items() if name != CUSTOM or value}
         object_ = self._object(self.row["version"])
         return self._envelope(ctx, self.row["event_id"], self.row["type"], object_, sorted(before), before, item)
 

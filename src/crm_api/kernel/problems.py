@@ -106,6 +106,12 @@ class Problem(Exception):  # noqa: N818 - the standard's word for it
     extra: dict[str, Any] = field(default_factory=dict)
     placed: bool = False
 
+    @property
+    def of_rights(self) -> bool:
+        """Whether it may rest on rights and custom fields as they were remembered."""
+        unknown = self.kind.status == 422 and any(fault.code.startswith("unknown_") for fault in self.errors)
+        return self.kind.status == 403 or unknown
+
     def document(self, instance: str, request_id: str) -> dict[str, Any]:
         """The document of a request's path and id."""
         return {

@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 import orjson
 from pydantic import Field
 
+from crm_api.kernel.customs import CUSTOM, PREFIX
 from crm_api.kernel.policy import Access
 from crm_api.kernel.record import AuditEntry
 from crm_api.kernel.resource import Resource
@@ -39,7 +40,10 @@ def _mask(access: Access, item: dict[str, Any]) -> None:
     """Takes out the fields that the reader may not see on the changed record, and names them all, changed or not."""
     if hidden := access.hidden_types.get(item["object_type"]):
         for side in ("before", "after"):
-            item[side] = orjson.dumps({k: v for k, v in orjson.loads(item[side]).items() if k not in hidden})
+            told = {name: value for name, value in orjson.loads(item[side]).items() if name not in hidden}
+            if isinstance(custom := told.get(CUSTOM), dict):
+                told[CUSTOM] = {key: value for key, value in custom.items() if PREFIX + key not in hidden}
+            item[side] = orjson.dumps(told)
         item["redacted"] = sorted(hidden.union(item.get("redacted", ())))
 
 

@@ -15,6 +15,8 @@ _SUBJECTS = {
     "sign_in": ("sessions and ways to sign in", "sesiones y formas de iniciar sesión"),
     "oauth": ("connected applications", "aplicaciones conectadas"),
     "jobs": ("background jobs", "tareas en segundo plano"),
+    "customs": ("custom fields", "campos personalizados"),
+    "privacy": ("exports, erasures and consents of people", "exportaciones, supresiones y consentimientos de personas"),
     "duplicates": ("rules for duplicates", "reglas de duplicados"),
     "accounts": ("accounts", "cuentas"),
     "contacts": ("contacts", "contactos"),
