@@ -7,6 +7,7 @@ from crm_api.domains.identity.default_roles import IDENTITY_ROLES
 from crm_api.domains.identity.principal import PRINCIPALS, SERVICE_ACCOUNTS, USERS
 from crm_api.domains.identity.role import ACCESS_DEFAULTS, ROLE_ASSIGNMENTS, ROLES
 from crm_api.domains.identity.team import TEAM_MEMBERS, TEAMS
+from crm_api.domains.identity.territory import TERRITORIES, TERRITORY_MEMBERS
 from crm_api.kernel.domain import Domain
 
 DOMAIN = Domain(
@@ -17,6 +18,8 @@ DOMAIN = Domain(
         SERVICE_ACCOUNTS,
         TEAMS,
         TEAM_MEMBERS,
+        TERRITORIES,
+        TERRITORY_MEMBERS,
         ROLES,
         ROLE_ASSIGNMENTS,
         ACCESS_DEFAULTS,
