@@ -1,6 +1,6 @@
 """Who acts: principals, teams, roles, keys, and what each may do."""
 
-from crm_api.domains.identity import me
+from crm_api.domains.identity import holders, me, simulate
 from crm_api.domains.identity.api_key import API_KEYS
 from crm_api.domains.identity.audit import AUDIT_LOG
 from crm_api.domains.identity.default_roles import IDENTITY_ROLES
@@ -26,6 +26,6 @@ DOMAIN = Domain(
         API_KEYS,
         AUDIT_LOG,
     ),
-    routers=(me.router,),
+    routers=(me.router, holders.router, simulate.router),
     roles=IDENTITY_ROLES,
 )
