@@ -153,7 +153,7 @@ def _renamed(condition: sa.ColumnElement[bool], prefix: str) -> Any:
     def other(element: Any, **_: Any) -> Any:
         if isinstance(element, sa.BindParameter) and element.key.startswith("p_"):
             return sa.bindparam(prefix + element.key, type_=element.type)
-        return None
+        return element if isinstance(element, sa.Alias) else None  # a copy of it would not be what its columns are of
 
     return visitors.replacement_traverse(condition, {}, other)
 
