@@ -41,14 +41,14 @@ class RoleGranting(BaseModel):
     name: Name
 
 
-class Via(BaseModel):
+class GrantedVia(BaseModel):
     """The record that a grant goes by."""
 
     object: Code
     id: Id
 
 
-class Grant(BaseModel):
+class AccessGrant(BaseModel):
     """One rule that lets a principal act on the record."""
 
     rule: Annotated[str, Field(max_length=60, description="As `/v1/access/explain` calls it.")]
@@ -57,7 +57,7 @@ class Grant(BaseModel):
         Field(max_length=1000, description="Through which the rule holds; none when the default alone grants."),
     ]
     via: Annotated[
-        Via | None,
+        GrantedVia | None,
         Field(
             description="The owner, team or territory that the reach is over, or the record that this one is part of."
         ),
@@ -65,23 +65,23 @@ class Grant(BaseModel):
     shares: Annotated[list[ShareView], Field(max_length=200, description="With rule `share`: which ones.")]
 
 
-class Holder(BaseModel):
+class AccessHolder(BaseModel):
     """Somebody who may do it."""
 
     principal_id: Id
     kind: Literal["user", "service"]
     name: Name
-    grants: Annotated[list[Grant], Field(max_length=50)]
+    grants: Annotated[list[AccessGrant], Field(max_length=50)]
 
 
-class Holders(BaseModel):
+class AccessHolders(BaseModel):
     """Those of the principals looked at who may do it; a page may have none and still not be the last."""
 
     object: Literal["access_holders"]
     object_type: Code
     object_id: Id
     action: Annotated[str, Field(max_length=63)]
-    data: Annotated[list[Holder], Field(max_length=MOST_SEEN)]
+    data: Annotated[list[AccessHolder], Field(max_length=MOST_SEEN)]
     has_more: bool
     next_cursor: Annotated[str | None, Field(max_length=2000)]
 
@@ -99,7 +99,7 @@ async def who(
     action: Annotated[str, Query(max_length=63, description="What would be done, e.g. `update`.")] = "read",
     limit: Annotated[int, Query(ge=1, le=MOST_SEEN, description="Principals to look at.")] = 50,
     cursor: Annotated[str | None, Query(max_length=2000, description="From `next_cursor` of the page before.")] = None,
-) -> Holders:
+) -> AccessHolders:
     """Told to who may read all roles, of records that they see; of active principals that they see, by id."""
     resource = ctx.kernel.catalog.by_type.get(object_type)
     if resource is None or action not in resource.permitted_actions or action == "create":
@@ -117,7 +117,7 @@ async def who(
     asked = _Asked(resource, id_, action, item, await _roles(ctx), await _shares(ctx, resource, id_))
     held = [await asked.holder(ctx, UUID(each)) for each in ids[:limit]]
     more = len(ids) > limit
-    return Holders(
+    return AccessHolders(
         object="access_holders",
         object_type=object_type,
         object_id=id_,
@@ -163,7 +163,7 @@ class _Asked:
         self._resource, self._id, self._action, self._item, self._shares = resource, id_, action, item, shares
         self._roles = roles
 
-    async def holder(self, ctx: Context, principal: UUID) -> Holder | None:
+    async def holder(self, ctx: Context, principal: UUID) -> AccessHolder | None:
         """Somebody with all that lets them do it; None when nothing does."""
         identity = Principal(ctx.principal.tenant_id, principal, "user")
         try:
@@ -178,7 +178,7 @@ class _Asked:
         if not rows or not rows[0]["allowed"]:
             return None
         rules = [str(name).removeprefix("rule ") for name, holds in rows[0].items() if holds and name != "allowed"]
-        return Holder(
+        return AccessHolder(
             principal_id=str(principal),
             kind="user" if access.kind == "user" else "service",
             name=access.name,
@@ -196,10 +196,10 @@ class _Asked:
         row = sa.select(sa.and_(*gate).label("allowed"), *rules)
         return Statement(row.where(table.c.tenant_id == TENANT, table.c.id == sa.bindparam("id", type_=sa.Uuid())))
 
-    def _grant(self, ctx: Context, access: Access, rule: str) -> Grant:
+    def _grant(self, ctx: Context, access: Access, rule: str) -> AccessGrant:
         reach = rule.removeprefix("reach:") if rule.startswith("reach:") else None
         mine = {str(access.principal_id), *map(str, access.teams)}
-        return Grant(
+        return AccessGrant(
             rule=rule,
             roles=self._granting(ctx, access, reach),
             via=self._via(ctx, rule, reach),
@@ -222,7 +222,7 @@ class _Asked:
             )
         ]
 
-    def _via(self, ctx: Context, rule: str, reach: str | None) -> Via | None:
+    def _via(self, ctx: Context, rule: str, reach: str | None) -> GrantedVia | None:
         if reach is not None:
             column = self._resource.owner.key if reach in ("own", "subordinates") and self._resource.owner else None
             column = column or _COLUMN.get(reach)
@@ -231,4 +231,4 @@ class _Asked:
         if column is None or self._item.get(column) is None:
             return None
         target = PRINCIPALS if column == "id" else ctx.kernel.catalog.target(self._resource, column)
-        return None if target is None else Via(object=target.singular, id=self._item[column])
+        return None if target is None else GrantedVia(object=target.singular, id=self._item[column])

@@ -138,7 +138,7 @@ class Simulation(BaseModel):
     "/v1/access/simulate",
     operation_id="simulate_access",
     summary="Who would gain and lose what by a change of rights",
-    responses={403: {}, 409: {}, 422: {}},
+    responses={403: {}, 404: {}, 409: {}, 412: {}, 413: {}, 415: {}, 422: {}, 428: {}},
 )
 @takes(
     SimulationRequest,
