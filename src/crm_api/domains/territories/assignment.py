@@ -42,11 +42,11 @@ async def rulebook(ctx: Context) -> Rulebook:
     """The rules that hold under the access version of the request."""
     tenant, version = ctx.principal.tenant_id, ctx.access.version
     known = _REMEMBERED.get(tenant)
-    if known is not None and known[0] == version and not ctx.moved:
+    if known is not None and known[0] == version:
         return known[1]
     _, rows = await settled(ctx, ("rulebook",), _compile, {})
     book = Rulebook([_rule(row) for row in rows if row["id"] is not None])
-    if not ctx.moved:  # else they are of a transaction that may be undone
+    if not ctx.nets:  # else they may be those of a transaction that is undone, whose version another one gets
         if len(_REMEMBERED) >= MOST_REMEMBERED:
             _REMEMBERED.clear()
         _REMEMBERED[tenant] = (ctx.access.version, book)
