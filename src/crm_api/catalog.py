@@ -28,6 +28,7 @@ from crm_api.domains import (
     search,
     selling,
     sign_in,
+    territories,
 )
 from crm_api.kernel.domain import Catalog
 
@@ -41,6 +42,7 @@ CATALOG = Catalog(
         customs.DOMAIN,
         distribution.DOMAIN,
         duplicates.DOMAIN,
+        territories.DOMAIN,
         accounts.DOMAIN,
         contacts.DOMAIN,
         numbering.DOMAIN,

@@ -18,6 +18,7 @@ def body(verb: str, person) -> dict:
         "unshare": {"cause": "manual"},
         "transfer": {"owner_id": person.id},
         "distribute": {"users": [person.id]},
+        "reassign": {},
     }
     return {"ids": [NOBODY], **more[verb]}
 
@@ -25,7 +26,8 @@ def body(verb: str, person) -> dict:
 def test_every_owned_resource_has_them_beside_its_own_verbs():
     found = {(operation.resource.plural, operation.verb.verb) for operation in OPERATIONS}
     owned = [resource for resource in RESOURCES if resource.owned]
-    assert found == {(item.plural, verb) for item in owned for verb in ("share", "unshare", "transfer", "distribute")}
+    everywhere = {(item.plural, verb) for item in owned for verb in ("share", "unshare", "transfer", "distribute")}
+    assert found == everywhere | {(item, "reassign") for item in ("accounts", "leads")}
     taken = {(item.method, item.path) for resource in RESOURCES for item in operations(resource)}
     assert not taken & {(item.method, item.path) for item in OPERATIONS}
     names = {item.operation_id for resource in RESOURCES for item in operations(resource)}

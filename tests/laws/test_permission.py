@@ -70,7 +70,9 @@ def example_body(lab, model):
     found = {}
     for name in whole.get("required", ()):
         found[name] = sample(whole["properties"][name], whole.get("$defs", {}), name, 0)
-        if name.endswith("_id"):
+        if name == "territory_id":
+            found[name] = lab.examples.reference(CATALOG.resources["territories"], fresh=False)
+        elif name.endswith("_id"):
             found[name] = str(lab.reader.id) if name in ("grantee_id", "principal_id") else str(new_id())
     return found
 

@@ -192,6 +192,15 @@ def test_the_policy_agrees_with_the_oracle_on_random_organisations(server, sql, 
                 "id"
             ]
         )
+    places: list[str | None] = [None]
+    for n in range(4):
+        values = {"code": f"place_{n}", "name": f"Place {n}", "parent_id": draw.choice(places)}
+        places.append(org.admin.make("territories", **values)["id"])
+        org.admin.make("territory_members", territory_id=places[-1], principal_id=draw.choice(people).id)
+    for plural, found in (("accounts", accounts), ("contacts", contacts)):
+        for id_ in found:
+            body = {"territory_id": draw.choice(places)}
+            assert org.admin.post(f"/v1/{plural}/{id_}/assign_territory", json=body).status_code == 200
     for id_ in draw.sample(contacts, 3):
         org.admin.make(
             "account_contacts", contact_id=id_, account_id=draw.choice(accounts), is_active=draw.random() < 0.7

@@ -26,6 +26,11 @@ def firm(server) -> Org:
     org.teams = [org.admin.make("teams", name=f"Team {n}")["id"] for n in range(2)]
     for person, team in (("rep", 0), ("manager", 1), ("outsider", 1)):
         org.admin.make("team_members", team_id=org.teams[team], principal_id=org.people[person].id)
+    above = org.admin.make("territories", code="above", name="Above")["id"]
+    below = org.admin.make("territories", code="below", name="Below", parent_id=above)["id"]
+    for person, place in (("manager", above), ("rep", below)):
+        org.admin.make("territory_members", territory_id=place, principal_id=org.people[person].id)
+    org.territories = [below, None, org.admin.make("territories", code="beside", name="Beside")["id"], above]
     for resource in RESOURCES:
         if resource.default_access is not None:
             org.admin.make("access_defaults", resource=resource.plural, level="private")
@@ -45,7 +50,11 @@ def firm(server) -> Org:
                         found = enumerate(org.admin.all(f"/v1/{target.plural}", sort="id"))
                         rows = list({row.get("owner_id", i): row for i, row in found}.values())[:5]
                         given[column] = rows[n % len(rows)]["id"]
-            org.examples.make(resource, n, bare=True, fresh=True, given=given)
+            made = org.examples.make(resource, n, bare=True, fresh=True, given=given)
+            if resource.owned:
+                path = f"/v1/{resource.plural}/{made['id']}/assign_territory"
+                answer = org.admin.post(path, json={"territory_id": org.territories[n % 4]})
+                assert answer.status_code == 200, answer.text
     return org
 
 
@@ -84,7 +93,12 @@ def read_oracle(org, sql) -> Oracle:
         if row["expires_at"] is None or row["expires_at"] > datetime.now(UTC)
     ]
     defaults = {row["resource"]: row["level"] for row in rows["access_defaults"] if row["deleted_at"] is None}
-    return Oracle(rows, managers, teams, shares, defaults)
+    work: dict[str, set[str]] = {}
+    for row in rows["territory_members"]:
+        if row["deleted_at"] is None:
+            work.setdefault(str(row["principal_id"]), set()).add(str(row["territory_id"]))
+    parents = {str(row["id"]): row["parent_id"] and str(row["parent_id"]) for row in rows["territories"]}
+    return Oracle(rows, managers, teams, shares, defaults, work, parents)
 
 
 def assume(org, person: str, grants: dict[str, str]):
@@ -160,7 +174,7 @@ def test_reach_opens_the_same_rows_on_every_way_in(firm, oracle, resource, reach
     visible = check_everywhere(person, known := oracle(), resource, grants)
     if reach == "all":
         assert visible
-    elif resource.owned and reach != "territory":
+    elif resource.owned:
         assert 0 < len(visible) < len(known.rows[resource.plural])
 
 

@@ -178,6 +178,11 @@ MEANT: dict[tuple[str, str], Any] = {
     ("oauth_clients", "grant_types"): lambda *_: ["authorization_code", "refresh_token"],
     ("oauth_clients", "scopes"): lambda _, n: [["openid"], ["openid", "email"]][n % 2],  # any credential covers these
     ("oauth_clients", "service_account_id"): lambda person, n: person.make("service_accounts", name=f"App {n}")["id"],
+    ("territories", "code"): lambda *_: f"territory_{next(_serial)}",
+    ("territory_rules", "is_active"): lambda *_: False,  # or records of all examples go where they say
+    ("territory_rules", "countries"): lambda _, n: [["DE"], ["FR", "MX"]][n % 2],
+    ("territory_rules", "postal_codes"): lambda _, n: [[{"first": "8", "last": None}], []][n % 2],
+    ("territory_rules", "employees_max"): lambda _, n: 1_000 + n,
     ("account_relations", "to_account_id"): lambda person, _: Examples(person).reference(
         CATALOG.resources["accounts"], fresh=True
     ),
@@ -208,6 +213,7 @@ NEVER = frozenset(
             for name in ("opportunity_id", "price_book_id", "tax_profile_id")
         ),
         *(("accounts", name) for name in ("price_book_id", "tax_profile_id")),
+        *(("territory_rules", name) for name in ("revenue_min", "revenue_max", "currency")),
     }
 )
 """Fields that no example has: each must suit the other, or refers to what not everyone may make."""
@@ -219,6 +225,7 @@ ALWAYS = frozenset(
         ("price_entries", "price"),
         ("products", "kind"),
         ("duplicate_checks", "on_create"),
+        ("territory_rules", "is_active"),
     }
 )
 """Fields that the barest body has: of products only bundles may be referred to from everywhere."""

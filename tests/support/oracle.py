@@ -17,6 +17,9 @@ class Oracle:
     teams: Mapping[str, set[str]]
     shares: list[tuple[str, str, str]] = field(default_factory=list)
     defaults: Mapping[str, str] = field(default_factory=dict)
+    work: Mapping[str, set[str]] = field(default_factory=dict)
+    parents: Mapping[str, str | None] = field(default_factory=dict)
+    """Person -> territories, and territory -> the one it lies in."""
 
     def below(self, person: str) -> set[str]:
         found, grew = {person}, True
@@ -24,6 +27,15 @@ class Oracle:
             more = {who for who, manager in self.managers.items() if manager in found} - found
             found |= more
             grew = bool(more)
+        return found
+
+    def land(self, person: str) -> set[str]:
+        found, mine = set(), self.work.get(person, set())
+        for place in self.parents:
+            here: str | None = place
+            while here is not None and here not in mine:
+                here = self.parents[here]
+            found |= {place} if here is not None else set()
         return found
 
     def default(self, resource: Resource) -> str:
@@ -49,6 +61,8 @@ class Oracle:
             return True
         if reach == "team" and team in self.teams.get(person, set()):
             return True
+        if reach == "territory" and resource.owned and str(row["territory_id"]) in self.land(person):
+            return True
         levels = {"read": ("read", "write"), "update": ("write",)}.get(action, ())
         grantees = {person, *self.teams.get(person, set())}
         if any(
@@ -61,9 +75,7 @@ class Oracle:
             plural = rule.name.removeprefix("through:")
             column = next((name for name in resource.references if self.target(resource, name) == plural), None)
             if column and row[column]:
-                parents = self.visible(
-                    person, grants, CATALOG.resources[plural], "read" if action == "read" else "update"
-                )
+                parents = self._acted_on(person, grants, CATALOG.resources[plural], action)
                 if str(row[column]) in parents:
                     return True
             if (
@@ -73,6 +85,11 @@ class Oracle:
             ):
                 return True
         return False
+
+    def _acted_on(self, person, grants, parent, action) -> set[str]:
+        """The parents that give their children for an action; nobody acts on what he may not read."""
+        seen = self.visible(person, grants, parent)
+        return seen if action == "read" else seen & self.visible(person, grants, parent, "update")
 
     def _asked(self, person, row, action) -> bool:
         """Who asked for an approval, who holds the role that is asked, and who had a say before."""
@@ -95,7 +112,7 @@ class Oracle:
             other = CATALOG.target(links, column)
             if column == mine or other is None or action == "create":
                 continue
-            open_ = self.visible(person, grants, other, "read" if action == "read" else "update")
+            open_ = self._acted_on(person, grants, other, action)
             for link in self.rows[plural]:
                 live = link["deleted_at"] is None and link.get("is_active", True)
                 if live and str(link[mine]) == str(row["id"]) and str(link[column]) in open_:

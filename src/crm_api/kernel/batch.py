@@ -198,14 +198,7 @@ async def atomic(ctx: Context, steps: Sequence[Step]) -> Outcome:
         inner.access = rights
         for resource, ids in targets:
             await in_order(inner, resource, ids)
-        known, entries = _Known(inner), []
-        for i, step in enumerate(steps):
-            if inner.moved:
-                inner.access = await inner.kernel.authenticator.access(inner.principal, link=inner.link)
-                inner.moved = False
-            entry = await _within(inner, step, i, early.get(i), known)
-            known.note(step, entry)
-            entries.append(entry)
+        entries = await perform(inner, steps, early)
         inner.status, inner.ignored = None, {}
         return {"transaction_id": str(inner.transaction_id), "entries": [entry.image() for entry in entries]}
 
@@ -217,6 +210,25 @@ async def atomic(ctx: Context, steps: Sequence[Step]) -> Outcome:
         return {**item, "entries": images}
 
     return await write(ctx, work, 200, single=False, kept=kept, patient=True)
+
+
+async def perform(
+    ctx: Context, steps: Sequence[Step], early: Mapping[int, tuple[Work, bool, str]] | None = None
+) -> list[Entry]:
+    """What becomes of the steps in the open transaction; each is under the rights that those before it left.
+
+    Raises:
+        Problem: that of the first step that is refused, with its place in the batch.
+    """
+    known, entries = _Known(ctx), []
+    for i, step in enumerate(steps):
+        if ctx.moved:
+            ctx.access = await ctx.kernel.authenticator.access(ctx.principal, link=ctx.link)
+            ctx.moved = False
+        entry = await _within(ctx, step, i, (early or {}).get(i), known)
+        known.note(step, entry)
+        entries.append(entry)
+    return entries
 
 
 async def _within(ctx: Context, step: Step, index: int, ready: tuple[Work, bool, str] | None, known: _Known) -> Entry:

@@ -1,6 +1,6 @@
 """Endpoints of batches: `POST /v1/batch` for any writes, `POST /v1/{collection}/batch` for many of one resource."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
@@ -76,22 +76,30 @@ def batch_endpoint() -> Endpoint:
     async def endpoint(request: Request) -> Response:
         ctx = await _opened(request)
         frame = parse(await read_body(request), BatchFrame)
-        known = writes_by_name(ctx.kernel.catalog)
-        faults, steps = [], []
-        for i, item in enumerate(frame.operations):
-            place = f"/operations/{i}"
-            write = known.get(item.operation)
-            if write is None:
-                faults.append(Fault("unknown_operation", "There is no such write.", pointer=f"{place}/operation"))
-                continue
-            faults += _misfit(write, item, place)
-            steps.append(Step(write, place, item.id, item.body, item.if_match, item.ref))
-        _refuse(faults)
-        for step, linked in zip(steps, check([_part(step) for step in steps]), strict=True):
-            step.linked = linked
-        return await _answer(request, ctx, frame.mode, steps)
+        return await _answer(request, ctx, frame.mode, steps_of(writes_by_name(ctx.kernel.catalog), frame.operations))
 
     return endpoint
+
+
+def steps_of(known: Mapping[str, Write], operations: Sequence[OperationFrame]) -> list[Step]:
+    """The steps that operations by name ask for.
+
+    Raises:
+        Problem: 422 for an operation that is not known, or that has too little, too much or a wrong reference.
+    """
+    faults, steps = [], []
+    for i, item in enumerate(operations):
+        place = f"/operations/{i}"
+        write = known.get(item.operation)
+        if write is None:
+            faults.append(Fault("unknown_operation", "There is no such write.", pointer=f"{place}/operation"))
+            continue
+        faults += _misfit(write, item, place)
+        steps.append(Step(write, place, item.id, item.body, item.if_match, item.ref))
+    _refuse(faults)
+    for step, linked in zip(steps, check([_part(step) for step in steps]), strict=True):
+        step.linked = linked
+    return steps
 
 
 def collection_endpoint(resource: Resource) -> Endpoint:

@@ -133,7 +133,7 @@ def _assign(resource: Resource) -> Statement:
         )
         .cte("written")
     )
-    return recorded(written, resource, written.c.before, _caused(written.c.after))
+    return recorded(written, resource, written.c.before, caused(written.c.after))
 
 
 def _owner(side: str) -> Any:
@@ -166,7 +166,7 @@ def _share(resource: Resource) -> Statement:
         .cte("made")
     )
     written = _beside(resource, made, with_share=True)
-    return recorded(written, resource, _EMPTY, _caused(written.c.share), previous=_EMPTY)
+    return recorded(written, resource, _EMPTY, caused(written.c.share), previous=_EMPTY)
 
 
 def _unshare(resource: Resource, names: tuple[str, ...]) -> Statement:
@@ -177,7 +177,7 @@ def _unshare(resource: Resource, names: tuple[str, ...]) -> Statement:
         .cte("ended")
     )
     written = _beside(resource, ended, with_share=False)
-    return recorded(written, resource, written.c.share, _caused(_EMPTY))
+    return recorded(written, resource, written.c.share, caused(_EMPTY))
 
 
 def _of(resource: Resource, names: tuple[str, ...]) -> list[Any]:
@@ -210,7 +210,7 @@ def _beside(resource: Resource, shares: Any, *, with_share: bool) -> Any:
     return sa.select(*columns).select_from(joined).where(table.c.tenant_id == TENANT).cte("written")
 
 
-def _caused(after: Any) -> Any:
+def caused(after: Any) -> Any:
     """New values for the audit row, with the cause beside them."""
     return after.op("||", return_type=JSONB())(_CAUSE)
 

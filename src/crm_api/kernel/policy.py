@@ -85,6 +85,7 @@ class Access:
             "p_teams": bound(self.teams),
             "p_territories": bound(self.territories),
             "p_grantees": bound([*own, *self.teams]),
+            "p_roles": bound(UUID(id_) for id_ in self.role_ids),
             "p_version": self.version,
         }
 
@@ -285,10 +286,8 @@ def _reach(resource: Resource, reach: str, table: Any) -> sa.ColumnElement[bool]
     if reach in ("own", "subordinates") and resource.owner is not None:
         owner = table.c[resource.owner.key]
         return sa.cast(owner == (SELF if reach == "own" else sa.any_(_SUBORDINATES)), sa.Boolean)
-    if reach == "team" and resource.owned:
-        return among(table.c.team_id, _TEAMS)
-    if reach == "territory" and resource.owned:
-        return among(table.c.territory_id, _TERRITORIES)
+    if reach in ("team", "territory") and resource.owned:
+        return among(table.c[f"{reach}_id"], _TEAMS if reach == "team" else _TERRITORIES)
     return None
 
 

@@ -102,8 +102,9 @@ def ownership(table: str) -> tuple[Any, ...]:
     return (
         reference("owner_id", "principals"),
         reference("team_id", "teams"),
+        reference("territory_id", "territories"),
         sa.Index(f"ix_{table}_owner_id", "tenant_id", "owner_id", "created_at", "id"),
-        sparse(table, "team_id"),
+        *(sparse(table, name) for name in ("team_id", "territory_id")),
     )
 
 

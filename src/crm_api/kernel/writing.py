@@ -97,7 +97,7 @@ class New:
         """The form of a row, whose parameters are sent."""
         another = for_another(ctx, resource, row)
         mine = resource.owned and row.get("owner_id") is not None and not another
-        leading = {name for name in resource.references if row.get(name) is not None}
+        leading = {name for name in resource.references.keys() - resource.vouched if row.get(name) is not None}
         return cls(
             frozenset(row),
             frozenset(leading - {"owner_id"} if mine else leading),

@@ -22,6 +22,8 @@ from crm_api.domains.accounts.matching import ACCOUNT_DUPLICATES
 from crm_api.domains.accounts.policy import IN_ACCOUNT_TEAM
 from crm_api.domains.accounts.profile_history import PROFILE_HISTORY
 from crm_api.domains.duplicates.unmerge import MERGING, NOT_MERGED
+from crm_api.domains.territories.assign import BY_HAND
+from crm_api.domains.territories.assignment import VOUCHED, Ruled, by_rules, ruled
 from crm_api.kernel.customs import CustomValues
 from crm_api.kernel.lifecycle import Lifecycle, edge
 from crm_api.kernel.record import Entity, MoneyAmount, Owned, one_of, ownership, reference, sortable, sparse, unique
@@ -57,12 +59,13 @@ Level = Literal["low", "medium", "high"]
 Tags = Annotated[list[Tag], Field(max_length=50)]
 
 
-class Account(Owned, Entity):
+class Account(Ruled, Owned, Entity):
     """A company or person one does business with."""
 
     __tablename__ = "accounts"
     __table_args__ = (
         *ownership("accounts"),
+        *ruled("accounts"),
         reference("parent_id", "accounts"),
         reference("price_book_id", "price_books"),
         reference("tax_profile_id", "tax_profiles"),
@@ -156,6 +159,8 @@ class AccountView(OwnedOutput):
     status: Literal["prospect", "active", "at_risk", "inactive"]
     is_blocked: bool
     blocked_reason: Line | None
+    territory_rule_id: Annotated[Id | None, Field(description="The rule that gave it its territory.")]
+    territory_pinned: Annotated[bool, Field(description="Rules leave its territory alone: it was decided by hand.")]
     industry: Name | None
     website: Url | None
     domain: Annotated[str, Field(max_length=253, description="From the website.")] | None
@@ -199,7 +204,9 @@ ACCOUNTS = Resource(
     owner=Account.owner_id,
     rows=(IN_ACCOUNT_TEAM,),
     lifecycle=LIFECYCLE,
-    actions=(BLOCK, UNBLOCK, PROFILE_HISTORY, *MERGING),
+    actions=(BLOCK, UNBLOCK, PROFILE_HISTORY, *MERGING, *BY_HAND),
+    builds=(by_rules("addresses", "industry", "employees", "annual_revenue", "currency"),),
+    vouched=VOUCHED,
     keys={"name": Account.name_key},
     search=("name", "legal_name", "domain", "tax_id", "emails"),
     values={"emails": addresses_of, "phones": numbers_of, "tags": list, "interests": list, "habits": list},
@@ -228,6 +235,8 @@ ACCOUNTS = Resource(
         Account.owner_id,
         Account.team_id,
         Account.territory_id,
+        Account.territory_rule_id,
+        Account.territory_pinned,
         Account.parent_id,
         Account.tier,
         Account.risk,

@@ -21,6 +21,7 @@ from crm_api.domains.accounts.contact_points import (
 from crm_api.domains.contacts.matching import CONTACT_DUPLICATES
 from crm_api.domains.contacts.policy import THROUGH_LINKS
 from crm_api.domains.duplicates.unmerge import MERGING, NOT_MERGED
+from crm_api.domains.territories.assign import ASSIGN_TERRITORY
 from crm_api.kernel.customs import CustomValues
 from crm_api.kernel.joints import ERASED
 from crm_api.kernel.policy import through
@@ -147,7 +148,7 @@ CONTACTS = Resource(
     values={"emails": addresses_of, "phones": numbers_of, "tags": list},
     derive={"addresses": primary_address, "phones": stored_phones},
     checks=(Check(frozenset({"reports_to_id"}), acyclic("reports_to_id")), NOT_MERGED),
-    actions=MERGING,
+    actions=(*MERGING, ASSIGN_TERRITORY),
     duplicates=CONTACT_DUPLICATES,
     many={"account_links": ToMany("account_contacts", "contact_id")},
     notices=("erased",),

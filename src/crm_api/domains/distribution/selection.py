@@ -16,6 +16,8 @@ MOST_IDS = 1_000
 LONGEST_FILTER = 40_000
 """Bytes of a filter as JSON; it stands in the job, too."""
 MOST_REFUSED = 100
+MOST_MOVES = 500
+MOST_SAMPLES = 5
 _Number = Annotated[int, Field(ge=0, le=9_007_199_254_740_991)]
 
 
@@ -83,6 +85,15 @@ class BulkPreview(Wire):
     children: Annotated[_Number, Field(description="Records that would move with their parents.")]
 
 
+class Move(Wire):
+    """Records that go from one territory to another, with the first of them."""
+
+    from_territory_id: Annotated[Id | None, Field(description="Null: out of none.")]
+    to_territory_id: Annotated[Id | None, Field(description="Null: into none.")]
+    number: _Number
+    samples: Annotated[list[Id], Field(max_length=MOST_SAMPLES)]
+
+
 @dataclass
 class Tally:
     """What was done so far: it is kept with the job from step to step.
@@ -93,6 +104,7 @@ class Tally:
         refused: the first of those that were not permitted.
         users: user -> records dealt to them.
         children: records that moved with their parents.
+        moves: those that go from one territory to another.
     """
 
     done: int = 0
@@ -100,6 +112,7 @@ class Tally:
     refused: list[dict[str, Any]] = field(default_factory=list)
     users: dict[str, int] = field(default_factory=dict)
     children: int = 0
+    moves: list[dict[str, Any]] = field(default_factory=list)
 
     @classmethod
     def of(cls, kept: Mapping[str, Any] | None) -> "Tally":
@@ -121,9 +134,20 @@ class Tally:
         """Counts records for a user."""
         self.users[user] = self.users.get(user, 0) + number
 
-    def told(self, loads: Mapping[str, int] | None = None) -> dict[str, Any]:
+    def move(self, old: str | None, new: str | None, id_: str) -> None:
+        """Counts a record that goes from one territory to another, while there is room for the two."""
+        pair = {"from_territory_id": old, "to_territory_id": new}
+        found = next((item for item in self.moves if item.items() >= pair.items()), None)
+        if found is None and len(self.moves) < MOST_MOVES:
+            self.moves.append(found := {**pair, "number": 0, "samples": []})
+        if found is not None:
+            found["number"] += 1
+            found["samples"] += [id_] if len(found["samples"]) < MOST_SAMPLES else []
+
+    def told(self, loads: Mapping[str, int] | None = None, *, moves: bool = False) -> dict[str, Any]:
         """As a result or preview says it."""
         return {
+            **({"moves": self.moves} if moves else {}),
             "done": self.done,
             "skipped": [{"code": code, "number": number} for code, number in sorted(self.skipped.items())],
             "refused": self.refused,

@@ -72,6 +72,8 @@ class Bulk(Generic[Body]):
         prepare: checks the request under the rights of now, and gives or renews the state.
         act: does it, or counts what it would do; gives None when it is done with these records, else where it stopped.
         owner: records get another owner.
+        previewed: schema of a preview.
+        moves: it tells which records go from which territory to which.
     """
 
     kind: str
@@ -80,6 +82,8 @@ class Bulk(Generic[Body]):
     prepare: Callable[[Context, Resource, Body, State | None], Awaitable[State]]
     act: Callable[[Context, "Task[Body]"], Awaitable[Any]]
     owner: bool = False
+    previewed: type[BulkPreview] = BulkPreview
+    moves: bool = False
 
     def verb(self, permission: str, summary: str, applies: Callable[[Resource], bool]) -> Collective:
         """As the kernel offers it, with its job; what that needs depends on the resource, so each step asks for it."""
@@ -90,7 +94,7 @@ class Bulk(Generic[Body]):
             return await self.run(run, body, body.resource)
 
         job = JobKind(f"{self.kind}_records", model, run)
-        told = (JobView, BulkPreview, applies)
+        told = (JobView, self.previewed, applies)
         return Collective(self.kind, permission, summary, self.body, job, self.check, self.preview, *told)
 
     async def check(self, ctx: Context, resource: Resource, body: Body, state: State | None = None) -> State:
@@ -121,7 +125,8 @@ class Bulk(Generic[Body]):
             await self.act(ctx, Task(body, resource, rows, tally, state, None))
             place, examined = page.place, examined + page.size
         matched = await _matched(ctx, resource, body)
-        return {"object": "bulk_preview", "matched": matched, "examined": examined, **tally.told(state.get("loads"))}
+        told = tally.told(state.get("loads"), moves=self.moves)
+        return {"object": "bulk_preview", "matched": matched, "examined": examined, **told}
 
     async def run(self, run: Run, body: Body, plural: str) -> dict[str, Any]:
         """The whole job: its result. Each step is of `STEP` records, and is done once."""
@@ -152,7 +157,7 @@ class Bulk(Generic[Body]):
 
         await run.steps(step)
         tally = Tally.of(run.position.get("tally"))
-        return tally.told((run.position.get("state") or {}).get("loads"))
+        return tally.told((run.position.get("state") or {}).get("loads"), moves=self.moves)
 
     async def _judge(
         self, ctx: Context, resource: Resource, body: Body, page: Page, *, lock: bool

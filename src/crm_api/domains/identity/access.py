@@ -21,6 +21,7 @@ from crm_api.domains.identity.grants import expand, ruled, untold
 from crm_api.domains.identity.principal import Principal as PrincipalRow
 from crm_api.domains.identity.role import AccessDefault, Role, RoleAssignment
 from crm_api.domains.identity.team import Team, TeamMember
+from crm_api.domains.identity.territory import worked_in
 from crm_api.kernel.context import Principal
 from crm_api.kernel.customs import COLUMNS, customs_of
 from crm_api.kernel.customs_records import CustomField
@@ -165,6 +166,7 @@ def _access_statement(bearers: tuple[Bearer, ...]) -> Statement:
             _PEOPLE.c.team_id,
             sa.func.array(sa.select(tree.c.id).scalar_subquery(), type_=ARRAY(sa.Uuid())).label("subordinates"),
             sa.func.array(teams.scalar_subquery(), type_=ARRAY(sa.Uuid())).label("teams"),
+            sa.func.array(worked_in(_ID).scalar_subquery(), type_=ARRAY(sa.Uuid())).label("territories"),
             roles.scalar_subquery().label("roles"),
             defaults.scalar_subquery().label("defaults"),
             sources.scalar_subquery().label("sources"),
@@ -380,6 +382,7 @@ def _compile(catalog: Catalog, principal: Principal, row: Any) -> Access:
         customs=customs_of(row["customs"]),
         subordinates=tuple(UUID(str(value)) for value in row["subordinates"]),
         teams=tuple(UUID(str(value)) for value in row["teams"]),
+        territories=tuple(UUID(str(value)) for value in row["territories"]),
         primary_team=row["team_id"] and UUID(str(row["team_id"])),
         name=row["name"],
         roles=tuple(role["name"] for role in roles),

@@ -102,7 +102,7 @@ def open_rows(
 def _reaches(access: Access, resource: Resource, action: str, reach: str) -> bool:
     """Whether a reach shows anybody rows of a resource that the organisation-wide default does not."""
     default = access.defaults.get(resource.plural, resource.default_access)
-    belongs = resource.owned if reach == "team" else resource.owner is not None
+    belongs = resource.owned if reach in ("team", "territory") else resource.owner is not None
     return belongs and action not in LEVELS.get(default or "", ())
 
 

@@ -76,6 +76,13 @@ async def current(request: Request, ctx: Annotated[Context, Depends(open_context
     return ctx
 
 
+def administers_access(ctx: Context) -> None:
+    """403 unless the caller may read all roles, and so may know what others may do."""
+    ctx.access.through(ctx.kernel.catalog.resources["roles"])
+    if "all" not in ctx.access.reach.get(("roles", "read"), ()):
+        raise forbidden("roles:read over all")
+
+
 Current = Annotated[Context, Depends(current)]
 
 
@@ -129,9 +136,7 @@ async def explain(
     id = str(await own_id(ctx, declared, id))  # noqa: A001 - the contract's name
     principal = None if principal is None else str(await own_id(ctx, principals, principal))
     if principal is not None and principal != str(ctx.principal.id):
-        ctx.access.through(ctx.kernel.catalog.resources["roles"])
-        if "all" not in ctx.access.reach.get(("roles", "read"), ()):
-            raise forbidden("roles:read over all")
+        administers_access(ctx)
         if await find(ctx, declared, id) is None:
             raise not_found(declared.singular)
         identity = Principal(ctx.principal.tenant_id, UUID(principal), "user")

@@ -20,6 +20,8 @@ from crm_api.domains.accounts.contact_points import (
 from crm_api.domains.leads.convert import ConvertRequest, convert, convertible
 from crm_api.domains.leads.match_candidates import MATCH_CANDIDATES
 from crm_api.domains.leads.qualification import DisqualifyRequest, disqualify, recycle
+from crm_api.domains.territories.assign import BY_HAND
+from crm_api.domains.territories.assignment import VOUCHED, Ruled, by_rules, ruled
 from crm_api.kernel.context import Context
 from crm_api.kernel.customs import CustomValues
 from crm_api.kernel.joints import ERASED
@@ -87,12 +89,13 @@ class Utm(Wire):
     content: Name | None = None
 
 
-class Lead(Owned, Entity):
+class Lead(Ruled, Owned, Entity):
     """Somebody that may become a customer."""
 
     __tablename__ = "leads"
     __table_args__ = (
         *ownership("leads"),
+        *ruled("leads"),
         reference("converted_account_id", "accounts"),
         reference("converted_contact_id", "contacts"),
         reference("converted_opportunity_id", "opportunities"),
@@ -182,6 +185,8 @@ class LeadView(OwnedOutput):
     phones: PhoneList | None
     tags: Tags
     status: Literal["new", "working", "disqualified", "qualified", "converted"]
+    territory_rule_id: Annotated[Id | None, Field(description="The rule that gave it its territory.")]
+    territory_pinned: Annotated[bool, Field(description="Rules leave its territory alone: it was decided by hand.")]
     disqualified_reason: Annotated[Line | None, Field(description="Why, while it is disqualified.")]
     recycle_count: Annotated[Count, Field(description="How often it was taken up again.")]
     converted_at: Instant | None
@@ -211,7 +216,9 @@ LEADS = Resource(
     title="company",
     owner=Lead.owner_id,
     lifecycle=LIFECYCLE,
-    actions=(MATCH_CANDIDATES,),
+    actions=(MATCH_CANDIDATES, *BY_HAND),
+    builds=(by_rules("country", "currency"),),
+    vouched=VOUCHED,
     keys={"last_name": Lead.name_key, "company": Lead.company_key},
     search=("company", "last_name", "first_name", "emails"),
     values={"emails": addresses_of, "phones": numbers_of, "tags": list},
@@ -240,6 +247,8 @@ LEADS = Resource(
         Lead.owner_id,
         Lead.team_id,
         Lead.territory_id,
+        Lead.territory_rule_id,
+        Lead.territory_pinned,
         Lead.emails,
         Lead.phones,
         Lead.tags,

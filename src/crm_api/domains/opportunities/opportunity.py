@@ -25,6 +25,7 @@ from crm_api.domains.opportunities.stage_change import LatestChange, StageChange
 from crm_api.domains.opportunities.worth import FOLLOWS, worth
 from crm_api.domains.selling.line import MOST_LINES, LineInput, LineItem
 from crm_api.domains.selling.opportunity import unsold
+from crm_api.domains.territories.assign import ASSIGN_TERRITORY
 from crm_api.kernel.customs import CustomValues
 from crm_api.kernel.joints import Build, Parts
 from crm_api.kernel.lifecycle import Lifecycle, edge
@@ -214,7 +215,7 @@ OPPORTUNITIES = Resource(
     rows=(through("account_id", "accounts"),),
     once=frozenset({"pipeline_id", "stage_id"}),
     lifecycle=LIFECYCLE,
-    actions=(MOVE, LIST_MOVES),
+    actions=(MOVE, LIST_MOVES, ASSIGN_TERRITORY),
     builds=(
         Build(frozenset({"account_id"}), unsold),
         Build(frozenset({"account_id"}), place),

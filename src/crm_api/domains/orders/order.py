@@ -23,6 +23,7 @@ from crm_api.domains.selling.document import (
 from crm_api.domains.selling.line import MOST_LINES
 from crm_api.domains.selling.opportunity import SAME_ACCOUNT
 from crm_api.domains.selling.pricing import priced
+from crm_api.domains.territories.assign import ASSIGN_TERRITORY
 from crm_api.kernel.customs import CustomValues
 from crm_api.kernel.joints import Lock, Parts, Printed
 from crm_api.kernel.policy import through
@@ -100,6 +101,7 @@ ORDERS = Resource(
     actions=(
         Action("amend", "Amend {one} that is confirmed", amend, event="changed", body=AmendRequest),
         Action("progress", "Tell how far {one} is", progress, event="progressed", body=ProgressRequest),
+        ASSIGN_TERRITORY,
     ),
     once=frozenset({"currency", "prices"}),
     require_match=True,

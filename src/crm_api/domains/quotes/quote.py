@@ -25,6 +25,7 @@ from crm_api.domains.selling.document import (
 from crm_api.domains.selling.line import LineItem
 from crm_api.domains.selling.opportunity import SAME_ACCOUNT
 from crm_api.domains.selling.pricing import priced
+from crm_api.domains.territories.assign import ASSIGN_TERRITORY
 from crm_api.kernel.customs import CustomValues
 from crm_api.kernel.joints import Lock, Parts, Printed
 from crm_api.kernel.policy import through
@@ -106,6 +107,7 @@ QUOTES = Resource(
     actions=(
         Action("copy", "Copy {one} to a new draft", copy, event="copied", level="read", status=201, reply=QuoteView),
         Action("convert", "Make an order of {one}", convert, event="converted", body=ConvertRequest),
+        ASSIGN_TERRITORY,
     ),
     once=frozenset({"currency", "prices"}),
     lock=Lock(frozenset({"draft"}), frozenset({"owner_id", "team_id", "tags", "note"})),
