@@ -18,6 +18,7 @@ _SUBJECTS = {
     "customs": ("custom fields", "campos personalizados"),
     "privacy": ("exports, erasures and consents of people", "exportaciones, supresiones y consentimientos de personas"),
     "duplicates": ("rules for duplicates", "reglas de duplicados"),
+    "territories": ("territories and their rules", "territorios y sus reglas"),
     "accounts": ("accounts", "cuentas"),
     "contacts": ("contacts", "contactos"),
     "numbering": ("number ranges", "rangos de numeración"),
