@@ -89,6 +89,15 @@ def test_each_write_of_a_batch_counts_and_what_does_not_fit_is_owed(org, limit):
     assert 15 <= int(refused.headers["retry-after"]) <= 22
 
 
+def test_a_long_page_counts_by_its_rows(org, limit):
+    limit(org, credential=1)
+    items = [{"op": "create", "body": {"name": f"Acme {n}"}} for n in range(101)]
+    assert org.admin.post("/v1/accounts/batch", json={"items": items}).status_code == 200
+    assert left(org.reader.get("/v1/accounts", params={"limit": 50})) == 59
+    assert left(org.reader.get("/v1/accounts", params={"limit": 200})) == 58
+    assert left(org.reader.get("/v1/units")) == 55, "101 rows were three requests"
+
+
 def test_every_kind_of_answer_tells_and_what_needs_no_credential_does_not(shared_org):
     rep = shared_org.rep
     account = rep.make("accounts", name="Acme")

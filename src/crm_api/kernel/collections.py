@@ -28,6 +28,8 @@ from crm_api.kernel.unit_of_work import permitted
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 MAX_LIMIT = 200
+ONE_REQUEST = 50
+"""Rows of a page that count as one request."""
 NARROW = 5_000
 MAX_PATHS = 5
 MAX_TEXT = 200
@@ -234,6 +236,7 @@ async def run(
             raise Problem(QUERY_TOO_BROAD, f"The text matches more than {BROAD} records; add a word.")
         listing.indexed = False
         plan, rows = await page_rows(ctx, resource, listing)
+    ctx.kernel.limiter.charge(ctx.principal, (min(len(rows), listing.limit) - 1) // ONE_REQUEST)
     return _page(ctx, listing, plan, rows, binding)
 
 
