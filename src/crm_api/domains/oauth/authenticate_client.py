@@ -105,20 +105,21 @@ async def authenticate_client(request: Request, given: dict[str, str], *, secret
         secret: whether a public client, which proves nothing, is refused.
 
     Raises:
-        OAuthError: 401 `invalid_client`, always with the same text; 429 after too many wrong secrets.
+        OAuthError: 401 `invalid_client`, always with the same text; 429 after too many wrong secrets, but not for the
+            right one: somebody else at the same address could keep the client out, and 256 bits are not guessed.
     """
     kernel: Kernel = request.scope["crm.kernel"]
     basic, client_id, offered = _offered(request, given)
     client = await find_client(kernel, client_id)
     if client is not None and client.public and offered is None and not secret:
         return client
-    key = client_id, request.scope["crm.address"]
-    if wait := THROTTLE.wait(key):
-        raise OAuthError("invalid_client", "Too many wrong secrets; wait.", 429, {"Retry-After": str(wait)})
     tried = hashes(offered or "")
     kept = () if client is None or client.public else client.secrets
     fits = [(old, new) for old in kept for new in tried if hmac.compare_digest(old, new)]
     if client is None or offered is None or not fits:
+        key = client_id, request.scope["crm.address"]
+        if wait := THROTTLE.wait(key):
+            raise OAuthError("invalid_client", "Too many wrong secrets; wait.", 429, {"Retry-After": str(wait)})
         if kept:
             THROTTLE.failed(key)
         headers = {"WWW-Authenticate": 'Basic realm="crm"'} if basic or offered is None else {}
