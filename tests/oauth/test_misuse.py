@@ -2,11 +2,12 @@
 
 import socket
 from urllib.parse import urlsplit
+from uuid import UUID
 
 import pytest
 
 from crm_api.domains.identity.tickets import Ticket
-from crm_api.kernel.context import new_id
+from crm_api.logging import scrub
 from tests.support.oauth import REDIRECT, App, redirected, sign_in
 from tests.support.org import Org
 
@@ -38,7 +39,7 @@ def test_a_guess_does_not_tell_which_scopes_somebody_granted(server, org, app, b
     foreign = App.register(Org.create(server))
     for asker in (app, foreign):
         for scope in ("accounts:read", "accounts:write", "nonsense:read"):
-            guess = Ticket(org.tenant_id, grant if not isinstance(grant, str) else new_id().__class__(grant)).text
+            guess = Ticket(org.tenant_id, UUID(grant)).text
             answer = asker.refresh(guess, scope=scope)
             assert answer.json()["error"] == "invalid_grant", scope
 
@@ -81,6 +82,16 @@ def test_scopes_that_a_client_lost_meanwhile_are_not_given(org, browser, way):
 def test_no_address_is_registered_that_adds_to_the_policy_of_a_page(org, uri):
     values = {"name": "x", "client_type": "public", "scopes": ["accounts:read"], "redirect_uris": [uri]}
     assert org.admin.post("/v1/oauth_clients", json=values).status_code == 422
+
+
+def test_secrets_of_clients_and_tokens_are_taken_out_of_every_line(org, browser):
+    app = App.register(org, client_type="confidential")
+    tokens = app.tokens(browser, scope="openid accounts:read")
+    for text in (app.secret, tokens["access_token"], tokens["id_token"]):
+        for line in (text, f"/v1/accounts/{text}?x", f"Bearer {text}", f"refused: '{text}'"):
+            scrubbed = scrub(None, "info", {"path": line})["path"]
+            assert text not in scrubbed
+            assert not any(part in scrubbed for part in text.split(".") if len(part) > 20), scrubbed
 
 
 def test_a_token_gives_no_key_wider_scopes_than_its_own(org, sql):
