@@ -133,9 +133,7 @@ async def _address(
     if before["secret_changed_at"] is not None:
         raise invalid("/issuer", "secret_set", "Its secret is for the present issuer. Set the secret to null first.")
     if await ctx.fetch(_LINKED, {"id": before["id"]}):
-        raise invalid(
-            "/issuer", "people_linked", "People are linked to subjects of this one. Declare another."
-        )
+        raise invalid("/issuer", "people_linked", "People are linked to subjects of this one. Declare another.")
 
 
 async def set_client_secret(ctx: Context, resource: Resource, row: Any, body: SetClientSecret) -> dict[str, Any]:
