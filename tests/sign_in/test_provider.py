@@ -300,3 +300,10 @@ def test_subjects_of_one_issuer_are_not_those_of_another(shared_org, provider, d
     assert arrive(Browser(shared_org.server), shared_org, provider).status_code == 303
     moved = admin.patch(path, json=elsewhere)
     assert (moved.status_code, moved.json()["errors"][0]["code"]) == (422, "people_linked")
+
+
+@pytest.mark.parametrize(("iat", "exp", "status"), [(50, 350, 303), (-350, -50, 303), (75, 350, 422), (-350, -75, 422)])
+def test_the_clock_of_a_provider_may_be_wrong_by_a_minute(shared_org, provider, declared, iat, exp, status):
+    now = int(time.time())
+    provider.claims = {"email": "rep@example.com", "iat": now + iat, "exp": now + exp}
+    assert arrive(Browser(shared_org.server), shared_org, provider).status_code == status
