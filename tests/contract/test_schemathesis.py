@@ -28,7 +28,7 @@ TAGS = (
     "integrations batch",
     *(
         pytest.param(tags, marks=pytest.mark.full)
-        for tags in ("products pricing", "opportunities leads", "orders numbering quotes")
+        for tags in ("oauth sign_in limits", "products pricing", "opportunities leads", "orders numbering quotes")
     ),
 )
 """The tags of each run: to start one costs as much as a hundred requests."""
