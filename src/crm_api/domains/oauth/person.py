@@ -59,8 +59,5 @@ async def userinfo(request: Request) -> Response:
 
 
 router.add_api_route(
-    "/oauth/userinfo", userinfo, methods=["GET"], operation_id="get_user_info", summary="Who a token acts as"
-)
-router.add_api_route(
-    "/oauth/userinfo", userinfo, methods=["POST"], operation_id="post_user_info", summary="Who a token acts as, by POST"
+    "/oauth/userinfo", userinfo, methods=["GET", "POST"], operation_id="get_user_info", summary="Who a token acts as"
 )
