@@ -11,7 +11,11 @@ from typing import Any
 import orjson
 import structlog
 
-_SECRET = re.compile(r"crm_[a-z]+_[0-9A-Za-z]{20,}_[0-9A-Za-z]{20,}|Bearer\s+\S+|(?<=://)[^/@\s]+:[^/@\s]+(?=@)")
+_SECRET = re.compile(
+    r"crm_[a-z]+_[0-9A-Za-z]{20,}_[0-9A-Za-z]{20,}|crm_cs_[\w-]{20,}|Bearer\s+\S+|eyJ[\w-]{10,}\.[\w.-]+|(?<=://)[^/@\s]+:[^/@\s]+(?=@)"
+)
+
+_SIGNS = ("crm_", "earer", "eyJ", "://")
 
 
 def scrub(logger: Any, method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
@@ -24,7 +28,7 @@ def scrub(logger: Any, method: str, event: MutableMapping[str, Any]) -> MutableM
 
 
 def _scrubbed(text: str) -> str:
-    return _SECRET.sub("[secret]", text) if "crm_" in text or "earer" in text or "://" in text else text
+    return _SECRET.sub("[secret]", text) if any(each in text for each in _SIGNS) else text
 
 
 class AccessLog:

@@ -6,10 +6,16 @@ import uuid
 from concurrent.futures import ThreadPoolExecutor
 
 import httpx2
+import pytest
 
 from crm_api.domains.limits.fixed import fixed
 from crm_api.domains.limits.limiter import REFUSALS
+from crm_api.kernel.context import Principal
+from crm_api.kernel.policy import Access
+from crm_api.kernel.problems import Problem
 from tests.limits.conftest import FAILURES, IN_FLIGHT
+from tests.sign_in.browsing import Browser
+from tests.support.oauth import App
 from tests.support.org import Org, Person
 from tests.support.problems import problem
 
@@ -216,6 +222,63 @@ def test_an_address_with_wrong_credentials_is_refused_but_for_known_ones(org, ot
     assert ask(org.rep.key, "192.0.2.1").status_code == 200, "it was right before"
     assert ask(org.manager.key, "192.0.2.2").status_code == 200
     assert ask("nonsense", "192.0.2.2").status_code == 401
+
+
+def test_guessing_the_secret_of_a_client_is_stopped_and_does_not_keep_it_out(org, other):
+    grants = ["client_credentials", "urn:ietf:params:oauth:grant-type:device_code"]
+    account = org.admin.make("service_accounts", name="Program")["id"]
+    app = App.register(
+        org, client_type="confidential", grant_types=grants, scopes=["accounts:read"], service_account_id=account
+    )
+
+    def ask(path="token", **form: str) -> httpx2.Response:
+        whole = {"client_id": app.client_id, "grant_type": "client_credentials", **form}
+        return httpx2.post(f"{other.base_url}/oauth/{path}", data=whole, headers={"X-Forwarded-For": "192.0.2.3"})
+
+    answers = [ask(client_secret=f"guess {n}") for n in range(FAILURES + 1)]
+    assert [answer.status_code for answer in answers] == [401] * FAILURES + [429]
+    assert answers[-1].json()["error"] == "temporarily_unavailable", "as OAuth says it"
+    assert int(answers[-1].headers["retry-after"]) > 0
+    assert ask(client_secret=app.secret).status_code == 200, "who guesses keeps nobody out"
+    assert ask("introspect", client_secret="guess", token="x").status_code == 429
+    assert ask("device", client_secret=app.secret).status_code == 200, "who proved who it is may begin"
+    public = App.register(org, redirect_uris=[], grant_types=grants[1:], scopes=["accounts:read"])
+    assert ask("device", client_id=public.client_id).status_code == 429
+
+
+def test_forms_of_an_address_are_few_whichever_organisation_they_name(org, other):
+    """Each costs a hash: without a bound, one address could keep everybody from signing in."""
+
+    def guess(number: int, address: str, page: str = "/sign-in") -> httpx2.Response:
+        browser = Browser(other)
+        browser.headers["x-forwarded-for"] = address
+        named = {"organisation": f"nobody-{number}", "email": "rep@example.com"}
+        secret = {"password": "x"} if page == "/sign-in" else {}
+        return browser.submit(browser.get(page), **named, **secret)
+
+    network = [f"2001:db8:1:1::{number:x}" for number in range(1, FAILURES + 1)]
+    assert [guess(n, address).status_code for n, address in enumerate(network)] == [422] * FAILURES
+    late = guess(99, "2001:db8:1:1:ffff::1")
+    assert late.status_code == 429, "who has an address of IPv6 has as many as there are"
+    assert int(late.headers["retry-after"]) > 0
+    assert "too many attempts" in late.text
+    assert guess(99, "2001:db8:1:1::1", "/reset").status_code == 429
+    assert guess(99, "2001:db8:1:2::1").status_code == 422
+    assert guess(99, "::ffff:192.0.2.9").status_code == 422
+    headers = {"X-Forwarded-For": "2001:db8:1:1::1", "Authorization": f"Bearer {org.rep.key}"}
+    assert httpx2.get(f"{other.base_url}/v1/me", headers=headers).status_code == 200
+    letters = [guess(n, "192.0.2.10", "/reset").status_code for n in range(FAILURES + 1)]
+    assert letters == [200] * FAILURES + [429]
+
+
+def test_a_signed_link_makes_no_credential_a_right_one(org, other):
+    gate = other.kernel.limiter
+    principal = Principal(org.tenant_id, uuid.UUID(org.rep.id), "user")
+    other.run(gate.admit(principal, Access(0, None, "user", unrestricted=True), None))
+    for _ in range(FAILURES):
+        gate.failed("192.0.2.11", "wrong")
+    with pytest.raises(Problem, match="Too many wrong credentials"):
+        other.run(gate.knock("192.0.2.11", None))
 
 
 def test_who_asks_on_and_on_is_answered_late(org, limit):

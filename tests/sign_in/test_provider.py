@@ -152,6 +152,13 @@ def test_a_person_signs_in_by_the_provider(shared_org, provider, declared):
     assert arrive(Browser(shared_org.server), shared_org, provider).status_code == 422, "another subject, same address"
 
 
+@pytest.fixture(scope="module")
+def outside(shared_org):
+    """Somebody whose address is of no domain that the provider speaks for."""
+    return shared_org.admin.make("users", name="Outside", email=OUTSIDE)
+
+
+OUTSIDE = "outside@elsewhere.example"
 WRONG = {
     "no address": {"email": None},
     "not verified": {"email": "rep@example.com", "email_verified": False},
@@ -168,11 +175,18 @@ WRONG = {
     "from the future": {"email": "rep@example.com", "iat": 4_000_000_000},
     "no end": {"email": "rep@example.com", "exp": None},
     "no subject": {"email": "rep@example.com", "sub": None},
+    "a number for a subject": {"email": "rep@example.com", "sub": 1},
+    "a list for a subject": {"email": "rep@example.com", "sub": ["s-1"]},
+    "a subject that begins as another's": {"email": "rep@example.com", "sub": "s" * 256},
+    "a subject with odd characters": {"email": "rep@example.com", "sub": "s\x00"},
+    "an address with odd characters": {"email": "rep\x00@example.com"},
+    "an address of another domain and one of its own": {"email": f"{OUTSIDE:<254}@example.com"},
+    "the same in front": {"email": f"{OUTSIDE},x@example.com"},
 }
 
 
 @pytest.mark.parametrize("claims", WRONG.values(), ids=WRONG.keys())
-def test_a_token_that_does_not_hold_opens_nothing(shared_org, provider, declared, claims):
+def test_a_token_that_does_not_hold_opens_nothing(shared_org, provider, declared, outside, claims):
     provider.claims = claims
     browser = Browser(shared_org.server)
     answer = arrive(browser, shared_org, provider)
@@ -274,3 +288,22 @@ def test_who_may_declare_a_provider(shared_org, declared):
     refused = shared_org.admin.post("/v1/identity_providers", json={**body, "issuer": "https://10.0.0.1"})
     assert (refused.status_code, refused.json()["errors"][0]["code"]) == (422, "refused_address")
     assert SECRET not in json.dumps(shared_org.admin.all("/v1/audit_log"))
+
+
+def test_subjects_of_one_issuer_are_not_those_of_another(shared_org, provider, declared):
+    """The links stay with the issuer: its `sub` is somebody else's at the next."""
+    provider.claims = {"email": "colleague@example.com", "sub": "s-9"}
+    admin, path = shared_org.admin, f"/v1/identity_providers/{declared['id']}"
+    assert admin.post(f"{path}/set_client_secret", json={"client_secret": None}).status_code == 200
+    elsewhere = {"issuer": "https://login.example.com"}
+    assert admin.patch(path, json=elsewhere, params={"dry_run": "true"}).status_code == 200, "nobody came by it yet"
+    assert arrive(Browser(shared_org.server), shared_org, provider).status_code == 303
+    moved = admin.patch(path, json=elsewhere)
+    assert (moved.status_code, moved.json()["errors"][0]["code"]) == (422, "people_linked")
+
+
+@pytest.mark.parametrize(("iat", "exp", "status"), [(50, 350, 303), (-350, -50, 303), (75, 350, 422), (-350, -75, 422)])
+def test_the_clock_of_a_provider_may_be_wrong_by_a_minute(shared_org, provider, declared, iat, exp, status):
+    now = int(time.time())
+    provider.claims = {"email": "rep@example.com", "iat": now + iat, "exp": now + exp}
+    assert arrive(Browser(shared_org.server), shared_org, provider).status_code == status

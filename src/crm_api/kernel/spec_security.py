@@ -101,7 +101,10 @@ def merge_pages(routes: dict[str, dict[str, Any]], schemas: dict[str, JsonSchema
         if told.form is not None:
             media = {"schema": ref(name_of(told.form)), "examples": {"example": {"value": told.example}}}
             operation["requestBody"] = {"required": True, "content": {"application/x-www-form-urlencoded": media}}
-        routes.setdefault(route.path, {})[min(route.methods or ()).lower()] = operation
+        for number, method in enumerate(sorted(route.methods or ())):
+            by = f"_by_{method.lower()}" if number else ""
+            whole = {**operation, "operationId": f"{route.operation_id}{by}"}
+            routes.setdefault(route.path, {})[method.lower()] = whole
 
 
 def _reply(description: str, model: type[BaseModel] | None, *headers: str) -> dict[str, Any]:

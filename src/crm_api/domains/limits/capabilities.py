@@ -76,13 +76,13 @@ class Capabilities(BaseModel):
     summary="What the caller's token may do, by resource and action",
     responses={200: {"headers": {"ETag": {}}}, 304: {"description": "It is as it was.", "headers": {"ETag": {}}}},
     response_model=Capabilities,
-    openapi_extra={"parameters": [parameter("If-None-Match", "An ETag.", place="header", maxLength=8192)]},
+    openapi_extra={"parameters": [parameter("If-None-Match", "An ETag.", place="header", minLength=0, maxLength=8192)]},
 )
 async def mine(request: Request, ctx: Current) -> Response:
     """Each action of each resource with what it takes, and the limits. It has an ETag: `If-None-Match` answers 304."""
     resources = [_resource(ctx, resource) for resource in ctx.kernel.catalog.resources.values()]
     body = Capabilities(object="capabilities", resources=resources, limits=_limits(ctx)).model_dump_json().encode()
-    tag = f'"{hashlib.sha256(body).hexdigest()[:32]}"'
+    tag = f'"{hashlib.sha256(body).hexdigest()[:16]}"'
     headers = {"ETag": tag, "Cache-Control": "private, no-cache", "Vary": "Authorization"}
     if tag in (header(request, b"if-none-match") or ""):
         return Response(None, 304, headers)

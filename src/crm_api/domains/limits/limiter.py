@@ -11,6 +11,7 @@ from typing import NoReturn
 from uuid import UUID
 from weakref import WeakValueDictionary
 
+from crm_api.domains.identity.addresses import crowd
 from crm_api.domains.limits.rate import Meter
 from crm_api.kernel.context import Principal
 from crm_api.kernel.policy import Access
@@ -211,13 +212,15 @@ class Gate:
 
     def _trust(self, credential: str | None) -> None:
         """Remembers that a credential is right, by its hash: whoever meets another of the same has no more by it."""
+        if credential is None:  # a signed link was
+            return
         if len(self._right) >= MOST_REMEMBERED:
             self._right.clear()
         self._right.add(hash(credential))
 
     async def knock(self, address: str, credential: str | None) -> None:
         """Refuses an address that brought too many wrong credentials, unless this one was right before."""
-        failing = self.failing.get(address)
+        failing = self.failing.get(crowd(address))
         if failing is None or hash(credential) in self._right:
             return
         failures, refusals = failing
@@ -229,6 +232,7 @@ class Gate:
     def failed(self, address: str, credential: str | None) -> None:
         """Counts a wrong credential."""
         self._right.discard(hash(credential))
+        address = crowd(address)
         failing = self.failing.get(address)
         if failing is None:
             failing = self.failing[address] = Meter(self.policies.failures, MINUTE), Meter(REFUSALS, 1)

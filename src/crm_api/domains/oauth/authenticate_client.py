@@ -15,7 +15,6 @@ from starlette.requests import Request
 from crm_api.domains.identity.credentials import hashes
 from crm_api.domains.oauth.client import OAuthClient, read_public_id
 from crm_api.domains.oauth.requests import OAuthError
-from crm_api.domains.oauth.throttle import Throttle
 from crm_api.kernel.context import Kernel
 from crm_api.kernel.database import TENANT, Statement
 from crm_api.kernel.record import Tenant, table_of
@@ -48,8 +47,6 @@ _HASHED = Statement(
     )
     .values(hashed_secret=sa.bindparam("after", type_=sa.LargeBinary()))
 )
-THROTTLE = Throttle(20, 300)
-"""Wrong secrets of a client from an address."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,28 +102,33 @@ async def authenticate_client(request: Request, given: dict[str, str], *, secret
         secret: whether a public client, which proves nothing, is refused.
 
     Raises:
-        OAuthError: 401 `invalid_client`, always with the same text; 429 after too many wrong secrets.
+        OAuthError: 401 `invalid_client`, always with the same text.
+        Problem: 429 for a wrong secret after too many of them, and never for the right one: somebody else at the same
+            address could keep the client out with them, and 256 bits are not guessed.
     """
     kernel: Kernel = request.scope["crm.kernel"]
     basic, client_id, offered = _offered(request, given)
     client = await find_client(kernel, client_id)
     if client is not None and client.public and offered is None and not secret:
         return client
-    key = client_id, request.scope["crm.address"]
-    if wait := THROTTLE.wait(key):
-        raise OAuthError("invalid_client", "Too many wrong secrets; wait.", 429, {"Retry-After": str(wait)})
     tried = hashes(offered or "")
     kept = () if client is None or client.public else client.secrets
     fits = [(old, new) for old in kept for new in tried if hmac.compare_digest(old, new)]
     if client is None or offered is None or not fits:
-        if kept:
-            THROTTLE.failed(key)
+        await count_failure(request)
         headers = {"WWW-Authenticate": 'Basic realm="crm"'} if basic or offered is None else {}
         raise OAuthError("invalid_client", "The client is unknown, or did not prove who it is.", 401, headers)
     if fits[0][0] != tried[0]:  # it was kept under an earlier pepper
         values: dict[str, Any] = {"id": client.id, "before": fits[0][0], "after": tried[0]}
         await kernel.database.fetch(client.tenant_id, _HASHED, values)
     return client
+
+
+async def count_failure(request: Request) -> None:
+    """Counts a wrong secret, or none where it costs something, as a wrong API key is counted; 429 after too many."""
+    limiter, address = request.scope["crm.kernel"].limiter, request.scope["crm.address"]
+    await limiter.knock(address, None)
+    limiter.failed(address, None)
 
 
 def _offered(request: Request, given: dict[str, str]) -> tuple[bool, str, str | None]:

@@ -55,6 +55,7 @@ _REMEMBERED = Statement(
         _GRANTS.c.kind == sa.literal(CODE, sa.Text()),
         _GRANTS.c.code_used_at.is_not(None),
         _GRANTS.c.revoked_at.is_(None),
+        _GRANTS.c.redirect_uri == sa.bindparam("redirect_uri", type_=sa.Text()),
         _GRANTS.c.scopes.op("@>")(sa.bindparam("scopes", type_=JSONB())),
     )
     .limit(sa.literal_column("1"))
@@ -191,10 +192,14 @@ def _sign_in(asked: Asked, given: Mapping[str, str], *, again: bool) -> Response
 
 
 async def _remembered(kernel: Kernel, asked: Asked, session: BrowserSession) -> bool:
-    """Whether the person allowed as much before; on their own machine a public client may be any (RFC 8252, 8.6)."""
+    """Whether the person allowed as much before, at this address: those of a client may be changed by others.
+
+    On the own machine a public client may be any (RFC 8252, 8.6).
+    """
     if asked.client.public and asked.redirect_uri.startswith("http:"):
         return False
     values = {"principal": session.principal_id, "client": asked.client.id, "scopes": sorted(asked.scopes)}
+    values["redirect_uri"] = asked.redirect_uri
     return bool(await kernel.database.read(session.tenant_id, _REMEMBERED, values))
 
 

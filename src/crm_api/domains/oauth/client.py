@@ -30,6 +30,8 @@ CODE = "authorization_code"
 REFRESH = "refresh_token"
 CREDENTIALS = "client_credentials"
 DEVICE = "urn:ietf:params:oauth:grant-type:device_code"
+_HOST = re.compile(r"[a-z0-9]([a-z0-9.-]*[a-z0-9])?|::1")
+"""Nothing else: pages name the host of an address in their Content-Security-Policy."""
 _LOOPBACK = re.compile(r"(http://(?:127\.0\.0\.1|\[::1\]))(?::[0-9]{1,5})?(/.*)?")
 """Addresses of the own machine, of which a native application chooses the port (RFC 8252, 7.3)."""
 
@@ -86,7 +88,7 @@ def _redirect(value: str) -> str:
         host = ""
     safe = value.isascii() and value.isprintable() and not set(value) & set('#\\ <>"') and "@" not in parts.netloc
     secure = parts.scheme == "https" or (parts.scheme == "http" and host in ("127.0.0.1", "::1", "localhost"))
-    if not host or "*" in host or not safe or not secure:
+    if not _HOST.fullmatch(host) or not safe or not secure:
         raise PydanticCustomError(
             "invalid_redirect_uri", "This is not https://…, or http:// to 127.0.0.1, [::1] or localhost, without #."
         )

@@ -17,7 +17,7 @@ from starlette.responses import RedirectResponse, Response
 from crm_api.domains.identity.credentials import hashes
 from crm_api.domains.identity.tickets import Ticket, read_ticket
 from crm_api.domains.oauth.access_token import tokens_of
-from crm_api.domains.oauth.authenticate_client import Client, authenticate_client, find_client
+from crm_api.domains.oauth.authenticate_client import Client, authenticate_client, count_failure, find_client
 from crm_api.domains.oauth.client import DEVICE, public_id
 from crm_api.domains.oauth.contract import DeviceAuthorization, DeviceRequest, OAuthProblem
 from crm_api.domains.oauth.family import Grant, first_refresh, give
@@ -153,6 +153,8 @@ async def start(request: Request) -> Response:
     given = await form(request)
     client = await authenticate_client(request, given)
     client.may(DEVICE)
+    if client.public:  # anybody can say that they are this client, and each time leaves a row
+        await count_failure(request)
     scopes = scopes_of(given.get("scope")) or client.scopes
     if not scopes.issubset(client.scopes):
         raise OAuthError("invalid_scope", "A scope is unknown, or not one of the client's.")

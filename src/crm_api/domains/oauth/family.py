@@ -232,11 +232,13 @@ async def take_refresh(kernel: Kernel, client: Client, text: str, request_id: st
     raise _no_refresh()
 
 
-async def scopes_of_refresh(kernel: Kernel, text: str) -> frozenset[str] | None:
-    """The scopes of the grant that a refresh token is of; None when there is none."""
+async def scopes_of_refresh(kernel: Kernel, client: Client, text: str) -> frozenset[str] | None:
+    """The scopes that a client's refresh token is good for; None for any other text, of which nothing is told."""
     ticket = read_ticket(text)
-    known = None if ticket is None else await secrets_of(kernel, ticket)
-    return None if known is None else scopes_in(known)
+    known = None if ticket is None or ticket.tenant_id != client.tenant_id else await secrets_of(kernel, ticket)
+    if ticket is None or known is None or known["refresh_hash"] is None or not ticket.fits(known["refresh_hash"]):
+        return None
+    return scopes_in(known) & client.scopes if known["oauth_client_id"] == str(client.id) else None
 
 
 async def secrets_of(kernel: Kernel, ticket: Ticket) -> Row | None:

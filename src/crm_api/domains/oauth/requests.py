@@ -9,6 +9,8 @@ import orjson
 from starlette.requests import Request
 from starlette.responses import Response
 
+from crm_api.kernel.problems import RATE_LIMITED, Problem
+
 LONGEST_BODY = 65_536
 _UNKEPT = {"Cache-Control": "no-store", "Pragma": "no-cache"}
 Endpoint = Callable[[Request], Awaitable[Response]]
@@ -38,7 +40,7 @@ def answer(body: Mapping[str, Any], status: int = 200, headers: Mapping[str, str
 
 
 def endpoint(function: Endpoint) -> Endpoint:
-    """Answers an `OAuthError` as the standard says."""
+    """Answers an `OAuthError` as the standard says, and who asks too often."""
 
     @wraps(function)
     async def wrapped(request: Request) -> Response:
@@ -46,6 +48,10 @@ def endpoint(function: Endpoint) -> Endpoint:
             return await function(request)
         except OAuthError as error:
             return error.response()
+        except Problem as problem:
+            if problem.kind is not RATE_LIMITED:
+                raise
+            return OAuthError("temporarily_unavailable", problem.detail, 429, problem.headers).response()
 
     return wrapped
 

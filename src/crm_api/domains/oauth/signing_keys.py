@@ -139,8 +139,9 @@ class SigningKeys:
         return time.monotonic() - self._read_at
 
     def _newest(self) -> _Known | None:
-        now = datetime.now(UTC)
-        return next((item for item in self._known.values() if item.signs_from <= now), None)
+        """The key that signs now; where the clock is behind that of who made them all, the oldest."""
+        now, known = datetime.now(UTC), tuple(self._known.values())
+        return next((item for item in known if item.signs_from <= now), known[-1] if known else None)
 
     async def _read(self, older_than: float) -> None:
         async with self._lock:

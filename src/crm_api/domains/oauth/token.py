@@ -4,7 +4,8 @@ import base64
 import hashlib
 import hmac
 import re
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Mapping
+from types import MappingProxyType
 from typing import Any
 from uuid import UUID
 
@@ -73,17 +74,16 @@ async def _code(request: Request, kernel: Kernel, client: Client, given: dict[st
     if not proved or not own:  # somebody has a code that is not his
         await end(kernel, refresh.tenant_id, UUID(row["id"]), request_id)
         raise OAuthError("invalid_grant", "The code is wrong, expired, used, or not for this client and address.")
-    return await reply(kernel, client, row, scopes_in(row), refresh if REFRESH in client.grant_types else None)
+    return await reply(kernel, client, row, refresh if REFRESH in client.grant_types else None)
 
 
 async def _refresh(request: Request, kernel: Kernel, client: Client, given: dict[str, str]) -> Response:
     if (text := given.get("refresh_token")) is None:
         raise OAuthError("invalid_request", "refresh_token is missing.")
-    if "scope" in given and (most := await scopes_of_refresh(kernel, text)) is not None:
-        _narrowed(most & client.scopes, given)  # before the token is used up
+    if "scope" in given and (most := await scopes_of_refresh(kernel, client, text)) is not None:
+        _narrowed(most, given)  # before the token is used up
     row, following = await take_refresh(kernel, client, text, request.scope["crm.request_id"])
-    wanted = _narrowed(scopes_in(row) & client.scopes, given)
-    return await reply(kernel, client, row, wanted, following)
+    return await reply(kernel, client, row, following, given)
 
 
 async def _device(request: Request, kernel: Kernel, client: Client, given: dict[str, str]) -> Response:
@@ -91,7 +91,7 @@ async def _device(request: Request, kernel: Kernel, client: Client, given: dict[
         raise OAuthError("invalid_request", "device_code is missing.")
     del request
     row, refresh = await take_device_code(kernel, client, text)
-    return await reply(kernel, client, row, scopes_in(row), refresh if REFRESH in client.grant_types else None)
+    return await reply(kernel, client, row, refresh if REFRESH in client.grant_types else None)
 
 
 async def _credentials(request: Request, kernel: Kernel, client: Client, given: dict[str, str]) -> Response:
@@ -106,7 +106,7 @@ async def _credentials(request: Request, kernel: Kernel, client: Client, given: 
     return answer(_body(text, scopes))
 
 
-def _narrowed(most: Collection[str], given: dict[str, str]) -> frozenset[str]:
+def _narrowed(most: Collection[str], given: Mapping[str, str]) -> frozenset[str]:
     """The scopes that were asked for, all of `most` by default."""
     wanted = scopes_of(given.get("scope")) or frozenset(most)
     if not wanted or not wanted.issubset(most):
@@ -126,9 +126,11 @@ def _body(text: str, scopes: Collection[str]) -> dict[str, Any]:
     return {"access_token": text, "token_type": "Bearer", "expires_in": SECONDS, "scope": " ".join(sorted(scopes))}
 
 
-async def reply(kernel: Kernel, client: Client, row: Row, scopes: Collection[str], refresh: Ticket | None) -> Response:
-    """The tokens of a person's grant."""
-    tokens = tokens_of(kernel)
+async def reply(
+    kernel: Kernel, client: Client, row: Row, refresh: Ticket | None, given: Mapping[str, str] = MappingProxyType({})
+) -> Response:
+    """The tokens of a person's grant, for as much of it as the client may still have, or for the `scope` of a form."""
+    tokens, scopes = tokens_of(kernel), _narrowed(scopes_in(row) & client.scopes, given)
     subject, grant_id = UUID(row["principal_id"]), UUID(row["id"])
     signed_in = row["authenticated_at"]
     authentication = {

@@ -9,6 +9,7 @@ import structlog
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
+from crm_api.domains.identity.addresses import crowd
 from crm_api.domains.sign_in.browser import BrowserSession, page, sign_in_address, signed_in
 from crm_api.kernel.problems import Problem
 
@@ -16,6 +17,7 @@ log = structlog.get_logger("crm_api.sign_in")
 Endpoint = Callable[[Request], Awaitable[Response]]
 _MESSAGES = {
     403: "The form was outdated. Go back, load the page again and send it once more.",
+    429: "There were too many attempts. Wait a minute and try again.",
     503: "The server cannot answer now. Wait a moment and try again.",
 }
 
@@ -58,6 +60,24 @@ def for_signed_in(endpoint: Callable[[Request, BrowserSession], Awaitable[Respon
 def refused(request: Request, title: str, template: str, errors: dict[str, str], **values: Any) -> Response:
     """The form again, with what was wrong: field -> text, as `words` knows it."""
     return page(request, title, template, status=422, errors=errors, **values)
+
+
+async def unhurried(request: Request) -> None:
+    """Refuses with 429 an address that sent too many wrong forms to this process, before they cost a hash.
+
+    They count for whatever organisation is named, and not together with wrong API keys: a program that sends those
+    must not keep the people at its address from signing in.
+    """
+    await request.scope["crm.kernel"].limiter.knock(_forms_of(request), None)
+
+
+def hurried(request: Request) -> None:
+    """Counts a form that was wrong, or asks for a letter."""
+    request.scope["crm.kernel"].limiter.failed(_forms_of(request), None)
+
+
+def _forms_of(request: Request) -> str:
+    return f"forms of {crowd(request.scope['crm.address'])}"
 
 
 _behind: set[asyncio.Task[None]] = set()

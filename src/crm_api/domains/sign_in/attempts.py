@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.orm import Mapped, mapped_column
 
+from crm_api.domains.identity.addresses import crowd
 from crm_api.domains.identity.credentials import hashes
 from crm_api.kernel.context import Kernel
 from crm_api.kernel.database import TENANT, Statement
@@ -32,7 +33,7 @@ class Limit:
 ACCOUNT = Limit("account", free=5, first=15, longest=900, forget=timedelta(hours=24))
 """Of one account, by whatever addresses; a browser that has signed in to it before is counted by itself."""
 ADDRESS = Limit("address", free=50, first=15, longest=900, forget=timedelta(hours=1))
-"""Of one address, at whatever accounts: an office has one address."""
+"""Of one address, or network of one, at whatever accounts: an office has one address."""
 LETTERS = Limit("letters", free=3, first=600, longest=3600, forget=timedelta(hours=24))
 """Letters that one account is sent."""
 
@@ -93,7 +94,7 @@ _TAKE_BACK = Statement(
 
 
 def _subject(limit: Limit, of: str) -> bytes:
-    return hashes(f"{limit.kind} {of}")[0]
+    return hashes(f"{limit.kind} {crowd(of) if limit is ADDRESS else of}")[0]
 
 
 async def begin(kernel: Kernel, tenant_id: UUID, limit: Limit, of: str) -> int | None:

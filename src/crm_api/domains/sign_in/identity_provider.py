@@ -12,6 +12,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 from crm_api.adapters import egress
 from crm_api.domains.identity.delegation import for_good, pass_on
 from crm_api.kernel.context import Context
+from crm_api.kernel.database import TENANT, Statement
 from crm_api.kernel.problems import invalid
 from crm_api.kernel.record import Entity, Record, reference, sortable, table_of, unique
 from crm_api.kernel.resource import Action, Check, Resource
@@ -55,6 +56,12 @@ class ProviderLink(Record):
     created_at: Mapped[datetime]
 
 
+PROVIDERS, LINKS = table_of(IdentityProvider), table_of(ProviderLink)
+_LINKED = Statement(
+    sa.select(sa.literal_column("1"))
+    .where(LINKS.c.tenant_id == TENANT, LINKS.c.provider_id == sa.bindparam("id", type_=sa.Uuid()))
+    .limit(sa.literal_column("1"))
+)
 _DOMAIN = r"^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z]{2,24}$"
 Issuer = Annotated[
     str, Field(pattern=r"^https?://[^\s?#]+$", min_length=10, max_length=500, examples=["https://login.example.com"])
@@ -117,12 +124,16 @@ def _hold_everything(ctx: Context) -> None:
 async def _address(
     ctx: Context, resource: Resource, values: Mapping[str, Any], before: Mapping[str, Any] | None
 ) -> None:
-    """422 for an issuer that is not connected to, and for another one while there is a secret for the present one."""
-    del ctx, resource
+    """422 for an issuer that is not connected to, and for another one than the secret, or somebody's subject, is of."""
+    del resource
     if (reason := egress.check(values["issuer"])) is not None:
         raise invalid("/issuer", "refused_address", reason)
-    if before is not None and before["secret_changed_at"] is not None and before["issuer"] != values["issuer"]:
+    if before is None or before["issuer"] == values["issuer"]:
+        return
+    if before["secret_changed_at"] is not None:
         raise invalid("/issuer", "secret_set", "Its secret is for the present issuer. Set the secret to null first.")
+    if await ctx.fetch(_LINKED, {"id": before["id"]}):
+        raise invalid("/issuer", "people_linked", "People are linked to subjects of this one. Declare another.")
 
 
 async def set_client_secret(ctx: Context, resource: Resource, row: Any, body: SetClientSecret) -> dict[str, Any]:
@@ -160,4 +171,3 @@ IDENTITY_PROVIDERS = Resource(
         ),
     ),
 )
-PROVIDERS, LINKS = table_of(IdentityProvider), table_of(ProviderLink)

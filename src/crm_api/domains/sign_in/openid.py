@@ -22,6 +22,8 @@ ALGORITHMS = ("ES256", "RS256")
 LEEWAY = 60
 """Seconds that the provider's clock may be wrong by."""
 _LONGEST_TOKEN = 8_192
+LONGEST_SUBJECT = 255
+"""Characters (OpenID Connect Core 1.0, 2); what is longer is refused, since a part of it may be another's."""
 _MOST_KNOWN, _KNOWN_SECONDS = 1_000, 600.0
 
 
@@ -121,6 +123,9 @@ def _verified(token: str, jwks: dict[str, Any], client: Client, nonce: str) -> d
         rules.validate(found)
     except (JoseError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ProviderError(f"The ID token does not hold: {type(error).__name__}.") from None
+    subject = found["sub"]
+    if not (isinstance(subject, str) and 0 < len(subject) <= LONGEST_SUBJECT and subject.isprintable()):
+        raise ProviderError("The ID token names no subject.")
     several = isinstance(found["aud"], list) and len(found["aud"]) > 1
     if (several or "azp" in found) and found.get("azp") != client.id:
         raise ProviderError("The ID token was given to another client.")

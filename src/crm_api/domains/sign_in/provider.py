@@ -143,14 +143,14 @@ async def _known(
 ) -> Person:
     """The person of a subject: as at their first sign-in, which goes by the e-mail that the provider has verified."""
     kernel = request.scope["crm.kernel"]
-    subject, email = claims["sub"][:255], claims.get("email")
+    subject, email = claims["sub"], claims.get("email")
     values = {"id": provider_id, "subject": subject}
     person = None
     if rows := await kernel.database.read(tenant_id, _LINKED, dict(values)):
         person = await find_by_id(kernel, tenant_id, UUID(rows[0]["principal_id"]))
     elif isinstance(email, str) and claims.get("email_verified") is True:
-        if email.rpartition("@")[2].lower() in domains:
-            person = await find_by_email(kernel, tenant_id, email[:254])
+        if email.isprintable() and email.rpartition("@")[2].lower() in domains:
+            person = await find_by_email(kernel, tenant_id, email)
         if person is not None:
             ctx = acting(request, tenant_id, person.id)
             if not await ctx.fetch(_LINK, {**values, "principal": person.id, "now": ctx.now}):

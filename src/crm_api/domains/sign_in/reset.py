@@ -13,7 +13,7 @@ from crm_api.adapters.mail import Letter, Mail
 from crm_api.domains.identity.invite import RESET_MINUTES, PasswordLink, new_link
 from crm_api.domains.identity.tickets import Ticket, read_ticket
 from crm_api.domains.sign_in import attempts, password
-from crm_api.domains.sign_in.answering import behind, go, readable, refused
+from crm_api.domains.sign_in.answering import behind, go, hurried, readable, refused, unhurried
 from crm_api.domains.sign_in.attempts import ACCOUNT, ADDRESS, LETTERS
 from crm_api.domains.sign_in.browser import cookie, page, read_form, sign_in_address
 from crm_api.domains.sign_in.organisation import LONGEST, find_organisation
@@ -97,6 +97,8 @@ async def reset(request: Request) -> Response:
     form = await read_form(request)
     if "token" in form:
         return await _set(request, form)
+    await unhurried(request)
+    hurried(request)
     behind(request, _write(request, form, language_of(request)))
     return page(request, "Look into your mail", _SENT, minutes=RESET_MINUTES)
 

@@ -11,7 +11,7 @@ from starlette.responses import Response
 
 from crm_api.domains.identity.credentials import hashes
 from crm_api.domains.sign_in import attempts, password
-from crm_api.domains.sign_in.answering import behind, go, readable, refused
+from crm_api.domains.sign_in.answering import behind, go, hurried, readable, refused, unhurried
 from crm_api.domains.sign_in.attempts import ACCOUNT, ADDRESS
 from crm_api.domains.sign_in.browser import (
     SESSION,
@@ -79,6 +79,7 @@ async def ask(request: Request) -> Response:
 async def enter(request: Request) -> Response:
     """Checks the password; takes as long, and says the same, whatever of it is wrong."""
     form = await read_form(request)
+    await unhurried(request)
     kernel = request.scope["crm.kernel"]
     organisation, email = form.get("organisation", "")[:LONGEST], form.get("email", "")[:254].strip()
     tenant_id = await find_organisation(kernel, organisation) or _nowhere(organisation)
@@ -88,6 +89,7 @@ async def enter(request: Request) -> Response:
     tries = await attempts.begin(kernel, tenant_id, ACCOUNT, account) if free else None
     kept = person.hash if person is not None and tries is not None else None
     if not await password.fits(form.get("password", ""), kept) or person is None:
+        hurried(request)
         if person is not None:
             behind(request, _failed(request, person, "sign_in_failed", tries))
         values = {"organisation": organisation, "email": email, "return_to": _next(form), "notice": None}

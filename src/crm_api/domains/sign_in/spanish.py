@@ -68,6 +68,9 @@ add_spanish(
         "The provider did not say who you are, or you have no account here. Ask an administrator.": (
             "El proveedor no dijo quién es usted, o no tiene cuenta aquí. Pregunte a un administrador."
         ),
+        "There were too many attempts. Wait a minute and try again.": (
+            "Hubo demasiados intentos. Espere un minuto e inténtelo de nuevo."
+        ),
         "The server cannot answer now. Wait a moment and try again.": (
             "El servidor no puede responder ahora. Espere un momento e inténtelo de nuevo."
         ),
