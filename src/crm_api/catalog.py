@@ -9,6 +9,7 @@ from crm_api.domains import (
     distribution,
     document_graph,
     duplicates,
+    editing,
     exchange,
     files,
     identity,
@@ -27,6 +28,7 @@ from crm_api.domains import (
     search,
     selling,
     sign_in,
+    views,
 )
 from crm_api.kernel.domain import Catalog
 
@@ -57,6 +59,8 @@ CATALOG = Catalog(
         exchange.DOMAIN,
         integrations.DOMAIN,
         search.DOMAIN,
+        editing.DOMAIN,
+        views.DOMAIN,
         limits.DOMAIN,
     ]
 )

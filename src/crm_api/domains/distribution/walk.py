@@ -121,7 +121,8 @@ class Bulk(Generic[Body]):
             await self.act(ctx, Task(body, resource, rows, tally, state, None))
             place, examined = page.place, examined + page.size
         matched = await _matched(ctx, resource, body)
-        return {"object": "bulk_preview", "matched": matched, "examined": examined, **tally.told(state.get("loads"))}
+        told = {**tally.told(state.get("loads")), "samples": tally.samples}
+        return {"object": "bulk_preview", "matched": matched, "examined": examined, **told}
 
     async def run(self, run: Run, body: Body, plural: str) -> dict[str, Any]:
         """The whole job: its result. Each step is of `STEP` records, and is done once."""
