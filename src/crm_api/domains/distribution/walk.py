@@ -139,16 +139,18 @@ class Bulk(Generic[Body]):
             )
             if page is None:
                 return None
+            expected = None
+            if place is None and waiting is None:  # counted before the records change, since then they may not match
+                expected = (await _matched(ctx, resource, body, known=True))["value"]
             rows, refused = await self._judge(ctx, resource, body, page, lock=True)
             at = waiting and waiting["at"]
             left = await self.act(ctx, Task(body, resource, rows, tally, state, cause, at))
             kept = {"state": state, "tally": vars(tally)}
             if left is not None:
                 again = {"ids": page.ids, "place": page.place, "size": page.size, "at": left}
-                return Step({**kept, "place": place, "waiting": again}, done=0)
+                return Step({**kept, "place": place, "waiting": again}, done=0, expected=expected)
             _count(page, refused, tally)
             kept["tally"] = vars(tally)
-            expected = (await _matched(ctx, resource, body, known=True))["value"] if place is None else None
             return Step({**kept, "place": page.place}, done=page.size, expected=expected)
 
         await run.steps(step)

@@ -10,7 +10,7 @@ from uuid import UUID
 import orjson
 
 from crm_api.kernel.collections import run as page_of
-from crm_api.kernel.collective_rows import FIRST
+from crm_api.kernel.collective_rows import FIRST, judged
 from crm_api.kernel.context import Context
 from crm_api.kernel.customs import CUSTOM, PREFIX, fields_of, touched
 from crm_api.kernel.customs_body import customized
@@ -146,6 +146,7 @@ async def check(ctx: Context, resource: Resource, change: Change, *, first: bool
                 raise Problem(INVALID, detail, [Fault("unknown_field", detail, pointer=f"/{side}/{name}")])
     if not first:
         return
+    await judged(ctx, resource, [], ("update",), None, lock=False)  # notices rights that have changed meanwhile
     with below("/changes"):
         values = await referred(ctx, resource, change.values)
         await check_references(ctx, resource, values)

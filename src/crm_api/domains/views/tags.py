@@ -12,7 +12,7 @@ from crm_api.kernel.context import Context, settled
 from crm_api.kernel.database import TENANT, Statement
 from crm_api.kernel.headers import query
 from crm_api.kernel.predicates import like
-from crm_api.kernel.problems import forbidden, invalid_parameter
+from crm_api.kernel.problems import invalid_parameter
 from crm_api.kernel.projection import Json
 from crm_api.kernel.query import framed
 from crm_api.kernel.record import FieldValue, table_of
@@ -63,8 +63,6 @@ async def list_tags(
     if found is None or FIELD not in found.values:
         raise invalid_parameter("resource", "unknown_resource", "There are no such records with tags.")
     ctx.require(found, "read")
-    if FIELD in ctx.access.hides(found.plural):
-        raise forbidden(f"field {found.plural}.{FIELD}")
     values = {"field": f"{found.plural}.{FIELD}", "prefix": like(prefix, prefix=True), "limit": limit + 1}
     _, rows = await settled(ctx, ("tags", found.plural), lambda: _compile(ctx, found), values)
     tags = [{"tag": row["tag"], "number": row["number"]} for row in rows if row["tag"] is not None]
