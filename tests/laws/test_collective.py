@@ -1,4 +1,4 @@
-"""Laws of verbs on many records: every owned or customizable resource has them, and they ask for what one record would ask for."""
+"""Laws of verbs on many records: which resources have them, and that they ask for what one record would ask for."""
 
 import pytest
 

@@ -151,7 +151,7 @@ MEANT: dict[tuple[str, str], Any] = {
         {"field": "created_at", "op": "gt", "value": "2020-01-01T00:00:00Z"},
         None,
     )[n % 2],
-    ("saved_views", "sort"): lambda _, n: (["-updated_at"], [])[n % 2],
+    ("saved_views", "sort"): lambda _, n: (["-created_at"], [])[n % 2],
     ("saved_views", "columns"): lambda *_: ["created_at", "tags"],
     ("saved_views", "visibility"): lambda _, n: ("private", "everyone")[n % 2],
     ("saved_views", "team_id"): lambda *_: None,
