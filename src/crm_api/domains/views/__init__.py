@@ -10,5 +10,5 @@ DOMAIN = Domain(
     "views",
     resources=(SAVED_VIEWS,),
     routers=(show.router, tags.router),
-    roles={MANAGER: (*_OWN, ("saved_views:publish", "own")), REPRESENTATIVE: _OWN, READER: _OWN},
+    roles={MANAGER: (*_OWN, ("saved_views:publish", "own")), REPRESENTATIVE: _OWN, READER: _OWN[:1]},
 )

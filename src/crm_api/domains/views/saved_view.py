@@ -71,7 +71,7 @@ class SavedViewCreate(Input):
     sort: Sort = []
     columns: Columns = []
     visibility: Visibility = "private"
-    team_id: Annotated[Ref | None, Field(description="With the visibility `team`, and only then.")] = None
+    team_id: Annotated[Ref | None, Field(description="With the visibility `team`, whose members see it.")] = None
     position: Annotated[Count, Field(description="Where it stands among others.")] = 0
 
 
@@ -143,8 +143,8 @@ async def _published(
 ) -> None:
     """Who shows others a view, or changes one that others see, may do so; a team is named where it is for one."""
     whole = {**(before or {}), **values}
-    if (whole["visibility"] == "team") != (whole["team_id"] is not None):
-        raise invalid("/team_id", "team_visibility", "A view has a team if it is for a team, and only then.")
+    if whole["visibility"] == "team" and whole["team_id"] is None:
+        raise invalid("/team_id", "required", "A view that is for a team names it.")
     if whole["visibility"] != "private" or (before is not None and before["visibility"] != "private"):
         ctx.require(resource, PUBLISH)
 
