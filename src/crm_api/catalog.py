@@ -9,6 +9,7 @@ from crm_api.domains import (
     distribution,
     document_graph,
     duplicates,
+    editing,
     exchange,
     files,
     identity,
@@ -29,6 +30,7 @@ from crm_api.domains import (
     selling,
     sign_in,
     territories,
+    views,
 )
 from crm_api.kernel.domain import Catalog
 
@@ -61,6 +63,8 @@ CATALOG = Catalog(
         integrations.DOMAIN,
         privacy.DOMAIN,
         search.DOMAIN,
+        editing.DOMAIN,
+        views.DOMAIN,
         limits.DOMAIN,
     ]
 )

@@ -287,7 +287,8 @@ def test_external_ids_name_rows_and_a_source_keeps_its_owners(org):
     ids = ["ext:erp:1", "ext:erp:none", linked, free]
     told = preview(org.manager, "accounts/transfer", ids=ids, owner_id=org.colleague.id)
     assert (told["done"], skipped(told)) == (2, {"named_twice": 1, "not_found": 1})
-    assert told["refused"] == [{"object": "account", "id": "ext:erp:none", "code": "not_found", "permission": None}]
+    refused = {"object": "account", "id": "ext:erp:none", "code": "not_found", "permission": None, "detail": None}
+    assert told["refused"] == [refused]
     source = org.admin.get("/v1/sources").json()["data"][0]["id"]
     owned = {"owned_fields": [{"resource": "accounts", "field": "owner_id"}]}
     answer = org.admin.patch(f"/v1/sources/{source}", json=owned)

@@ -133,7 +133,16 @@ def test_the_servers_role_has_no_more_rights_than_it_needs(sql):
         assert row["select"]
         assert {right for right in ("truncate", "trigger", "references") if row[right]} == set(), table
         assert row["delete"] == (
-            table in ("custom_values", "external_ids", "field_values", "import_rows", "shares", "storage_leases")
+            table
+            in (
+                "custom_values",
+                "edited_records",
+                "external_ids",
+                "field_values",
+                "import_rows",
+                "shares",
+                "storage_leases",
+            )
             or table in parts
         ), table
         if table in APPEND_ONLY or table.startswith("idempotency"):

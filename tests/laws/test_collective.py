@@ -1,9 +1,10 @@
-"""Laws of verbs on many records: every owned resource has them, and they ask for what one record would ask for."""
+"""Laws of verbs on many records: which resources have them, and that they ask for what one record would ask for."""
 
 import pytest
 
 from crm_api.catalog import CATALOG
 from crm_api.kernel.collective import collective_operations
+from crm_api.kernel.customs import customizable
 from crm_api.kernel.router import operations
 from tests.support.asking import RESOURCES
 from tests.support.problems import problem
@@ -19,15 +20,17 @@ def body(verb: str, person) -> dict:
         "transfer": {"owner_id": person.id},
         "distribute": {"users": [person.id]},
         "reassign": {},
+        "edit": {"changes": {"tags": ["a"]}},
     }
     return {"ids": [NOBODY], **more[verb]}
 
 
-def test_every_owned_resource_has_them_beside_its_own_verbs():
+def test_every_resource_that_they_fit_has_them_beside_its_own_verbs():
     found = {(operation.resource.plural, operation.verb.verb) for operation in OPERATIONS}
     owned = [resource for resource in RESOURCES if resource.owned]
-    everywhere = {(item.plural, verb) for item in owned for verb in ("share", "unshare", "transfer", "distribute")}
-    assert found == everywhere | {(item, "reassign") for item in ("accounts", "leads")}
+    given = {(item.plural, verb) for item in owned for verb in ("share", "unshare", "transfer", "distribute")}
+    given |= {(item, "reassign") for item in ("accounts", "leads")}
+    assert found == given | {(item.plural, "edit") for item in RESOURCES if customizable(item)}
     taken = {(item.method, item.path) for resource in RESOURCES for item in operations(resource)}
     assert not taken & {(item.method, item.path) for item in OPERATIONS}
     names = {item.operation_id for resource in RESOURCES for item in operations(resource)}

@@ -38,7 +38,7 @@ def test_a_person_is_found_in_no_row_of_any_table(org, server, erase, traces, se
         assert before >= {
             *("contacts", "leads", "field_values", "audit_entries", "feed", "idempotency_replies", "merges", "files"),
             *("import_rows", "imports", "webhook_attempts", "jobs", "consents", "account_contacts", "shares"),
-            *("external_ids", "legal_holds", "custom_values"),
+            *("external_ids", "legal_holds", "custom_values", "edited_records"),
         }, before
         receiver.messages.clear()
         erasure = erase(admin, contact_id=contact, basis="request", reference="DSR-17")
@@ -93,6 +93,9 @@ def _everywhere(org, admin) -> str:
         at="2026-01-02T03:04:05Z",
         evidence=f"{FIRST} signed.",
     )
+    answer = admin.post("/v1/contacts/edit", json={"ids": [contact], "changes": {"department": f"{FIRST} {LAST}"}})
+    assert answer.status_code == 202, answer.text
+    wait(admin, answer.json())
     attach(admin, "contact", contact, f"{LAST}.txt", b"hello")
     gone = attach(admin, "contact", contact, f"{LAST}-old.txt", b"hello")
     assert admin.delete(f"/v1/files/{gone['id']}").status_code == 204

@@ -148,6 +148,15 @@ MEANT: dict[tuple[str, str], Any] = {
     **dict.fromkeys((("custom_fields", "is_unique"), ("custom_fields", "is_open")), lambda *_: False),
     **dict.fromkeys((("custom_fields", "target"), ("custom_fields", "currency")), lambda *_: None),
     ("custom_fields", "choices"): lambda *_: [],
+    ("saved_views", "resource"): lambda _, n: ("products", "units")[n % 2],  # which everyone may read
+    ("saved_views", "filter"): lambda _, n: (
+        {"field": "created_at", "op": "gt", "value": "2020-01-01T00:00:00Z"},
+        None,
+    )[n % 2],
+    ("saved_views", "sort"): lambda _, n: (["-created_at"], [])[n % 2],
+    ("saved_views", "columns"): lambda *_: ["created_at", "name"],
+    ("saved_views", "visibility"): lambda *_: "private",
+    ("saved_views", "team_id"): lambda *_: None,
     ("webhook_endpoints", "filter"): lambda *_: None,
     ("webhook_endpoints", "url"): lambda _, n: f"http://127.0.0.1:65001/events/{n}",
     ("identity_providers", "issuer"): lambda _, n: f"http://127.0.0.1:65001/{n}",

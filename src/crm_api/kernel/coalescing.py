@@ -16,7 +16,7 @@ was drawn after the object was locked, and the lock is held to the end. Business
 are audit rows: the audit log is the history of every version, the outbox is what others are promised.
 
 Only transactions of ours coalesce (`Context.link` is set); a write that is one statement has one event anyway.
-Savepoints are unknown here: what is rolled back to one must not have written.
+Who rolls back to a savepoint puts `Context.nets` back, too, as `attempt` of `running.py` does.
 """
 
 from collections.abc import Callable

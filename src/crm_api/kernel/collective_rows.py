@@ -182,7 +182,7 @@ def _compile(
     table, policy = resource.table, ctx.kernel.policy
     columns: list[Any] = [
         sa.cast(table.c.id, sa.Text()).label("id"),
-        sa.cast(table.c.owner_id, sa.Text()).label("owner_id"),
+        sa.cast(table.c.owner_id if resource.owned else sa.null(), sa.Text()).label("owner_id"),
         _open(resource).label("is_open"),
         table.c.external_ids.has_any(_SOURCES).label("is_owned"),
     ]

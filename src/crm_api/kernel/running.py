@@ -3,9 +3,10 @@
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID
 
+import asyncpg
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import JSONB
 
@@ -13,11 +14,12 @@ from crm_api.kernel.context import Context, Kernel, Principal
 from crm_api.kernel.database import TENANT, Row, Statement
 from crm_api.kernel.domain import JobKind
 from crm_api.kernel.jobs import Job, permit, resource_of, trusted
-from crm_api.kernel.problems import UNAUTHENTICATED, AccessMoved, Problem, unavailable
+from crm_api.kernel.problems import UNAUTHENTICATED, AccessMoved, Problem, from_database, unavailable
 from crm_api.kernel.record import table_of
 from crm_api.kernel.repository import update
 from crm_api.kernel.unit_of_work import system, transact
 
+T = TypeVar("T")
 _TRIES = 4
 _NEWEST = 2**62
 """An access version that no remembered rights have: they are read."""
@@ -269,6 +271,28 @@ class Run:
         if step is None:
             return {"position": self.position, "more": 0, "expected": None}
         return {"position": step.position, "more": step.done, "expected": step.expected}
+
+
+async def attempt(ctx: Context, work: Callable[[], Awaitable[T]]) -> T:
+    """Does a part of a step that may be refused by itself: what it wrote is undone then, and the step can go on.
+
+    Raises:
+        Problem: why it was refused, also where the database says so. What a later try may mend ends the step, as ever.
+    """
+    assert ctx.link is not None  # noqa: S101 - a step is a transaction
+    nets, moved = dict(ctx.nets), ctx.moved
+    await ctx.link.execute("SAVEPOINT attempt")
+    try:
+        result = await work()
+    except (Problem, asyncpg.PostgresError) as error:
+        problem = error if isinstance(error, Problem) else from_database(error, ctx.kernel.catalog.constraints)
+        if problem is None or problem.kind.status >= 500 or problem.kind.retryable:
+            raise
+        await ctx.link.execute("ROLLBACK TO SAVEPOINT attempt")
+        ctx.nets, ctx.moved = nets, moved
+        raise problem from error
+    await ctx.link.execute("RELEASE SAVEPOINT attempt")
+    return result
 
 
 async def release(

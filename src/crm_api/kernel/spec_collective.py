@@ -21,8 +21,10 @@ def schemas(catalog: Catalog) -> dict[str, JsonSchema]:
     found: dict[str, JsonSchema] = {}
     for operation in collective_operations(catalog):
         verb, name = verbs[operation.verb.verb], name_of(operation.resource.output)
-        tree: JsonSchema = {"anyOf": [ref(f"{name}Filter"), {"type": "null"}]}
-        found[body_name(verb, operation.resource)] = body_of(verb.body, filter=tree)
+        typed: dict[str, JsonSchema] = {"filter": {"anyOf": [ref(f"{name}Filter"), {"type": "null"}]}}
+        if "changes" in verb.body.model_fields and operation.resource.update is not None:
+            typed["changes"] = ref(name_of(operation.resource.update))
+        found[body_name(verb, operation.resource)] = body_of(verb.body, **typed)
     told = components([(item.previewed, "serialization") for item in verbs.values()])
     return found | {name: without(schema, "additionalProperties") for name, schema in told.items()}
 

@@ -9,7 +9,8 @@ from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from crm_api.kernel.collective_rows import Found
-from crm_api.kernel.schema import Code, Id, Ref, Wire
+from crm_api.kernel.problems import Problem
+from crm_api.kernel.schema import Code, Id, Line, Ref, Wire
 
 MOST_IDS = 1_000
 """Ids of one request: they stand in the job, which is shown as a whole. A filter has no such limit."""
@@ -50,9 +51,13 @@ class Refusal(Wire):
     id: Ref
     code: Annotated[
         Code,
-        Field(description="`not_found`, `forbidden` with the permission that is missing, or `field_owned`."),
+        Field(
+            description="`not_found`, `forbidden` with the permission that is missing, `field_owned`, or what an edit "
+            "of this record alone would be refused with."
+        ),
     ]
     permission: Annotated[str, Field(max_length=130)] | None
+    detail: Annotated[Line | None, Field(description="What an edit of the record is refused with, in words.")]
 
 
 class GivenCount(Wire):
@@ -72,6 +77,14 @@ class Matched(Wire):
     relation: Literal["eq", "gte"]
 
 
+class EditSample(Wire):
+    """A record that an edit would change: the fields that would be different, as they are and as they would be."""
+
+    id: Id
+    before: dict[str, Any]
+    after: dict[str, Any]
+
+
 class BulkPreview(Wire):
     """What a job would do, had it run just now, to the first records that match."""
 
@@ -83,6 +96,7 @@ class BulkPreview(Wire):
     refused: Annotated[list[Refusal], Field(max_length=MOST_REFUSED, description="The first ones.")]
     users: Annotated[list[GivenCount], Field(max_length=200)]
     children: Annotated[_Number, Field(description="Records that would move with their parents.")]
+    samples: Annotated[list[EditSample], Field(max_length=10, description="Of an edit, the first ones.")]
 
 
 class Move(Wire):
@@ -105,6 +119,7 @@ class Tally:
         users: user -> records dealt to them.
         children: records that moved with their parents.
         moves: those that go from one territory to another.
+        samples: what an edit would do to the first records.
     """
 
     done: int = 0
@@ -113,6 +128,7 @@ class Tally:
     users: dict[str, int] = field(default_factory=dict)
     children: int = 0
     moves: list[dict[str, Any]] = field(default_factory=list)
+    samples: list[dict[str, Any]] = field(default_factory=list)
 
     @classmethod
     def of(cls, kept: Mapping[str, Any] | None) -> "Tally":
@@ -124,11 +140,20 @@ class Tally:
         if number:
             self.skipped[code] = self.skipped.get(code, 0) + number
 
-    def refuse(self, object_: str, id_: str, code: str, permission: str | None = None) -> None:
+    def refuse(
+        self, object_: str, id_: str, code: str, permission: str | None = None, detail: str | None = None
+    ) -> None:
         """Counts a record that the caller may not change, and notes it while there is room."""
         self.skip(code)
         if len(self.refused) < MOST_REFUSED:
-            self.refused.append({"object": object_, "id": id_, "code": code, "permission": permission})
+            told = {"object": object_, "id": id_, "code": code, "permission": permission, "detail": detail}
+            self.refused.append(told)
+
+    def fail(self, object_: str, id_: str, problem: Problem) -> None:
+        """Counts a record whose write was refused, with the first cause."""
+        fault = problem.errors[0] if problem.errors else None
+        code, detail = (fault.code, fault.detail) if fault else (problem.kind.code, problem.detail)
+        self.refuse(object_, id_, code, problem.extra.get("permission"), detail[:500])
 
     def give(self, user: str, number: int = 1) -> None:
         """Counts records for a user."""

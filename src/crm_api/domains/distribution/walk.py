@@ -125,7 +125,7 @@ class Bulk(Generic[Body]):
             await self.act(ctx, Task(body, resource, rows, tally, state, None))
             place, examined = page.place, examined + page.size
         matched = await _matched(ctx, resource, body)
-        told = tally.told(state.get("loads"), moves=self.moves)
+        told = {**tally.told(state.get("loads"), moves=self.moves), "samples": tally.samples}
         return {"object": "bulk_preview", "matched": matched, "examined": examined, **told}
 
     async def run(self, run: Run, body: Body, plural: str) -> dict[str, Any]:
@@ -143,16 +143,18 @@ class Bulk(Generic[Body]):
             )
             if page is None:
                 return None
+            expected = None
+            if place is None and waiting is None:  # counted before the records change, since then they may not match
+                expected = (await _matched(ctx, resource, body, known=True))["value"]
             rows, refused = await self._judge(ctx, resource, body, page, lock=True)
             at = waiting and waiting["at"]
             left = await self.act(ctx, Task(body, resource, rows, tally, state, cause, at))
             kept = {"state": state, "tally": vars(tally)}
             if left is not None:
                 again = {"ids": page.ids, "place": page.place, "size": page.size, "at": left}
-                return Step({**kept, "place": place, "waiting": again}, done=0)
+                return Step({**kept, "place": place, "waiting": again}, done=0, expected=expected)
             _count(page, refused, tally)
             kept["tally"] = vars(tally)
-            expected = (await _matched(ctx, resource, body, known=True))["value"] if place is None else None
             return Step({**kept, "place": page.place}, done=page.size, expected=expected)
 
         await run.steps(step)

@@ -18,6 +18,7 @@ _SUBJECTS = {
     "customs": ("custom fields", "campos personalizados"),
     "privacy": ("exports, erasures and consents of people", "exportaciones, supresiones y consentimientos de personas"),
     "duplicates": ("rules for duplicates", "reglas de duplicados"),
+    "views": ("saved views", "vistas guardadas"),
     "territories": ("territories and their rules", "territorios y sus reglas"),
     "accounts": ("accounts", "cuentas"),
     "contacts": ("contacts", "contactos"),
