@@ -131,7 +131,8 @@ async def _made(ctx: Context, resource: Resource, lead: Mapping[str, Any], given
     if custom := lead[_CARRIED][resource.plural]:
         given = {**given, CUSTOM: custom}
     assert resource.create is not None  # noqa: S101 - of accounts and contacts
-    made = await create(ctx, resource, with_defaults(resource.create, given), given=given.keys())
+    whole = with_defaults(resource.create, given)
+    made = await create(ctx, resource, whole, given=given.keys(), complete=False)
     assert made is not None  # noqa: S101 - no key is taken by it
     return str(made["id"])
 
