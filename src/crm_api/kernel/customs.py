@@ -212,6 +212,14 @@ class Custom:
         return found
 
 
+def kept_of(field: Custom, value: Any) -> Any:
+    """A value that some record has, if another one could get it now; else None."""
+    try:
+        return None if value is None or field.retired else field.read(value)
+    except ValueError:
+        return None
+
+
 Customs = Mapping[str, Mapping[str, Custom]]
 """By resource and key."""
 

@@ -4,11 +4,12 @@ from collections.abc import Collection, Mapping
 from typing import Any
 from uuid import UUID
 
+import orjson
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import ARRAY
 
 from crm_api.kernel.context import Context, refuse, settled
-from crm_api.kernel.customs import CUSTOM, Custom, fields_of, pointer, read_values
+from crm_api.kernel.customs import CUSTOM, Custom, fields_of, kept_of, pointer, read_values
 from crm_api.kernel.customs_index import VALUES, indexed
 from crm_api.kernel.database import TENANT, Statement, bound
 from crm_api.kernel.external import is_external, resolved
@@ -47,6 +48,32 @@ async def customized(
     found = await _referred(ctx, fields, found)
     await _refuse_taken(ctx, resource, found, id_)
     return {**values, CUSTOM: found}
+
+
+async def carried(ctx: Context, resource: Resource, row: Mapping[str, Any], target: Resource) -> dict[str, Any]:
+    """Custom fields of a loaded row that a new record of `target` takes over, by key.
+
+    Those of the same key and kind, which the caller sees here and may set there; none that is unique, retired, or leads
+    to a record that they do not see.
+    """
+    hidden = ctx.access.hides(resource.plural)
+    closed = ctx.access.hides(target.plural) | ctx.access.read_only.get(target.plural, frozenset())
+    there, found = fields_of(ctx.access, target), {}
+    values = orjson.loads(row[CUSTOM]) if isinstance(row[CUSTOM], str | bytes) else row[CUSTOM]
+    for key, field in fields_of(ctx.access, resource).items():
+        other = there.get(key)
+        if other is None or field.name in hidden | closed or other.unique:
+            continue
+        alike = (field.kind, field.target) == (other.kind, other.target)
+        if alike and (value := kept_of(other, values.get(key))) is not None:
+            seen = (
+                None
+                if field.target is None
+                else await _visible(ctx, ctx.kernel.catalog.resources[field.target], {value})
+            )
+            if seen is None or value in seen:
+                found[key] = value
+    return found
 
 
 async def _referred(ctx: Context, fields: Mapping[str, Custom], values: dict[str, Any]) -> dict[str, Any]:

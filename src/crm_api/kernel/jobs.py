@@ -100,7 +100,8 @@ def resource_of(ctx: Context) -> Resource:
 
 def trusted(ctx: Context) -> Context:
     """The same request or job with our own rights: nobody but this module and the worker writes jobs."""
-    access = Access(ctx.access.version, ctx.access.principal_id, ctx.access.kind, unrestricted=True)
+    now = ctx.access
+    access = Access(now.version, now.principal_id, now.kind, unrestricted=True, customs=now.customs)
     return replace(ctx, access=access, idempotency=None)
 
 

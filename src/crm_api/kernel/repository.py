@@ -107,6 +107,7 @@ async def create(
     events: tuple[str, ...] = ("created",),
     given: Collection[str] | None = None,
     external: tuple[str, str] | None = None,
+    complete: bool = True,
 ) -> dict[str, Any] | None:
     """Writes a row with its ledger in one statement; None when its idempotency key or external id was taken before.
 
@@ -117,8 +118,9 @@ async def create(
         events: past tenses to emit, the generic one first.
         given: the fields that the client sent, which field rules apply to; None for all of `values`.
         external: (source, external id) that it is found by from now on.
+        complete: what a client sent must have the custom fields that are required; not so what a verb makes.
     """
-    row = await drafted(ctx, resource, values, given)
+    row = await drafted(ctx, resource, values, given, complete=complete)
     bound = row_parameters(resource, row, fields_of(ctx.access, resource))
     form, keyed = writing.New.of(ctx, resource, row, bound), ctx.idempotency is not None
     emitted = emission(ctx, resource, row["id"], events)
@@ -142,13 +144,13 @@ async def create(
 
 
 async def drafted(
-    ctx: Context, resource: Resource, values: Mapping[str, Any], given: Collection[str] | None = None
+    ctx: Context, resource: Resource, values: Mapping[str, Any], given: Collection[str] | None, *, complete: bool = True
 ) -> dict[str, Any]:
     """Every column of a new row, after all that can be refused before it is written; arguments as for `create`."""
     values = await referred(ctx, resource, values)
     sent = values if given is None else {name: values.get(name) for name in given}
     ctx.kernel.policy.writable(ctx.access, resource, sent)
-    values = await customized(ctx, resource, values, None, complete=given is not None)
+    values = await customized(ctx, resource, values, None, complete=complete and given is not None)
     values = await _built(ctx, resource, values, None)
     row = new_row(ctx, resource, values)
     for check in resource.touched(values):

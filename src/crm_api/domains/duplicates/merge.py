@@ -11,7 +11,7 @@ from crm_api.domains.duplicates.circle import hand_over, keep_taken, unite_share
 from crm_api.domains.duplicates.survivorship import Choices, FieldTaken, held, plain, survivors, unmoved
 from crm_api.kernel.coalescing import emission
 from crm_api.kernel.context import Context, new_id, settled
-from crm_api.kernel.customs import unique_ids
+from crm_api.kernel.customs import CUSTOM, touched, unique_ids
 from crm_api.kernel.database import TENANT, Row, Statement
 from crm_api.kernel.external import own_id
 from crm_api.kernel.external_ownership import owned_changes
@@ -93,12 +93,13 @@ async def merge(ctx: Context, resource: Resource, row: Any, body: MergeRequest) 
     for source in ids:
         await may_name(ctx, resource, source)
     await not_theirs(ctx, resource, survivor, values)
-    taken = [item for item in taken if item.field in values]
+    changed = {*touched(values)}
+    taken = [item for item in taken if item.field in changed]
     found, moved = await gather(ctx, ours, resource, survivor, other["id"])
     if ids:
         values[EXTERNAL_IDS] = {**mine, **ids}
     journal: dict[str, Any] = {
-        "before": {name: plain(held(row, resource, name)) for name in values},
+        "before": {name: _before(row, resource, name, value) for name, value in values.items()},
         "after": plain(values),
         "external_ids": ids,
     }
@@ -125,6 +126,12 @@ async def merge(ctx: Context, resource: Resource, row: Any, body: MergeRequest) 
         "moved": [item_.model_dump() for item_ in moved],
         "survivor": item,
     }
+
+
+def _before(row: Any, resource: Resource, name: str, value: Any) -> Any:
+    """What a merge replaces: of custom fields those that it sets."""
+    found = plain(held(row, resource, name))
+    return {key: found.get(key) for key in value} if name == CUSTOM else found
 
 
 def view(row: Any) -> dict[str, Any]:

@@ -10,13 +10,14 @@ from pydantic import Field, ValidationError
 from sqlalchemy.dialects.postgresql import JSONB
 
 from crm_api.kernel.context import Context
+from crm_api.kernel.customs import CUSTOM, fields_of, kept_of, touched
 from crm_api.kernel.problems import FIELD_READ_ONLY, Fault, Problem, forbidden, from_validation, invalid
 from crm_api.kernel.repository import find
 from crm_api.kernel.resource import Resource
 from crm_api.kernel.schema import Wire
 
 Choice = Literal["survivor", "other", "both"]
-FieldName = Annotated[str, Field(min_length=1, max_length=63)]
+FieldName = Annotated[str, Field(min_length=1, max_length=70)]
 Choices = Annotated[dict[FieldName, Choice], Field(max_length=200, examples=[{}])]
 MOVING = frozenset({"owner_id", "team_id", "territory_id"})
 
@@ -61,9 +62,10 @@ def survivors(
             the caller and chosen, or that would be filled though the caller may only read it.
     """
     assert resource.update is not None  # noqa: S101 - what cannot be changed cannot be merged
-    fields = resource.update.model_fields
+    fields = [name for name in resource.update.model_fields if name != CUSTOM]
+    customs = {custom.name for custom in fields_of(ctx.access, resource).values()}
     for name in choices:
-        if name not in fields:
+        if name not in fields and name not in customs:
             raise invalid(f"/fields/{name}", "unknown_field", f"{resource.plural} have no field {name!r} to choose.")
     chosen = {name: choice for name, choice in choices.items() if choice != "survivor"}
     ctx.kernel.policy.writable(ctx.access, resource, chosen)
@@ -77,17 +79,40 @@ def survivors(
         values[name] = theirs if choice == "other" else _both(resource, name, mine, theirs)
         if name not in ctx.access.hides(resource.plural):
             taken.append(FieldTaken(field=name, taken=choice))
-    mine, theirs = held(row, resource, "custom"), held(other, resource, "custom")
-    if theirs.keys() - mine.keys():
-        values["custom"] = {**theirs, **mine}
+    if CUSTOM in resource.table.c:
+        custom = _customs(ctx, resource, (held(row, resource, CUSTOM), held(other, resource, CUSTOM)), choices, taken)
+        values |= {CUSTOM: custom} if custom else {}
     only_read(ctx, resource, values, "/fields/")
     return values, taken
+
+
+def _customs(
+    ctx: Context,
+    resource: Resource,
+    pair: tuple[Mapping[str, Any], Mapping[str, Any]],
+    choices: Mapping[str, Choice],
+    taken: list[FieldTaken],
+) -> dict[str, Any]:
+    """The custom fields that the survivor gets, by key; what is retired by now is only taken when it is chosen."""
+    found: dict[str, Any] = {}
+    for key, field in fields_of(ctx.access, resource).items():
+        mine, theirs = (values.get(key) for values in pair)
+        fits = mine is None and kept_of(field, theirs) is not None
+        choice = choices.get(field.name) or ("other" if fits else "survivor")
+        if choice == "survivor" or mine == theirs:
+            continue
+        if choice == "both" and not (isinstance(mine, list) and isinstance(theirs, list)):
+            raise invalid(f"/fields/{field.name}", "not_a_list", "Only lists can be united.")
+        found[key] = theirs if choice == "other" else list(dict.fromkeys([*(mine or ()), *(theirs or ())]))
+        if field.name not in ctx.access.hides(resource.plural):
+            taken.append(FieldTaken(field=field.name, taken=choice))
+    return found
 
 
 def only_read(ctx: Context, resource: Resource, values: Mapping[str, Any], place: str) -> None:
     """403 for fields that the caller sees and may not change; what is hidden is not spoken of."""
     closed = ctx.access.read_only.get(resource.plural, frozenset()) - ctx.access.hides(resource.plural)
-    if refused := sorted(closed.intersection(values)):
+    if refused := sorted(closed.intersection(touched(values))):
         detail = "You may not change this field."
         faults = [Fault("field_read_only", detail, pointer=f"{place}{name}") for name in refused]
         raise Problem(FIELD_READ_ONLY, "You may not change some of these fields; see which would change.", faults)

@@ -12,6 +12,7 @@ from crm_api.domains.duplicates.circle import hand_over, not_reopened, part_shar
 from crm_api.domains.duplicates.merge import MERGE, MERGES, MergeView, greater_of, mark, not_theirs, seen_after, view
 from crm_api.domains.duplicates.survivorship import held, only_read, plain, revived, unmoved
 from crm_api.kernel.context import Context
+from crm_api.kernel.customs import CUSTOM, PREFIX, changed_keys, fields_of
 from crm_api.kernel.database import TENANT, Row, Statement
 from crm_api.kernel.external_sources import EXTERNAL_IDS, may_name
 from crm_api.kernel.jobs import trusted
@@ -79,7 +80,7 @@ async def unmerge(ctx: Context, resource: Resource, row: Any, body: UnmergeReque
     gone = await _gone(ctx, resource, other)
     journal = orjson.loads(found[0]["journal"])
     ours = trusted(ctx)
-    values, kept = _former(resource, row, journal)
+    values, kept = _former(ctx, resource, row, journal)
     only_read(ctx, resource, values, "/")
     await unmoved(ctx, resource, survivor, values, values.keys())
     await not_theirs(ctx, resource, survivor, values)
@@ -124,11 +125,24 @@ async def _gone(ctx: Context, resource: Resource, other: str) -> Row:
         raise invalid("/other_id", "reference_not_found", f"There is no such {resource.singular}.") from problem
 
 
-def _former(resource: Resource, row: Any, journal: Mapping[str, Any]) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+def _former(
+    ctx: Context, resource: Resource, row: Any, journal: Mapping[str, Any]
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """The survivor's values as they were before, where nobody changed them; and what somebody did."""
-    values, kept = {}, []
+    values: dict[str, Any] = {}
+    kept: list[dict[str, Any]] = []
     for name, before in journal["before"].items():
         if name == EXTERNAL_IDS or name not in resource.table.c:
+            continue
+        if name == CUSTOM:
+            present = held(row, resource, name)
+            for key, old in changed_keys(before, journal["after"][name]).items():
+                field = fields_of(ctx.access, resource).get(key)
+                bound = field is not None and old is None and field.required and not field.retired
+                if present.get(key) == journal["after"][name].get(key) and not bound:
+                    values.setdefault(name, {})[key] = old
+                else:
+                    kept.append(_left(resource, row["id"], PREFIX + key))
             continue
         if plain(held(row, resource, name)) == journal["after"][name]:
             values[name] = revived(resource, name, before)

@@ -16,6 +16,7 @@ from crm_api.domains.exchange.validating import waiting
 from crm_api.domains.exchange.walking import Refused, Settled, Walk, failed, imports_of, same, told
 from crm_api.kernel.collective_creates import insert_all
 from crm_api.kernel.context import Context
+from crm_api.kernel.customs import CUSTOM, PREFIX, changed_keys
 from crm_api.kernel.domain import JobKind
 from crm_api.kernel.external_links import LinkRequest, link_actions
 from crm_api.kernel.external_sources import EXTERNAL_IDS, contested, without_owned
@@ -128,10 +129,10 @@ def _keys(found: Subject, draft: Draft) -> set[Any]:
     """What may make two rows of the file be about one record."""
     keys: set[Any] = {(source, text) for source, text in draft.external.items()}
     for rule in found.rules:
-        if rule.by == "field" and (value := draft.values.get(rule.field or "")) is not None:
+        if rule.by == "field" and (value := draft.value(rule.field or "")) is not None:
             field = rule.field or ""
             texts = found.resource.values[field](value) if field in found.resource.values else [value]
-            keys |= {(field, str(text).casefold()) for text in texts}
+            keys |= {(field, str(text) if field.startswith(PREFIX) else str(text).casefold()) for text in texts}
         elif rule.by == "similarity":
             keys.add("similar")
     if (id_ := draft.values.get("id")) is not None:
@@ -221,12 +222,16 @@ async def _update(ctx: Context, found: Subject, draft: Draft, id_: str) -> Settl
     await _renew(ctx)
     new = await _link(ctx, resource, new, draft.external)
     names = [name for name in (*values, *([EXTERNAL_IDS] if draft.external else [])) if new.get(name) != old.get(name)]
+    before, after = ({name: item[name] for name in names} for item in (old, new))
+    if CUSTOM in names:  # fields that the row does not touch are no matter of its way back
+        before[CUSTOM] = changed_keys(old[CUSTOM], new[CUSTOM])
+        after[CUSTOM] = changed_keys(new[CUSTOM], old[CUSTOM])
     return {
         "row": draft.row,
         "state": "updated" if names else "unchanged",
         "object_id": id_,
         "version": new["version"],
-        "before": {"before": {name: old[name] for name in names}, "after": {name: new[name] for name in names}},
+        "before": {"before": before, "after": after},
     }
 
 
@@ -236,7 +241,7 @@ async def _lost(ctx: Context, found: Subject, rows: Sequence[Any], prepared: Any
     settled = []
     for row in rows:
         faults = [
-            (wanted.column, Fault("reference_not_found", "There is no such record.", pointer=f"/{wanted.field}"))
+            (wanted.column, Fault("reference_not_found", "There is no such record.", pointer=wanted.pointer))
             for wanted in waiting(found, orjson.loads(row["data"]))
         ]
         settled.append({**same(row), "state": "failed", "problems": told(row["row"], faults)})

@@ -1,7 +1,7 @@
 """Where a cell goes in the body of a create, and how its text becomes the value of a field."""
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import date, datetime, timezone
 from decimal import Decimal
 from functools import cache
@@ -11,6 +11,7 @@ from babel import Locale
 from pydantic import BaseModel
 
 from crm_api.domains.exchange.importing import ColumnMapping as Entry
+from crm_api.kernel.customs import CUSTOM, Custom
 from crm_api.kernel.external_sources import EXTERNAL_IDS
 from crm_api.kernel.problems import invalid
 from crm_api.kernel.resource import Resource
@@ -42,18 +43,26 @@ def item_of(annotation: Any) -> Any:
     return get_args(inner)[0] if get_origin(inner) is not None and hasattr(inner, "__metadata__") else inner
 
 
-def target_of(resource: Resource, entry: Entry, pointer: str) -> tuple[tuple[str, ...], Callable[[str], Any]]:
+def target_of(
+    resource: Resource, customs: Mapping[str, Custom], entry: Entry, pointer: str
+) -> tuple[tuple[str, ...], Callable[[str], Any]]:
     """Where a mapping leads in the create body, and what reads its texts.
 
     Raises:
-        Problem: 422 when it leads nowhere.
+        Problem: 422 when it leads nowhere, or to a custom field that takes no values any more.
     """
     path = tuple(entry.field.split("."))
     if path[0] == EXTERNAL_IDS and len(path) == 2:
         return path, str
+    if path[0] == CUSTOM and len(path) == 2 and (custom := customs.get(path[1])) is not None:
+        if custom.retired:
+            raise invalid(f"{pointer}/field", "custom_field_retired", "This field is retired and takes no values.")
+        if entry.by != "id" and custom.target is None:
+            raise invalid(f"{pointer}/by", "invalid_value", f"{entry.field!r} is no reference.")
+        return path, str if entry.by != "id" else _custom_reader(custom, entry)
     assert resource.create is not None  # noqa: S101 - checked before
     info = resource.create.model_fields.get(path[0])
-    if info is None or not leads(info.annotation, path[1:]):
+    if info is None or path[0] == CUSTOM or not leads(info.annotation, path[1:]):
         raise invalid(f"{pointer}/field", "unknown_field", f"{resource.plural} have no field {entry.field!r}.")
     if entry.by != "id":
         if path[0] not in resource.references:
@@ -108,6 +117,27 @@ def _reader(annotation: Any, metadata: Iterable[Any], entry: Entry) -> Callable[
     if any(getattr(part, "__name__", "") == "AwareDatetime" for part in parts):
         return lambda text: _moment(text, entry.date_format, datetime)
     return str
+
+
+def _custom_reader(custom: Custom, entry: Entry) -> Callable[[str], Any]:
+    """What reads the texts of a custom field; what the field takes of it is asked later."""
+    kind = custom.kind.name
+    words = {fold(word).replace("_", " "): word for word in sorted(custom.known or ())}
+
+    def word(text: str) -> str:
+        return text if text in custom.choices else words.get(fold(text).replace("_", " "), text)
+
+    readers: dict[str, Callable[[str], Any]] = {
+        "number": lambda text: _integer(text, entry.decimal),
+        "decimal": lambda text: _decimal(text, entry.decimal),
+        "money": lambda text: _decimal(text, entry.decimal),
+        "date": lambda text: _moment(text, entry.date_format, date),
+        "instant": lambda text: _moment(text, entry.date_format, datetime),
+        "boolean": _boolean,
+        "choice": word,
+        "multi_choice": lambda text: [word(piece.strip()) for piece in text.split(entry.separator) if piece.strip()],
+    }
+    return readers.get(kind, str)
 
 
 def _list_reader(item: Any, entry: Entry) -> Callable[[str], Any]:

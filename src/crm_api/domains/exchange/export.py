@@ -3,11 +3,12 @@
 import asyncio
 import hashlib
 import tempfile
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Collection
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
+import orjson
 from pydantic import Field
 
 from crm_api import settings
@@ -18,12 +19,14 @@ from crm_api.domains.files.lease import lease
 from crm_api.kernel import feed
 from crm_api.kernel.collections import run as page_of
 from crm_api.kernel.context import Context
+from crm_api.kernel.customs import CUSTOM, PREFIX, fields_of
 from crm_api.kernel.domain import JobKind
 from crm_api.kernel.external import settle
 from crm_api.kernel.filters import Filters, Group
 from crm_api.kernel.jobs import Job
 from crm_api.kernel.paging import MAX_SORT_KEYS, parse_sort
 from crm_api.kernel.problems import AccessMoved, forbidden, invalid, unavailable
+from crm_api.kernel.projection import dumps
 from crm_api.kernel.query import Listing
 from crm_api.kernel.resource import READS, Resource
 from crm_api.kernel.running import Run, Step
@@ -42,8 +45,14 @@ class ExportRequest(Wire):
 
     resource: Annotated[str, Field(min_length=1, max_length=63, description="Plural name, e.g. `accounts`.")]
     filter: Annotated[dict[str, Any], Field(description="As in a search of the resource.")] = {}
-    sort: Annotated[list[Annotated[str, Field(max_length=64)]], Field(max_length=MAX_SORT_KEYS)] = []
-    fields: Annotated[list[Annotated[str, Field(max_length=63)]], Field(min_length=1, max_length=100)] | None = None
+    sort: Annotated[list[Annotated[str, Field(max_length=71)]], Field(max_length=MAX_SORT_KEYS)] = []
+    fields: (
+        Annotated[
+            list[Annotated[str, Field(max_length=70)]],
+            Field(min_length=1, max_length=300, description="Also custom fields, such as `custom.grade`."),
+        ]
+        | None
+    ) = None
     format: Literal["csv", "xlsx", "ndjson"] = "csv"
 
 
@@ -78,14 +87,18 @@ def listing_of(ctx: Context, body: ExportRequest) -> tuple[Resource, Filters, Li
         raise invalid("/resource", "invalid_value", "There are no such records to export.")
     ctx.require(resource, "read")
     hidden = ctx.access.hides(resource.plural)
+    customs = {custom.name for custom in fields_of(ctx.access, resource).values()}
     for i, name in enumerate(body.fields or ()):
-        if name not in resource.output.model_fields:
+        if name not in resource.output.model_fields and name not in customs:
             raise invalid(f"/fields/{i}", "unknown_field", f"{resource.plural} have no field {name!r}.")
         if name in hidden:
             raise forbidden(f"field {resource.plural}.{name}")
     names = body.fields or [name for name in resource.output.model_fields if name not in hidden]
     if body.fields is None and body.format != "ndjson":
         names = [name for name in names if name not in _NOT_CELLS]
+        if CUSTOM in names and customs:
+            names.remove(CUSTOM)
+            names += sorted(customs - hidden)
     filters = Filters(ctx.kernel.catalog, resource, ctx.access)
     tree = filters.tree(body.filter) if body.filter else Group("and")
     listing = Listing(
@@ -93,7 +106,7 @@ def listing_of(ctx: Context, body: ExportRequest) -> tuple[Resource, Filters, Li
         filters.values,
         parse_sort(resource, ctx.access, ",".join(body.sort)),
         PAGE,
-        fields=tuple(sorted({*names})),
+        fields=tuple(sorted({CUSTOM if name.startswith(PREFIX) else name for name in names})),
     )
     return resource, filters, listing, tuple(dict.fromkeys(names))
 
@@ -106,7 +119,7 @@ async def export(run: Run, body: ExportRequest) -> dict[str, Any]:
     """
     ctx = await run.context()
     now, began = await feed.head(ctx), rights(ctx.access)
-    cursor = feed.cursor(ctx, now.epoch, now.seq)
+    cursor, hidden = feed.cursor(ctx, now.epoch, now.seq), sorted(ctx.access.hides(body.resource))
     with tempfile.TemporaryDirectory(prefix="crm-export-") as folder:
         path = Path(folder) / "export"
         names = listing_of(ctx, body)[3]
@@ -118,7 +131,7 @@ async def export(run: Run, body: ExportRequest) -> dict[str, Any]:
         key = await lease(ctx, time)
 
         async def note(_: Context, __: Any) -> Step:
-            return Step({"storage_key": key, "rights": began}, done=0)
+            return Step({"storage_key": key, "rights": began, "hidden": hidden}, done=0)
 
         await run.step(note)  # before the bytes are there: who cancels it has them deleted
         with path.open("rb") as file:
@@ -153,13 +166,22 @@ async def _page(run: Run, body: ExportRequest, cursor: str | None) -> tuple[list
     for _ in range(4):
         try:
             ctx = await run.context()
-            resource, filters, listing, _ = listing_of(ctx, body)
+            resource, filters, listing, names = listing_of(ctx, body)
             await settle(ctx, filters)
             answer, following = await page_of(ctx, resource, listing, cursor)
         except AccessMoved:
             continue
-        return answer["data"], following
+        return [_flat(item, names) for item in answer["data"]], following
     raise unavailable("Permissions are changing; try again.")
+
+
+def _flat(item: dict[str, Any], names: Collection[str]) -> dict[str, Any]:
+    """A record with those of its custom fields that are asked for beside its fields."""
+    asked = [name for name in names if name.startswith(PREFIX)]
+    if not asked:
+        return item
+    custom = orjson.loads(dumps(item[CUSTOM] or {}))
+    return {**item, **{name: custom.get(name.removeprefix(PREFIX)) for name in asked}}
 
 
 async def alive(run: Run, work: Awaitable[T]) -> T:

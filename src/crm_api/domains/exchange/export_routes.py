@@ -15,6 +15,7 @@ from crm_api.domains.files.download import DownloadLink, send
 from crm_api.domains.files.link import LONGEST, link, reader
 from crm_api.kernel.collections import path_id
 from crm_api.kernel.context import Context
+from crm_api.kernel.customs import CUSTOM, PREFIX, hidden_keys
 from crm_api.kernel.external import settle
 from crm_api.kernel.headers import parse, query, read_body, single
 from crm_api.kernel.jobs import begin, start
@@ -116,8 +117,13 @@ async def _finished(ctx: Context, request: Request) -> tuple[Any, dict[str, Any]
     if datetime.fromisoformat(result["expires_at"]) <= datetime.now(UTC):
         raise not_found("file of an export any more")
     resource = listing_of(ctx, ExportRequest.model_validate_json(row["parameters"]))[0]
-    if narrowed(orjson.loads(row["position"])["rights"], ctx.access):
+    position = orjson.loads(row["position"])
+    if narrowed(position["rights"], ctx.access):
         raise Problem(FORBIDDEN, "You may read less than when the export began; export again.")
-    for field in sorted(ctx.access.hides(resource.plural).intersection(result["fields"])):
+    hidden = ctx.access.hides(resource.plural)
+    closed = hidden.intersection(result["fields"])
+    if CUSTOM in result["fields"]:
+        closed |= {PREFIX + key for key in hidden_keys(hidden)}.difference(position.get("hidden", ()))
+    for field in sorted(closed):
         raise forbidden(f"field {resource.plural}.{field}")
     return row, result

@@ -5,7 +5,7 @@ import csv
 import io
 import shutil
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from datetime import timedelta
 from itertools import islice
 from pathlib import Path
@@ -19,6 +19,7 @@ from starlette.responses import Response, StreamingResponse
 
 from crm_api import settings
 from crm_api.adapters.storage import StoreError, storage
+from crm_api.domains.customs.labels import names_of
 from crm_api.domains.exchange import rows as kept
 from crm_api.domains.exchange.importing import NONE, ROW_STATES, ImportView
 from crm_api.domains.exchange.imports import IMPORTS, idle
@@ -111,7 +112,8 @@ async def put_content(request: Request) -> Response:
     await idle(ctx, row, _RECEIVING)
     with uploading(ctx.principal.tenant_id):
         received = await receive(request, settings.load_settings().max_import)
-    found = await asyncio.to_thread(_looked, ctx, row, received)
+    customs = await names_of(ctx, importable(ctx, row["resource"]))
+    found = await asyncio.to_thread(_looked, ctx, row, received, customs)
     if key := idempotency_key(request):
         ctx.idempotency = identify(ctx, key, "PUT", request.scope["path"], received.sha256.encode())
     stored = await lease(ctx, timedelta(days=settings.load_settings().import_days))
@@ -132,7 +134,7 @@ async def put_content(request: Request) -> Response:
     return Json(outcome.item, outcome.status, headers)
 
 
-def _looked(ctx: Context, row: Any, received: Received) -> dict[str, Any]:
+def _looked(ctx: Context, row: Any, received: Received, customs: Mapping[str, list[str]]) -> dict[str, Any]:
     """What the first rows of a file tell."""
     with tempfile.TemporaryDirectory(prefix="crm-import-") as folder:
         path = Path(folder) / "import"
@@ -146,7 +148,7 @@ def _looked(ctx: Context, row: Any, received: Received) -> dict[str, Any]:
     return {
         "columns": [column[:500] for column in columns],
         "sample": [{name[:500]: _short(value) for name, value in cells.items()} for cells in first],
-        "suggestions": suggested(resource, columns),
+        "suggestions": suggested(resource, customs, columns),
         "counts": NONE,
         "validated": None,
     }

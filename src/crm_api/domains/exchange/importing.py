@@ -45,7 +45,7 @@ class ColumnMapping(Wire):
             pattern=_PATH,
             min_length=1,
             max_length=200,
-            examples=["name", "emails.0.address", "external_ids.erp"],
+            examples=["name", "emails.0.address", "external_ids.erp", "custom.grade"],
             description="A field of the create body; parts of objects and lists by name and number.",
         ),
     ]
@@ -89,7 +89,15 @@ class MatchRule(Wire):
 
     by: Literal["id", "external_id", "field", "similarity"]
     source: Annotated[Code | None, Field(description="With external_id: whose.")] = None
-    field: Annotated[Code | None, Field(description="With field: which, e.g. `tax_id` or `emails`.")] = None
+    field: Annotated[
+        str | None,
+        Field(
+            pattern=r"^(custom\.)?[a-z][a-z0-9_]{0,62}$",
+            min_length=1,
+            max_length=70,
+            description="With field: which, e.g. `tax_id`, `emails` or, of a unique custom field, `custom.serial`.",
+        ),
+    ] = None
     score: Annotated[
         int | None, Field(ge=1, le=100, description="With similarity: the least score of a duplicate.")
     ] = None

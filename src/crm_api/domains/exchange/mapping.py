@@ -10,6 +10,8 @@ from pydantic import BaseModel
 
 from crm_api.domains.exchange.cells import UnreadableError, item_of, target_of
 from crm_api.domains.exchange.importing import ColumnMapping as Entry
+from crm_api.kernel.customs import CUSTOM, PREFIX, Custom
+from crm_api.kernel.domain import Catalog
 from crm_api.kernel.external_sources import EXTERNAL_IDS
 from crm_api.kernel.problems import Fault, invalid
 from crm_api.kernel.resource import Resource
@@ -30,6 +32,16 @@ class Wanted:
         """What two names of the same record have in common."""
         return fold(self.text) if self.entry.by == "field" else self.text
 
+    @property
+    def path(self) -> tuple[str, ...]:
+        """Where its id goes in the body."""
+        return tuple(self.field.split("."))
+
+    @property
+    def pointer(self) -> str:
+        """The same as a JSON pointer."""
+        return "/" + "/".join(self.path)
+
 
 @dataclass(slots=True)
 class Draft:
@@ -45,6 +57,23 @@ class Draft:
         """Notes something wrong, at a column if it is one column's."""
         self.faults.append((column, Fault(code, detail, pointer=pointer)))
 
+    @property
+    def custom(self) -> dict[str, Any]:
+        """What the row says of custom fields, by key."""
+        found = self.values.get(CUSTOM)
+        return found if isinstance(found, dict) else {}
+
+    def value(self, field: str) -> Any:
+        """What the row says of a field, a custom one too; None for nothing."""
+        return self.custom.get(field.removeprefix(PREFIX)) if field.startswith(PREFIX) else self.values.get(field)
+
+    def put(self, path: tuple[str, ...], value: Any) -> None:
+        """Sets a part of the body. What other drafts may share is copied first."""
+        if path[0] == CUSTOM:
+            self.values[CUSTOM] = {**self.custom, path[1]: value}
+        else:
+            _put(self.values, path, value)
+
 
 @dataclass(frozen=True, slots=True)
 class _Way:
@@ -58,21 +87,31 @@ class Plan:
 
     Attributes:
         resource: what is imported.
+        customs: its custom fields by key.
         columns: pointer into the body -> the column that it comes from.
         self_reference: the mapping by which rows refer to other rows of the same file, if one does.
     """
 
     def __init__(
-        self, resource: Resource, mapping: Iterable[Entry], nulls: Iterable[str], defaults: Mapping[str, Any]
+        self,
+        resource: Resource,
+        customs: Mapping[str, Custom],
+        mapping: Iterable[Entry],
+        nulls: Iterable[str],
+        defaults: Mapping[str, Any],
     ) -> None:
-        self.resource, self._nulls, self._defaults = resource, frozenset(nulls), dict(defaults)
-        self.ways = [_Way(entry, *target_of(resource, entry, f"/mapping/{i}")) for i, entry in enumerate(mapping)]
+        self.resource, self.customs = resource, customs
+        self._nulls, self._defaults = frozenset(nulls), dict(defaults)
+        self.ways = [
+            _Way(entry, *target_of(resource, customs, entry, f"/mapping/{i}")) for i, entry in enumerate(mapping)
+        ]
         self._once()
         self.self_reference = next((way.entry for way in self.ways if self._own(way.entry)), None)
         self.columns: dict[str, str] = {}
         for way in self.ways:
             self.columns.setdefault("/" + "/".join(way.path), way.entry.column)
-            self.columns.setdefault(f"/{way.path[0]}", way.entry.column)
+            if way.path[0] != CUSTOM:
+                self.columns.setdefault(f"/{way.path[0]}", way.entry.column)
 
     def _once(self) -> None:
         """422 for a field that two columns would fill."""
@@ -92,10 +131,16 @@ class Plan:
 
     def _own(self, entry: Entry) -> bool:
         """Whether a column names records of the same resource by what other columns of the file give them."""
-        if entry.by == "id" or self.resource.references[entry.field] != self.resource.table.name:
+        custom = self.customs.get(entry.field.removeprefix(PREFIX)) if entry.field.startswith(PREFIX) else None
+        home = self.resource.plural if custom is not None else self.resource.table.name
+        if entry.by == "id" or (custom.target if custom else self.resource.references[entry.field]) != home:
             return False
         wanted = (EXTERNAL_IDS, entry.source) if entry.by == "external_id" else (entry.target,)
         return any(way.path == wanted for way in self.ways)
+
+    def target(self, catalog: Catalog, field: str) -> Resource | None:
+        """The resource that a reference leads to, a custom one too; None for what is none."""
+        return target_in(catalog, self.resource, self.customs, field)
 
     def own_key(self, draft: Draft) -> str | None:
         """By what other rows of the file refer to this one; None when none can."""
@@ -118,8 +163,11 @@ class Plan:
         for way in self.ways:
             self._take(found, way, cells.get(way.entry.column))
         _pruned(self.resource, found.values)
+        waiting = {wanted.field for wanted in found.wanted}
         for name, value in self._defaults.items():
-            if not any(wanted.field == name for wanted in found.wanted):
+            if name == CUSTOM and isinstance(value, dict):
+                found.values[CUSTOM] = {k: v for k, v in value.items() if PREFIX + k not in waiting} | found.custom
+            elif name not in waiting:
                 found.values.setdefault(name, value)
         return found
 
@@ -148,9 +196,9 @@ class Plan:
         if way.path[0] == EXTERNAL_IDS:
             found.external[way.path[1]] = str(value)
         elif entry.by != "id":
-            found.wanted.append(Wanted(way.path[0], entry.column, entry, str(value)))
+            found.wanted.append(Wanted(".".join(way.path), entry.column, entry, str(value)))
         else:
-            _put(found.values, way.path, value)
+            found.put(way.path, value)
 
     def column(self, pointer: str | None) -> str | None:
         """The column that a place in the body comes from."""
@@ -160,6 +208,14 @@ class Plan:
         return next(
             (found for end in range(len(steps), 1, -1) if (found := self.columns.get("/".join(steps[:end])))), None
         )
+
+
+def target_in(catalog: Catalog, resource: Resource, customs: Mapping[str, Custom], field: str) -> Resource | None:
+    """The resource that a reference leads to, a custom one too; None for what is none."""
+    if not field.startswith(PREFIX):
+        return catalog.target(resource, field)
+    custom = customs.get(field.removeprefix(PREFIX))
+    return None if custom is None or custom.target is None else catalog.resources[custom.target]
 
 
 def _part(text: str, take: str) -> str:

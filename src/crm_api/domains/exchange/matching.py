@@ -7,15 +7,16 @@ from typing import Any
 import orjson
 
 from crm_api.domains.exchange.importing import ColumnMapping, MatchRule
-from crm_api.domains.exchange.mapping import Draft, Plan, Wanted
+from crm_api.domains.exchange.mapping import Draft, Plan, Wanted, target_in
 from crm_api.kernel.collections import run as page_of
 from crm_api.kernel.context import Context
+from crm_api.kernel.customs import CUSTOM, PREFIX, fields_of
 from crm_api.kernel.duplicates_search import candidates
 from crm_api.kernel.external import resolved
 from crm_api.kernel.external_sources import known
 from crm_api.kernel.filters import Filters, Group
 from crm_api.kernel.paging import Key
-from crm_api.kernel.problems import Problem, invalid
+from crm_api.kernel.problems import Problem, forbidden, invalid
 from crm_api.kernel.projection import dumps
 from crm_api.kernel.query import Listing
 from crm_api.kernel.resource import Resource
@@ -34,9 +35,11 @@ async def records(
     ctx: Context, resource: Resource, field: str, texts: Iterable[str], fields: tuple[str, ...] | None = None
 ) -> list[dict[str, Any]]:
     """Records whose field has one of these values, as they are sent; of very many, some."""
-    wanted = sorted(set(texts))
+    wanted: list[Any] = sorted(set(texts))
     if not wanted:
         return []
+    if field.startswith(PREFIX) and fields_of(ctx.access, resource)[field.removeprefix(PREFIX)].kind.name == "number":
+        wanted = [int(text) for text in wanted]
     op = "any" if resource.filterable.get(field) == "values" else "in"
     filters = Filters(ctx.kernel.catalog, resource, ctx.access)
     tree = Group("and", (filters.tree({"field": field, "op": op, "value": wanted}),))
@@ -58,16 +61,18 @@ def plain(item: Mapping[str, Any]) -> dict[str, Any]:
 
 
 async def ids_by(ctx: Context, resource: Resource, field: str, texts: Iterable[str]) -> dict[str, list[str]]:
-    """Folded value of a field -> the ids of records that have it."""
+    """Folded value of a field, or the value of a custom one as it is -> the ids of records that have it."""
     found: dict[str, list[str]] = {}
-    for item in await records(ctx, resource, field, texts, ("id", field)):
+    custom = field.startswith(PREFIX)
+    for item in await records(ctx, resource, field, texts, ("id", CUSTOM if custom else field)):
         for value in _values(resource, field, item):
-            found.setdefault(fold(str(value)), []).append(item["id"])
+            found.setdefault(str(value) if custom else fold(str(value)), []).append(item["id"])
     return found
 
 
 def _values(resource: Resource, field: str, item: Mapping[str, Any]) -> Iterable[Any]:
-    value = item.get(field)
+    custom = field.startswith(PREFIX)
+    value = item[CUSTOM].get(field.removeprefix(PREFIX)) if custom else item.get(field)
     if field in resource.values:
         return set(resource.values[field](value or []))
     return [] if value is None else [value]
@@ -92,7 +97,7 @@ async def refer(ctx: Context, plan: Plan, drafts: Sequence[Draft], pending: Mapp
         for wanted in draft.wanted:
             groups.setdefault((wanted.field, wanted.entry.target, wanted.entry.source), []).append((draft, wanted))
     for (field, target_field, source), asked in groups.items():
-        target = ctx.kernel.catalog.target(plan.resource, field)
+        target = plan.target(ctx.kernel.catalog, field)
         assert target is not None  # noqa: S101 - settings are checked
         if target is not plan.resource:
             ctx.access.through(target)
@@ -111,11 +116,11 @@ def _settle(draft: Draft, wanted: Wanted, ids: list[str], target: Resource, *, l
         return
     draft.wanted = [other for other in draft.wanted if other is not wanted]
     if len(unique) == 1:
-        draft.values[wanted.field] = unique[0]
+        draft.put(wanted.path, unique[0])
     elif unique:
-        draft.fault(wanted.column, "ambiguous_reference", f"Several {target.plural} are named so.", f"/{wanted.field}")
+        draft.fault(wanted.column, "ambiguous_reference", f"Several {target.plural} are named so.", wanted.pointer)
     else:
-        draft.fault(wanted.column, "reference_not_found", f"There is no such {target.singular}.", f"/{wanted.field}")
+        draft.fault(wanted.column, "reference_not_found", f"There is no such {target.singular}.", wanted.pointer)
 
 
 async def _external(ctx: Context, target: Resource, source: str, texts: Iterable[str]) -> dict[str, list[str]]:
@@ -127,9 +132,10 @@ async def _external(ctx: Context, target: Resource, source: str, texts: Iterable
 
 async def _lead(ctx: Context, plan: Plan, drafts: Sequence[Draft]) -> None:
     """References by id: whether they lead to a record; in place of external ids come ids."""
-    for field in plan.resource.references:
-        target = ctx.kernel.catalog.target(plan.resource, field)
-        given = [(draft, draft.values[field]) for draft in drafts if isinstance(draft.values.get(field), str)]
+    customs = [custom.name for custom in plan.customs.values() if custom.target is not None]
+    for field in (*plan.resource.references, *customs):
+        target, path = plan.target(ctx.kernel.catalog, field), tuple(field.split("."))
+        given = [(draft, value) for draft in drafts if isinstance(value := draft.value(field), str)]
         if target is None or not given:
             continue
         if target is not plan.resource:
@@ -141,10 +147,10 @@ async def _lead(ctx: Context, plan: Plan, drafts: Sequence[Draft]) -> None:
         for draft, text in given:
             id_ = ids.get(text, text).lower()
             if id_ in there:
-                draft.values[field] = id_
+                draft.put(path, id_)
             elif text in ids or _is_id(text):
-                detail = f"There is no such {target.singular}."
-                draft.fault(plan.column(f"/{field}"), "reference_not_found", detail, f"/{field}")
+                detail, pointer = f"There is no such {target.singular}.", "/" + "/".join(path)
+                draft.fault(plan.column(pointer), "reference_not_found", detail, pointer)
 
 
 def _is_id(text: str) -> bool:
@@ -177,11 +183,13 @@ async def match(ctx: Context, plan: Plan, rules: Sequence[MatchRule], drafts: Se
 
 
 def _folded(rule: MatchRule, text: str) -> str:
-    return text if rule.by in ("external_id", "similarity") else fold(text)
+    exact = rule.by in ("external_id", "similarity") or (rule.field or "").startswith(PREFIX)
+    return text if exact else fold(text)
 
 
 def _column(plan: Plan, rule: MatchRule) -> str | None:
-    return plan.column(f"/external_ids/{rule.source}" if rule.by == "external_id" else f"/{rule.field or 'id'}")
+    field = (rule.field or "id").replace(".", "/")
+    return plan.column(f"/external_ids/{rule.source}" if rule.by == "external_id" else f"/{field}")
 
 
 def _keys(resource: Resource, rule: MatchRule, draft: Draft) -> list[str]:
@@ -192,7 +200,7 @@ def _keys(resource: Resource, rule: MatchRule, draft: Draft) -> list[str]:
     if rule.by == "similarity":
         return []
     field = rule.field or "id"
-    value = draft.values.get(field)
+    value = draft.value(field)
     if value is None or (field == "id" and not (isinstance(value, str) and _is_id(value))):
         return []
     return [str(item) for item in (resource.values[field](value) if field in resource.values else [value])]
@@ -216,8 +224,9 @@ async def check_references(ctx: Context, resource: Resource, entries: Sequence[C
     Raises:
         Problem: 422 at the mapping.
     """
+    customs = fields_of(ctx.access, resource)
     for i, entry in enumerate(entries):
-        target = ctx.kernel.catalog.target(resource, entry.field) if entry.by == "field" else None
+        target = target_in(ctx.kernel.catalog, resource, customs, entry.field) if entry.by == "field" else None
         if target is not None and target.filterable.get(entry.target or "") not in _FOUND_BY:
             raise invalid(
                 f"/mapping/{i}/target", "invalid_value", f"{target.plural} are not found by {entry.target!r}."
@@ -234,7 +243,13 @@ async def check_match(ctx: Context, resource: Resource, rules: Sequence[MatchRul
     """
     for i, rule in enumerate(rules):
         wrong = None
-        if rule.by == "field" and resource.filterable.get(rule.field or "") not in (*_FOUND_BY, "id"):
+        if rule.by == "field" and (rule.field or "").startswith(PREFIX):
+            custom = fields_of(ctx.access, resource).get((rule.field or "").removeprefix(PREFIX))
+            if custom is None or not (custom.unique and custom.filterable):
+                wrong = f"{rule.field!r} is no unique and filterable custom field of {resource.plural}."
+            elif custom.name in ctx.access.hides(resource.plural):
+                raise forbidden(f"field {resource.plural}.{custom.name}")
+        elif rule.by == "field" and resource.filterable.get(rule.field or "") not in (*_FOUND_BY, "id"):
             wrong = f"{resource.plural} are not found by {rule.field!r}."
         if rule.by == "similarity" and (resource.duplicates is None or not resource.duplicates.rules):
             wrong = f"{resource.plural} are not compared."

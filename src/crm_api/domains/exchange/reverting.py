@@ -12,6 +12,7 @@ from crm_api.domains.exchange.matching import records
 from crm_api.domains.exchange.subject import Subject, note
 from crm_api.domains.exchange.walking import Settled, Walk, imports_of, same, told
 from crm_api.kernel.context import Context
+from crm_api.kernel.customs import CUSTOM, PREFIX, changed_keys, hidden_keys
 from crm_api.kernel.database import TENANT, Statement
 from crm_api.kernel.domain import JobKind
 from crm_api.kernel.external_links import UnlinkRequest, link_actions
@@ -83,8 +84,13 @@ async def _changed(ctx: Context, present: Mapping[str, Any]) -> list[str]:
     if not rows:
         return ["what is not known any more"]
     first = orjson.loads(rows[0]["after"])
-    hidden = {"redacted", "object", "custom", *_STAMPS, *present["redacted"]}
-    return sorted(name for name, value in present.items() if name not in hidden and not _equal(value, first.get(name)))
+    hidden = {"redacted", "object", CUSTOM, *_STAMPS, *present["redacted"]}
+    changed = [name for name, value in present.items() if name not in hidden and not _equal(value, first.get(name))]
+    if CUSTOM in present and CUSTOM not in present["redacted"]:
+        closed = hidden_keys(frozenset(present["redacted"]))
+        seen = {key: value for key, value in (first.get(CUSTOM) or {}).items() if key not in closed}
+        changed += [PREFIX + key for key in changed_keys(seen, present[CUSTOM])]
+    return sorted(changed)
 
 
 def _equal(one: Any, stored: Any) -> bool:
@@ -98,7 +104,10 @@ def _equal(one: Any, stored: Any) -> bool:
 
 async def _restore(ctx: Context, resource: Resource, row: Any, present: Mapping[str, Any]) -> Settled:
     said = orjson.loads(row["before"])
-    changed = sorted(name for name, value in said["after"].items() if present.get(name) != value)
+    after = {name: value for name, value in said["after"].items() if name != CUSTOM}
+    changed = sorted(name for name, value in after.items() if present.get(name) != value)
+    custom = said["after"].get(CUSTOM) or {}
+    changed += [PREFIX + key for key, value in sorted(custom.items()) if present[CUSTOM].get(key) != value]
     if changed:
         return _kept(row, "changed_since", f"Others have changed {', '.join(changed)} since.")
     before = dict(said["before"])

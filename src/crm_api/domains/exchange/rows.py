@@ -10,6 +10,7 @@ from sqlalchemy.dialects.postgresql import ARRAY, JSON
 
 from crm_api.domains.exchange.importing import NONE, ROW_STATES, ImportRow
 from crm_api.kernel.context import Context
+from crm_api.kernel.customs import CUSTOM, hidden_keys
 from crm_api.kernel.database import TENANT, Row, Statement
 from crm_api.kernel.record import table_of
 
@@ -151,8 +152,12 @@ def told(row: Row, hidden: frozenset[str]) -> dict[str, Any]:
 
 
 def _seen(values: Mapping[str, Any], hidden: frozenset[str]) -> dict[str, Any]:
-    return {name: value for name, value in values.items() if name not in hidden}
+    shown = {name: value for name, value in values.items() if name not in hidden}
+    if isinstance(customs := shown.get(CUSTOM), dict) and (closed := hidden_keys(hidden)):
+        shown[CUSTOM] = {key: value for key, value in customs.items() if key not in closed}
+    return shown
 
 
 def _about(problem: Mapping[str, Any], hidden: frozenset[str]) -> bool:
-    return str(problem.get("pointer") or "").split("/")[1:2] in [[name] for name in hidden]
+    steps = str(problem.get("pointer") or "").split("/")[1:3]
+    return bool(hidden.intersection((steps[0] if steps else "", ".".join(steps))))

@@ -18,6 +18,7 @@ from crm_api.domains.exchange.mapping import Plan
 from crm_api.domains.exchange.matching import check_match, check_references, unknown_source
 from crm_api.domains.exchange.reading import Source
 from crm_api.kernel.context import Context
+from crm_api.kernel.customs import CUSTOM, fields_of
 from crm_api.kernel.external_sources import EXTERNAL_IDS, known, may_name
 from crm_api.kernel.jobs import trusted
 from crm_api.kernel.problems import invalid, not_found, unavailable
@@ -59,8 +60,13 @@ class Subject:
         actions = {"update": ("update",), "upsert": ("create", "update")}.get(self.mode, ("create",))
         for action in actions:
             ctx.kernel.policy.require(ctx.access, ctx.principal.scopes, self.resource, action)
-        fields = {way.path[0] for way in self.plan.ways} | set(orjson.loads(self.row["defaults"]))
-        ctx.kernel.policy.writable(ctx.access, self.resource, dict.fromkeys(fields))
+        defaults = orjson.loads(self.row["defaults"])
+        keys = {way.path[1] for way in self.plan.ways if way.path[0] == CUSTOM}
+        if isinstance(custom := defaults.get(CUSTOM), dict):
+            keys.update(custom)
+        fields = {way.path[0] for way in self.plan.ways}.union(defaults)
+        touched = {name: dict.fromkeys(keys) if name == CUSTOM else None for name in fields}
+        ctx.kernel.policy.writable(ctx.access, self.resource, touched)
 
     async def name(self, ctx: Context) -> None:
         """Refuses external ids of sources that are unknown, or that the caller may not give."""
@@ -90,7 +96,8 @@ async def of_row(ctx: Context, row: Any) -> Subject:
     entries = _ENTRIES.validate_json(row["mapping"])
     if not entries and row["format"] != "ndjson":
         entries = _ENTRIES.validate_json(row["suggestions"])
-    plan = Plan(resource, entries, orjson.loads(row["nulls"]), orjson.loads(row["defaults"]))
+    customs = fields_of(ctx.access, resource)
+    plan = Plan(resource, customs, entries, orjson.loads(row["nulls"]), orjson.loads(row["defaults"]))
     rules = _RULES.validate_json(row["match_on"])
     await check_references(ctx, resource, entries)
     await check_match(ctx, resource, rules)

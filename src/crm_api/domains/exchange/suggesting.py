@@ -1,12 +1,13 @@
 """Which columns of a file seem to mean which fields."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import cache
 from typing import Any
 
 from crm_api.domains.exchange.cells import leads
 from crm_api.domains.exchange.importing import ColumnMapping
+from crm_api.kernel.customs import CUSTOM
 from crm_api.kernel.duplicates_search import similarity
 from crm_api.kernel.resource import Resource
 from crm_api.kernel.schema import fold
@@ -39,13 +40,22 @@ _SYNONYMS = {
 _ALIKE = 0.75
 
 
-def suggested(resource: Resource, columns: Iterable[str]) -> list[dict[str, Any]]:
-    """A mapping of columns to fields that seem to be meant, each field at most once."""
-    names = _names(resource)
+def suggested(resource: Resource, customs: Mapping[str, Iterable[str]], columns: Iterable[str]) -> list[dict[str, Any]]:
+    """A mapping of columns to fields that seem to be meant, each field at most once.
+
+    Args:
+        resource: what is imported.
+        customs: by name (`custom.grade`) the custom fields that may be set, with what else they are called.
+        columns: of the file.
+    """
+    own = {
+        name: tuple(_words(word) for word in (name, name.partition(".")[2], *more)) for name, more in customs.items()
+    }
+    names = {**_names(resource), **own}
     taken: set[str] = set()
     found = []
     for column in columns:
-        words = fold(re.sub(r"(?<=[a-z0-9])(?=[A-Z])", " ", column).replace("_", " ").replace("-", " "))
+        words = _words(column)
         scores = {path: max(similarity(words, name) for name in known) for path, known in names.items()}
         best = max(scores, key=lambda path: (scores[path], path.count(".") == 0), default=None)
         if best is not None and scores[best] >= _ALIKE and best not in taken and len(column) <= 500:
@@ -54,10 +64,14 @@ def suggested(resource: Resource, columns: Iterable[str]) -> list[dict[str, Any]
     return found
 
 
+def _words(text: str) -> str:
+    return fold(re.sub(r"(?<=[a-z0-9])(?=[A-Z])", " ", text).replace("_", " ").replace("-", " "))
+
+
 @cache
 def _names(resource: Resource) -> dict[str, tuple[str, ...]]:
     assert resource.create is not None  # noqa: S101 - checked before
-    paths = [name for name in resource.create.model_fields if name != "id"]
+    paths = [name for name in resource.create.model_fields if name not in ("id", CUSTOM)]
     known = {path: (path.replace("_", " "), *_SYNONYMS.get(path, ())) for path in paths}
     for path, synonyms in _SYNONYMS.items():
         first, *others = path.split(".")

@@ -17,8 +17,9 @@ from crm_api.domains.exchange.reading import Row
 from crm_api.domains.exchange.subject import Subject, file_of, note, subject
 from crm_api.domains.exchange.walking import MOST, Walk, imports_of, pace, told
 from crm_api.kernel.context import Context
+from crm_api.kernel.customs import CUSTOM, read_values
 from crm_api.kernel.domain import JobKind
-from crm_api.kernel.problems import Fault, from_validation
+from crm_api.kernel.problems import Fault, Problem, from_validation
 from crm_api.kernel.projection import dumps
 from crm_api.kernel.running import Run, Step
 from crm_api.kernel.schema import external_key
@@ -90,6 +91,7 @@ async def judged(ctx: Context, found: Subject, drafts: Sequence[Draft]) -> list[
     """What is kept of rows: what would be done, with which values, and what is wrong."""
     for draft in drafts:
         _plain(draft)
+        _customs(found, draft)
     ready = [draft for draft in drafts if not draft.faults]
     own = found.plan.self_reference
     await refer(ctx, found.plan, ready, {} if own is None else {own.field: _Anything()})
@@ -106,6 +108,28 @@ def _plain(draft: Draft) -> None:
     if _NUL in orjson.dumps([draft.values, draft.external, [wanted.text for wanted in draft.wanted]]):
         draft.values, draft.external, draft.wanted = {}, {}, []
         draft.fault(None, "bad_value", "A value contains a character that text cannot hold.")
+
+
+def _customs(found: Subject, draft: Draft) -> None:
+    """Custom fields in the form in which they are kept, so that records are found by them; else what is wrong."""
+    known = {fault.pointer for _, fault in draft.faults}
+    try:
+        if draft.custom:
+            draft.values[CUSTOM] = read_values(found.plan.customs, draft.custom, new=False, complete=False)
+    except Problem as problem:
+        draft.faults += [
+            (found.plan.column(fault.pointer), fault) for fault in problem.errors if fault.pointer not in known
+        ]
+
+
+def _required(found: Subject, draft: Draft) -> None:
+    """Custom fields that a new record must have."""
+    known = {fault.pointer for _, fault in draft.faults} | {wanted.pointer for wanted in draft.wanted}
+    try:
+        read_values(found.plan.customs, draft.custom, new=True, complete=True)
+    except Problem as problem:
+        lost = [fault for fault in problem.errors if fault.pointer not in known and fault.code == "required"]
+        draft.faults += [(found.plan.column(fault.pointer), fault) for fault in lost]
 
 
 def _state(found: Subject, draft: Draft, matched: Mapping[int, str]) -> str:
@@ -130,11 +154,13 @@ def _check(found: Subject, draft: Draft, sources: Container[str], *, update: boo
             draft.fault(found.plan.column(f"/external_ids/{source}"), "invalid_value", "This can be no external id.")
     if draft.faults and not draft.values:
         return
+    if not update:
+        _required(found, draft)
     try:
         model.model_validate_json(orjson.dumps(values))
     except ValidationError as error:
         known = {fault.pointer for _, fault in draft.faults}
-        waiting = {f"/{wanted.field}" for wanted in draft.wanted}
+        waiting = {wanted.pointer for wanted in draft.wanted}
         for fault in from_validation(error, found.resource.read_only).errors:
             if fault.pointer not in known | waiting:
                 draft.faults.append((found.plan.column(fault.pointer), fault))
@@ -146,7 +172,10 @@ def _record(found: Subject, draft: Draft, state: str, current: Mapping[str, Any]
         data["later"] = [[wanted.column, wanted.text] for wanted in draft.wanted]
     before = None
     if state == "update" and current is not None:
-        before = {"before": {name: current.get(name) for name in draft.values if _differs(draft, name, current)}}
+        told_before = {name: current.get(name) for name in draft.values if _differs(draft, name, current)}
+        if CUSTOM in told_before:
+            told_before[CUSTOM] = {key: current[CUSTOM].get(key) for key in draft.custom}
+        before = {"before": told_before}
     return {
         "row": draft.row,
         "state": "invalid" if draft.faults else state,
@@ -159,6 +188,8 @@ def _record(found: Subject, draft: Draft, state: str, current: Mapping[str, Any]
 
 
 def _differs(draft: Draft, name: str, current: Mapping[str, Any]) -> bool:
+    if name == CUSTOM:
+        return any(current[CUSTOM].get(key) != value for key, value in draft.custom.items())
     return bool(orjson.loads(dumps(draft.values[name])) != current.get(name))
 
 
@@ -182,7 +213,7 @@ async def _lead_somewhere(ctx: Context, found: Subject, rows: Sequence[Any], pre
         lost = [wanted for wanted in asked[row["row"]] if wanted.key not in there]
         if lost:
             faults = [
-                (wanted.column, Fault("reference_not_found", "There is no such record.", pointer=f"/{wanted.field}"))
+                (wanted.column, Fault("reference_not_found", "There is no such record.", pointer=wanted.pointer))
                 for wanted in lost
             ]
             settled.append({"row": row["row"], "state": "invalid", "problems": told(row["row"], faults)})

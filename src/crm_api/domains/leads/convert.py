@@ -11,10 +11,15 @@ from crm_api.domains.contacts.contact import CONTACTS
 from crm_api.domains.leads.drafts import account_of, contact_of, opportunity_of, seen_of
 from crm_api.domains.opportunities.opportunity import OPPORTUNITIES
 from crm_api.kernel.context import Context
+from crm_api.kernel.customs import CUSTOM
+from crm_api.kernel.customs_body import carried
 from crm_api.kernel.problems import CONFLICT, Fault, Problem, invalid
 from crm_api.kernel.repository import create, find, load
 from crm_api.kernel.resource import Resource
 from crm_api.kernel.schema import Currency, Money, Name, Ref, Wire, with_defaults
+
+_CARRIED = "carried"
+"""In a lead that is converted: by resource, the custom fields that new records take over."""
 
 
 class Existing(Wire):
@@ -54,6 +59,8 @@ class ConvertRequest(Wire):
 async def convert(ctx: Context, resource: Resource, row: Any, body: ConvertRequest) -> dict[str, Any]:
     """Makes what is missing with the caller's own rights; what they may not see of the lead does not go along."""
     lead = _seen_lead(ctx, resource, row, body)
+    ways = (ACCOUNTS, CONTACTS, OPPORTUNITIES)
+    lead[_CARRIED] = {target.plural: await carried(ctx, resource, row, target) for target in ways}
     allowed, ctx.allow_duplicate = ctx.allow_duplicate, body.allow_duplicate
     try:
         account = await _account(ctx, lead, body.account)
@@ -90,7 +97,7 @@ def _seen_lead(ctx: Context, resource: Resource, row: Any, body: ConvertRequest)
 
 async def _account(ctx: Context, lead: Mapping[str, Any], existing: Existing | None) -> str:
     if existing is None:
-        return await _made(ctx, ACCOUNTS, account_of(lead) or {})
+        return await _made(ctx, ACCOUNTS, lead, account_of(lead) or {})
     id_ = await _seen(ctx, ACCOUNTS, existing.id, "/account/id")
     if (await load(ctx, ACCOUNTS, id_, "read"))["is_blocked"]:  # locked, so that nobody blocks it meanwhile
         fault = Fault("account_blocked", "The account is blocked.", pointer="/account/id")
@@ -102,7 +109,7 @@ async def _contact(ctx: Context, lead: Mapping[str, Any], existing: Existing | N
     if existing is not None:
         return await _seen(ctx, CONTACTS, existing.id, "/contact/id")
     given = contact_of(lead)
-    return None if given is None else await _made(ctx, CONTACTS, {**given, "account_id": account})
+    return None if given is None else await _made(ctx, CONTACTS, lead, {**given, "account_id": account})
 
 
 async def _opportunity(
@@ -112,7 +119,7 @@ async def _opportunity(
         return None
     given = opportunity_of(lead, asked.model_dump(exclude_none=True))
     try:
-        return await _made(ctx, OPPORTUNITIES, {**given, "account_id": account, "contact_id": contact})
+        return await _made(ctx, OPPORTUNITIES, lead, {**given, "account_id": account, "contact_id": contact})
     except Problem as problem:
         for fault in problem.errors:  # they are of the part of the body
             if fault.pointer and fault.pointer[1:] in NewOpportunity.model_fields:
@@ -120,9 +127,12 @@ async def _opportunity(
         raise
 
 
-async def _made(ctx: Context, resource: Resource, given: Mapping[str, Any]) -> str:
+async def _made(ctx: Context, resource: Resource, lead: Mapping[str, Any], given: Mapping[str, Any]) -> str:
+    if custom := lead[_CARRIED][resource.plural]:
+        given = {**given, CUSTOM: custom}
     assert resource.create is not None  # noqa: S101 - of accounts and contacts
-    made = await create(ctx, resource, with_defaults(resource.create, given), given=given.keys())
+    whole = with_defaults(resource.create, given)
+    made = await create(ctx, resource, whole, given=given.keys(), complete=False)
     assert made is not None  # noqa: S101 - no key is taken by it
     return str(made["id"])
 

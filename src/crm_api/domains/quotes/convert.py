@@ -9,6 +9,8 @@ from crm_api.domains.orders.order import ORDERS
 from crm_api.domains.selling.copying import book_on, lines_at_price, make, terms_of
 from crm_api.domains.selling.document import today
 from crm_api.kernel.context import Context
+from crm_api.kernel.customs import CUSTOM
+from crm_api.kernel.customs_body import carried
 from crm_api.kernel.problems import CONFLICT, TRANSITION_REFUSED, Fault, Problem
 from crm_api.kernel.resource import Resource
 from crm_api.kernel.schema import Name, Wire
@@ -36,7 +38,7 @@ async def convert(ctx: Context, resource: Resource, row: Any, body: ConvertReque
         detail = "The quote was converted before."
         raise Problem(CONFLICT, detail, [Fault("already_converted", detail)], extra={"order_id": str(row["order_id"])})
     day = today()
-    terms = terms_of(ctx, resource, row)
+    terms = {**terms_of(ctx, resource, row), CUSTOM: await carried(ctx, resource, row, ORDERS)}
     ctx.kernel.policy.writable(ctx.access, ORDERS, dict.fromkeys(body.model_fields_set))
     told = {name: value for name, value in body.model_dump().items() if value is not None}
     book = {"price_book_id": await book_on(ctx, terms.get("price_book_id"), day)}

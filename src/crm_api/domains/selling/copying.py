@@ -66,7 +66,7 @@ async def make(ctx: Context, resource: Resource, given: Mapping[str, Any]) -> di
     given = {**given, "opportunity_id": await _opportunity(ctx, resource, given)}
     assert resource.create is not None  # noqa: S101 - of documents
     try:
-        made = await create(ctx, resource, with_defaults(resource.create, given), given=())
+        made = await create(ctx, resource, with_defaults(resource.create, given), given=(), complete=False)
     except Problem as problem:
         for fault in problem.errors:  # they are of the new document, and not of the body
             fault.detail, fault.pointer = f"{fault.pointer}: {fault.detail}" if fault.pointer else fault.detail, None
