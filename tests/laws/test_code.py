@@ -143,6 +143,7 @@ APART = (
         "joints",
         "obstacles",
         "seeds",
+        "history",
         "everywhere",
         "admission",
         "aggregate",

@@ -132,6 +132,7 @@ class Resource:
             fields that changed, the row and the principal's id.
         in_whole: its fields stand in a list of another record, too, so no rule hides one of them alone.
         duplicates: how records that may mean the same are found and merged.
+        history: its records can be read as they were, by `as_of`.
         personal: fields that tell something of a person, with what stands there after an erasure.
         domain: set by the catalog.
     """
@@ -173,6 +174,7 @@ class Resource:
     rights: Callable[[str, frozenset[str], Mapping[str, Any], str], bool] | None = None
     in_whole: bool = False
     duplicates: Duplicates | None = None
+    history: bool = False
     personal: Mapping[str, Any] = field(default_factory=dict)
     domain: str = ""
 

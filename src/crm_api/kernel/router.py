@@ -10,7 +10,7 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
-from crm_api.kernel import collections, jobs, repository
+from crm_api.kernel import collections, history, jobs, repository
 from crm_api.kernel.actions import reading_endpoint, transitions_endpoint
 from crm_api.kernel.aggregate import aggregate_endpoint
 from crm_api.kernel.batch_requests import batch_endpoint, batched, collection_endpoint
@@ -150,7 +150,9 @@ def etag(item: dict[str, Any]) -> str:
 def _get(resource: Resource) -> Endpoint:
     async def endpoint(request: Request) -> Response:
         ctx = await permitted(request, resource, "read")
-        pairs = query(request, ("expand",))
+        pairs = query(request, ("expand", "as_of") if resource.history else ("expand",))
+        if (as_of := single(pairs, "as_of")) is not None:
+            return await history.get_as_of(ctx, resource, collections.path_id(request, resource), as_of, pairs)
         expand = collections.parse_expand(ctx, resource, single(pairs, "expand"))
         item = await repository.get(ctx, resource, collections.path_id(request, resource), expand)
         if if_none_match(request, item["version"]):

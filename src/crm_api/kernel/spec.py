@@ -22,6 +22,7 @@ from crm_api.kernel.spec_parameters import (
     JSON,
     PARAMETERS,
     RESPONSES,
+    as_of_parameter,
     expand_parameter,
     list_parameters,
     parameter,
@@ -204,7 +205,7 @@ def _parameters(catalog: Catalog, operation: Operation) -> list[dict[str, Any]]:
     if kind in ("list", "within"):
         return [*found, *list_parameters(catalog, resource, _column(operation))]
     if kind == "get":
-        return [*found, *expand_parameter(catalog, resource), parameter("IfNoneMatch")]
+        return [*found, *expand_parameter(catalog, resource), *as_of_parameter(resource), parameter("IfNoneMatch")]
     if _writes(operation):
         found += [parameter(name) for name in _WRITE]
         if resource.duplicates and kind in ("create", "upsert", "batch"):

@@ -197,6 +197,13 @@ def expand_parameter(catalog: Catalog, resource: Resource) -> list[dict[str, Any
     )
 
 
+def as_of_parameter(resource: Resource) -> list[dict[str, Any]]:
+    """`as_of`, where records can be read as they were."""
+    schema = {"type": "string", "format": "date-time", "maxLength": 40}
+    told = "The record as it was at this instant, which has passed. No `expand` beside it, no `ETag` with the answer."
+    return [_query("as_of", told, schema)] if resource.history else []
+
+
 def list_parameters(catalog: Catalog, resource: Resource, column: str = "") -> list[dict[str, Any]]:
     """Everything that a list takes; a `column` that the path gives is no filter then."""
     sort = array(sort_key(resource), MAX_SORT_KEYS)

@@ -200,6 +200,7 @@ ACCOUNTS = Resource(
     plural="accounts",
     model=Account,
     output=AccountView,
+    history=True,
     create=AccountCreate,
     owner=Account.owner_id,
     rows=(IN_ACCOUNT_TEAM,),

@@ -139,6 +139,7 @@ CONTACTS = Resource(
     plural="contacts",
     model=Contact,
     output=ContactView,
+    history=True,
     create=ContactCreate,
     title="last_name",
     owner=Contact.owner_id,

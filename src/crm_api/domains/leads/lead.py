@@ -212,6 +212,7 @@ LEADS = Resource(
     plural="leads",
     model=Lead,
     output=LeadView,
+    history=True,
     create=LeadCreate,
     title="company",
     owner=Lead.owner_id,

@@ -210,6 +210,7 @@ OPPORTUNITIES = Resource(
     plural="opportunities",
     model=Opportunity,
     output=OpportunityView,
+    history=True,
     create=OpportunityCreate,
     owner=Opportunity.owner_id,
     rows=(through("account_id", "accounts"),),

@@ -93,6 +93,7 @@ ORDERS = Resource(
     plural="orders",
     model=Order,
     output=OrderView,
+    history=True,
     create=OrderCreate,
     title="number",
     owner=Order.owner_id,

@@ -182,6 +182,7 @@ PRODUCTS = Resource(
     plural="products",
     model=Product,
     output=ProductView,
+    history=True,
     create=ProductCreate,
     lifecycle=LIFECYCLE,
     actions=MERGING,

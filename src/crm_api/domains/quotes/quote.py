@@ -99,6 +99,7 @@ QUOTES = Resource(
     plural="quotes",
     model=Quote,
     output=QuoteView,
+    history=True,
     create=QuoteCreate,
     title="number",
     owner=Quote.owner_id,
