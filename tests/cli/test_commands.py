@@ -74,7 +74,7 @@ def test_openapi_check_fails_on_drift(tmp_path):
     assert run.invoke(app, ["openapi", "--output", str(file)]).exit_code == 0
     assert file.read_bytes().endswith(b"}\n")
     assert run.invoke(app, ["openapi", "--check", "--output", str(file)]).exit_code == 0
-    file.write_bytes(file.read_bytes().replace(b'"openapi"', b'"openapy"', 1))
+    file.write_bytes(file.read_bytes().replace(b'\n  "openapi"', b'\n  "openapy"', 1))
     drifted = run.invoke(app, ["openapi", "--check", "--output", str(file)])
     assert drifted.exit_code == 1
     assert '-  "openapy"' in drifted.output

@@ -100,6 +100,13 @@ def what_workers_find_out(server, database) -> Org:
         made = begin(org.admin, "name\nOne\n", resource="accounts")
         for verb in ("validate", "apply", "revert"):
             run(org.admin, made, verb)
+        contact = org.admin.make("contacts", last_name="Forgotten")["id"]
+        org.admin.make("consents", contact_id=contact, purpose="letters", status="granted", at="2026-01-02T03:04:05Z")
+        lead = org.admin.make("leads", last_name="Forgotten")["id"]
+        for person in ({"contact_id": contact}, {"lead_id": lead}):
+            answer = org.admin.post("/v1/erasures", json={**person, "basis": "request"})
+            assert answer.status_code == 202, answer.text
+            wait(org.admin, answer.json())
         endpoint(org, receiver, event_types=["account.*"])
         for n in range(BREAKS_AT):
             org.admin.make("accounts", name=f"Acme {n}")

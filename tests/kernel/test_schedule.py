@@ -100,6 +100,7 @@ def test_each_period_belongs_to_one_process_and_no_task_waits_for_another(server
 
 def test_what_is_scheduled(server):
     assert {each.name: each.every for each in tasks(server.settings)} == {
+        "apply_retention": 300,
         "delete_unclaimed_bytes": 300,
         "end_shares": 60,
         "forget_deliveries": 3600,

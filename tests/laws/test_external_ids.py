@@ -332,6 +332,7 @@ def branches(server) -> Org:
     """A tenant without defaults that would open what is hidden."""
     org = Org.create(server)
     org.examples = Examples(org.admin)
+    org.examples.reference(CATALOG.resources["territories"], fresh=False)  # what bodies of verbs refer to
     org.admin.make("sources", name="ERP", code="erp")
     return org
 

@@ -12,7 +12,7 @@ FIRST, LAST, EMAIL, PHONE = "Zephyrine", "Quackenbush", "zephyrine.quackenbush@e
 NEEDLES = (FIRST.lower(), LAST.lower(), EMAIL, PHONE[4:])
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def worker(server):
     """A worker for jobs."""
     with working(server):

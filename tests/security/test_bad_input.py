@@ -459,7 +459,7 @@ SEARCHES: dict[str, dict[str, Any]] = {
     "operator a list": {"filter": {"field": "name", "op": ["eq"], "value": "x"}},
     "field a list": {"filter": {"field": ["name"], "op": "eq", "value": "x"}},
     "field dunder": {"filter": {"field": "__class__", "op": "eq", "value": "x"}},
-    "three hops": {"filter": {"field": "owner.manager.name", "op": "eq", "value": "x"}},
+    "four hops": {"filter": {"field": "owner.manager.manager.name", "op": "eq", "value": "x"}},
     "no hop": {"filter": {"field": ".name", "op": "eq", "value": "x"}},
     "filter through a column": {"filter": {"field": "owner_id.name", "op": "eq", "value": "x"}},
     "hidden column": {"filter": {"field": "tenant_id", "op": "ne", "value": str(uuid.uuid4())}},

@@ -97,7 +97,7 @@ class CustomFieldCreate(Input):
 
     id: Id | None = None
     resource: Annotated[Code, Field(examples=["accounts"])]
-    key: Annotated[Code, Field(description=_TEXTS["key"], examples=["customer_grade"])]
+    key: Annotated[Code, Field(description=_TEXTS["key"])]
     kind: Kind
     label: Name
     labels: Labels = {}

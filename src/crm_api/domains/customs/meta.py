@@ -66,7 +66,7 @@ class FieldDescription(BaseModel):
     reference: Annotated[Word | None, Field(description="The type of the object that it leads to.")]
 
 
-class Relation(BaseModel):
+class RelationDescription(BaseModel):
     """Other objects that `expand` brings along; in filters a step of a path, or a list with `any`, `all`, `none`."""
 
     name: Word
@@ -74,7 +74,7 @@ class Relation(BaseModel):
     is_list: bool
 
 
-class Transition(BaseModel):
+class VerbDescription(BaseModel):
     """A verb of the state graph."""
 
     verb: Word
@@ -90,11 +90,11 @@ class ObjectDescription(BaseModel):
     collection: Annotated[Word, Field(description="The last step of its path under /v1.")]
     title_field: Annotated[Word, Field(description="By which people know a record.")]
     state_field: Word | None
-    transitions: Annotated[list[Transition], Field(max_length=100)]
+    transitions: Annotated[list[VerbDescription], Field(max_length=100)]
     takes_custom_fields: bool
     is_searched: Annotated[bool, Field(description="Whether lists take `q`.")]
     permissions: Annotated[Words, Field(description="Actions that the caller may take on some records.")]
-    relations: Annotated[list[Relation], Field(max_length=200)]
+    relations: Annotated[list[RelationDescription], Field(max_length=200)]
     fields: Annotated[list[FieldDescription], Field(max_length=500)]
 
 
@@ -238,9 +238,9 @@ async def describe(
         fields += [_custom(ctx, resource, custom, told[custom.id]) for custom in customs.values()]
     graph = resource.lifecycle
     one = catalog.to_one(resource).items()
-    relations = [Relation(name=name, type=target.singular, is_list=False) for name, (_, target) in one]
+    relations = [RelationDescription(name=name, type=target.singular, is_list=False) for name, (_, target) in one]
     relations += [
-        Relation(name=name, type=catalog.resources[many.plural].singular, is_list=True)
+        RelationDescription(name=name, type=catalog.resources[many.plural].singular, is_list=True)
         for name, many in resource.many.items()
     ]
     return ObjectDescription(
@@ -250,7 +250,7 @@ async def describe(
         title_field=resource.title,
         state_field=graph.column if graph else None,
         transitions=[
-            Transition(verb=edge.verb, sources=sorted(edge.sources), targets=list(edge.targets))
+            VerbDescription(verb=edge.verb, sources=sorted(edge.sources), targets=list(edge.targets))
             for edge in (graph.offered if graph else ())
         ],
         takes_custom_fields=customizable(resource),
