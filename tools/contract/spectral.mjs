@@ -13,7 +13,7 @@ const off = {
 
 const place = (path) => `**#/paths/${encodeURIComponent(path).replaceAll("%2F", "~1")}`;
 // The token of a signed link is bound to one principal and file, and lives five minutes: a link has no headers.
-const links = ["/v1/exports/{id}/content", "/v1/files/{id}/content"].map(place);
+const links = ["/v1/exports/{id}/content", "/v1/files/{id}/content", "/v1/person_exports/{id}/content"].map(place);
 // Probes and what OAuth clients must know before they have a credential: no credential and no input.
 const open = [
   "/healthz",
