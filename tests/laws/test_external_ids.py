@@ -29,6 +29,7 @@ SPELLINGS = ("4711", "N° 4711/ä b:c", "%2F%00", "..", "a" * 200, "日本/..//x
 @pytest.fixture(scope="module", autouse=True)
 def erp(lab):
     """The source of this module's external ids, with the same one in another tenant."""
+    lab.examples.reference(CATALOG.resources["territories"], fresh=False)  # what bodies of verbs refer to
     lab.admin.make("sources", name="ERP", code="erp")
     other = Org.create(lab.server)
     other.admin.make("sources", name="ERP", code="erp")
