@@ -21,7 +21,6 @@ from crm_api.kernel.schema import (
     Line,
     Money,
     Paragraph,
-    PhoneNumber,
     Ref,
     Tag,
     Url,
@@ -149,7 +148,6 @@ KINDS = {
         CustomKind("phone", lambda value: e164(_PHONE(value), None), "text", "text_value", unique=True),
     )
 }
-SCHEMAS: Mapping[str, Any] = {"phone": PhoneNumber, "email": Email, "url": Url, "money": Money, "text": Line}
 assert set(KINDS) == set(KIND_NAMES)  # noqa: S101 - the table's vocabulary
 
 
@@ -356,8 +354,3 @@ def changed_keys(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[st
     """Old values of the custom fields that differ; null where there was none."""
     names = sorted({*before, *after})
     return {name: before.get(name) for name in names if before.get(name) != after.get(name)}
-
-
-def canonical_id(text: str) -> str:
-    """An id as it is kept."""
-    return str(UUID(text))
