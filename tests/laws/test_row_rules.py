@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from crm_api.catalog import CATALOG
+from crm_api.kernel.filter_values import MAX_IN
 from crm_api.kernel.query import COUNT_LIMITS
 from crm_api.kernel.schema import fold
 from tests.support.asking import RESOURCES, code, each
@@ -133,11 +134,12 @@ def check_everywhere(person, oracle: Oracle, resource, grants, *, ids=None) -> s
         answer = person.get(f"{path}/{id_}")
         assert answer.status_code == (200 if id_ in expected else 404), ("get", id_)
     if "search" in resource.operations:
-        tree = {"or": [{"field": "id", "op": "in", "value": every}, {"field": "id", "op": "eq", "value": every[0]}]}
+        asked, named = every[:MAX_IN], expected & set(every[:MAX_IN])
+        tree = {"or": [{"field": "id", "op": "in", "value": asked}, {"field": "id", "op": "eq", "value": asked[0]}]}
         found = person.post(f"{path}/search", json={"filter": tree, "limit": 200, "count": "exact"}).json()
-        assert {row["id"] for row in found["data"]} <= expected, "search"
-        assert len(found["data"]) == min(len(expected), 200)
-        assert found["count"]["value"] == len(expected)
+        assert {row["id"] for row in found["data"]} <= named, "search"
+        assert len(found["data"]) == min(len(named), 200)
+        assert found["count"]["value"] == len(named)
         if resource.search:
             check_text(person, oracle, resource, expected)
     if "aggregate" in resource.operations:
