@@ -120,3 +120,15 @@ _PARSERS: dict[str, Any] = {
     "instant": parse_instant,
     "values": fold,
 }
+
+
+def parameters_of(name: str, kind: str, *, chosen: bool, nullable: bool) -> dict[str, tuple[str, str, str]]:
+    """The query parameters of one field; `chosen` when its values are words of a closed vocabulary."""
+    found = {name: (name, "any" if kind == "values" else "eq", kind)}
+    extra: tuple[str, ...] = COMPARISONS if kind in ("integer", "money", "ratio", "date", "instant") else ()
+    if kind == "text" and not chosen:
+        extra = ("contains", "starts_with")
+    found |= {f"{name}_{op}": (name, op, kind) for op in extra}
+    if nullable and kind != "values":
+        found[f"{name}_is_null"] = (name, "is_null", "boolean")
+    return found
