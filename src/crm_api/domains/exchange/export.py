@@ -13,6 +13,7 @@ from pydantic import Field
 
 from crm_api import settings
 from crm_api.adapters.storage import storage
+from crm_api.domains.exchange.job_file import JobFileView
 from crm_api.domains.exchange.rights import rights
 from crm_api.domains.exchange.tables import TABLES, Table
 from crm_api.domains.files.lease import lease
@@ -30,7 +31,7 @@ from crm_api.kernel.projection import dumps
 from crm_api.kernel.query import Listing
 from crm_api.kernel.resource import READS, Resource
 from crm_api.kernel.running import Run, Step
-from crm_api.kernel.schema import Code, Instant, Output, Wire, instant_text
+from crm_api.kernel.schema import Wire, instant_text
 
 T = TypeVar("T")
 PAGE = 1_000
@@ -56,13 +57,10 @@ class ExportRequest(Wire):
     format: Literal["csv", "xlsx", "ndjson"] = "csv"
 
 
-class ExportView(Output):
+class ExportView(JobFileView):
     """A file of rows, and the job that writes it: the job of the same id."""
 
     object: Literal["export"]
-    kind: Code
-    state: Literal["queued", "running", "succeeded", "failed", "cancelled"]
-    done: Annotated[_Number, Field(description="Rows so far.")]
     parameters: Annotated[dict[str, Any] | None, Field(description="What was asked for.")]
     result: Annotated[
         dict[str, Any] | None,
@@ -71,8 +69,6 @@ class ExportView(Output):
             "`expires_at` and `cursor`, where to follow the change feed from so that nothing is missed."
         ),
     ]
-    problem: Annotated[dict[str, Any] | None, Field(description="Why it failed, as in the job.")]
-    finished_at: Instant | None
 
 
 def listing_of(ctx: Context, body: ExportRequest) -> tuple[Resource, Filters, Listing, tuple[str, ...]]:
