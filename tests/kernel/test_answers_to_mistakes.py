@@ -63,7 +63,9 @@ def test_the_id_of_a_record_is_not_an_unknown_field(org):
     account = org.rep.make("accounts", name="Named")
     answer = refusal(org.rep.patch(f"/v1/accounts/{account['id']}", json={"id": account["id"], "status": "active"}))
     assert {fault["code"] for fault in answer["errors"]} == {"read_only_field"}
-    assert {fault["detail"] for fault in answer["errors"]} == {"No body sets this field; a state is moved by verbs."}
+    assert {fault["detail"] for fault in answer["errors"]} == {
+        "This is not set here: the server, a verb or the creation sets it."
+    }
 
 
 def test_a_verb_in_the_wrong_state_names_the_right_ones(org):

@@ -222,7 +222,7 @@ def from_validation(error: ValidationError, read_only: Collection[str] = (), kno
         code = _CODES.get(item["type"], item["type"])
         detail = item["msg"]
         if code == "unknown_field" and len(place) == 1 and place[0] in read_only:
-            code, detail = "read_only_field", "No body sets this field; a state is moved by verbs."
+            code, detail = "read_only_field", "This is not set here: the server, a verb or the creation sets it."
         elif code == "unknown_field":
             near = meant(place[0], known) if len(place) == 1 and len(faults) < 5 else ""
             detail = f"There is no such field.{near}"
