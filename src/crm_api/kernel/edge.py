@@ -262,8 +262,7 @@ class Edge:
 
     def _note(self, scope: Scope, status: int, seconds: float) -> None:
         method = scope["method"] if scope["method"] in _METHODS else "other"
-        path = scope["path"]
-        route = path.split("/")[2] if path.startswith("/v1/") else path
+        route = path.split("/")[2] if (path := scope["path"]).startswith("/v1/") else path
         route = route if route in self._dispatch.collections or route in _PROBES else "other"
         metrics.seconds(method, route).observe(seconds)
         metrics.requests(method, status).inc()

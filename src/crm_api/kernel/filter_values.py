@@ -43,14 +43,12 @@ class Place:
 
 def from_text(kind: str, text: str, place: Place) -> Any:
     """A query parameter as a body would have it, where the two differ."""
-    if kind == "boolean":
-        if text not in ("true", "false"):
-            raise place.fault("invalid_value", "true or false.")
+    if kind == "boolean" and text in ("true", "false"):
         return text == "true"
-    if kind == "integer":
-        if not re.fullmatch(r"-?[0-9]{1,19}", text):
-            raise place.fault("invalid_value", "An integer.")
+    if kind == "integer" and re.fullmatch(r"-?[0-9]{1,19}", text):
         return int(text)
+    if kind in ("boolean", "integer"):
+        raise place.fault("invalid_value", f"This is not {_KINDS[kind][1]}.")
     return text
 
 

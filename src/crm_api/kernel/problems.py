@@ -200,8 +200,7 @@ def wrong(faults: list[Fault]) -> Problem:
 
 def meant(name: str, known: Iterable[str]) -> str:
     """What to say after an unknown name: the known one that it resembles, if there is one."""
-    close = get_close_matches(name, known, 1)
-    return f" Did you mean {close[0]}?" if close else ""
+    return "".join(f" Did you mean {close}?" for close in get_close_matches(name, known, 1))
 
 
 def unavailable(detail: str) -> Problem:
@@ -224,8 +223,7 @@ def from_validation(error: ValidationError, read_only: Collection[str] = (), kno
         if code == "unknown_field" and len(place) == 1 and place[0] in read_only:
             code, detail = "read_only_field", "This is not set here: the server, a verb or the creation sets it."
         elif code == "unknown_field":
-            near = meant(place[0], known) if len(place) == 1 and len(faults) < 5 else ""
-            detail = f"There is no such field.{near}"
+            detail = "There is no such field." + (meant(place[0], known) if len(place) == 1 and len(faults) < 5 else "")
         faults.append(Fault(code, detail, pointer="/" + "/".join(place) if place else ""))
     return wrong(faults)
 

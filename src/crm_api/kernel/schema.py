@@ -66,9 +66,8 @@ def with_defaults(model: type[Input], given: Mapping[str, Any]) -> dict[str, Any
     )
 
 
-def _text(pattern: str, least: int, most: int, *examples: str) -> dict[str, Any]:
-    shape = {"type": "string", "pattern": pattern, "minLength": least, "maxLength": most}
-    return shape | ({"examples": list(examples)} if examples else {})
+def _text(pattern: str, least: int, most: int, **more: Any) -> dict[str, Any]:
+    return {"type": "string", "pattern": pattern, "minLength": least, "maxLength": most, **more}
 
 
 def _decimal(pattern: str, code: LiteralString, told: LiteralString) -> BeforeValidator:
@@ -173,7 +172,7 @@ Money = Annotated[
     _decimal(
         _MONEY_PATTERN, "invalid_money", 'An amount is a decimal string such as "1234.50", with at most 4 decimals.'
     ),
-    WithJsonSchema(_text(_MONEY_PATTERN, 1, 20, "1234.50")),
+    WithJsonSchema(_text(_MONEY_PATTERN, 1, 20, examples=["1234.50"])),
 ]
 Quantity = Annotated[
     Decimal,
@@ -182,7 +181,7 @@ Quantity = Annotated[
         "invalid_quantity",
         'A quantity is a decimal string such as "2.5", not negative, with at most 6 decimals.',
     ),
-    WithJsonSchema(_text(_QUANTITY_PATTERN, 1, 19, "2.5")),
+    WithJsonSchema(_text(_QUANTITY_PATTERN, 1, 19, examples=["2.5"])),
 ]
 """How much or how many, never negative; a column of type `Ratio` keeps it."""
 PositiveQuantity = Annotated[Quantity, AfterValidator(_positive)]
