@@ -26,7 +26,7 @@ from crm_api.kernel.external import settle
 from crm_api.kernel.filters import Filters, Group
 from crm_api.kernel.jobs import Job
 from crm_api.kernel.paging import MAX_SORT_KEYS, parse_sort
-from crm_api.kernel.problems import AccessMoved, forbidden, invalid, unavailable
+from crm_api.kernel.problems import AccessMoved, forbidden, invalid, meant, unavailable
 from crm_api.kernel.projection import dumps
 from crm_api.kernel.query import Listing
 from crm_api.kernel.resource import READS, Resource
@@ -80,7 +80,11 @@ def listing_of(ctx: Context, body: ExportRequest) -> tuple[Resource, Filters, Li
     """
     resource = ctx.kernel.catalog.resources.get(body.resource)
     if resource is None or "search" not in resource.operations:
-        raise invalid("/resource", "invalid_value", "There are no such records to export.")
+        raise invalid(
+            "/resource",
+            "invalid_value",
+            f"There are no such records to export.{meant(body.resource, ctx.kernel.catalog.resources)}",
+        )
     ctx.require(resource, "read")
     hidden = ctx.access.hides(resource.plural)
     customs = {custom.name for custom in fields_of(ctx.access, resource).values()}
