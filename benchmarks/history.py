@@ -72,7 +72,7 @@ async def fill(stage: Stage, rows: int) -> dict[float, datetime]:
 
 
 def _ask(connection: HTTPConnection, key: str, name: str, owner: str, as_of: datetime | None) -> tuple[float, int]:
-    """(milliseconds, status)"""
+    """(milliseconds, status) of one question."""
     method, path, body = QUESTIONS[name]
     path = path.replace("{owner}", owner)
     if as_of is not None:
@@ -129,7 +129,9 @@ def main() -> int:
     told = f"{options.rows:,} accounts, of which that part was changed {CHANGES} times or more since; medians of {options.rounds}, in turns, for a manager who sees a tenth."
     labels = list(next(iter(found.values())))
     head = ["| question | " + " | ".join(f"{label} ms" for label in labels) + " |", "|---|" + "--:|" * len(labels)]
-    rows = [f"| {name} | " + " | ".join(f"{part[label]:.1f}" for label in labels) + " |" for name, part in found.items()]
+    rows = [
+        f"| {name} | " + " | ".join(f"{part[label]:.1f}" for label in labels) + " |" for name, part in found.items()
+    ]
     sections = [
         ("Machine", [f"- {name}: {value}" for name, value in facts.items()]),
         ("As of an instant", [told, "", *head, *rows]),

@@ -185,6 +185,17 @@ def test_a_list_as_it_was_is_under_the_rights_of_now(org):
     assert [item[0]["measures"] if item else [0] for item in counts] == [[0], [1]]
 
 
+def test_by_external_id(org):
+    org.admin.make("sources", code="erp", name="ERP")
+    assert org.admin.put("/v1/accounts/ext:erp:4711", json={"name": "Oak"}).status_code == 201
+    then, path = now(), "/v1/accounts/ext:erp:4711"
+    org.admin.patch(path, json={"name": "Ash"})
+    assert read(org.admin, path, as_of=then)["name"] == "Oak"
+    assert org.admin.delete(path).status_code == 204
+    assert read(org.admin, path, as_of=then)["name"] == "Oak"
+    assert read(org.admin, "/v1/accounts/ext:erp:4712", as_of=then) is None
+
+
 def test_a_cursor_is_of_its_instant(org):
     for n in range(3):
         org.admin.make("accounts", name=f"Oak {n}")

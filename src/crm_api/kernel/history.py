@@ -8,7 +8,7 @@ from uuid import UUID
 from starlette.responses import Response
 
 from crm_api.kernel.context import Context, settled
-from crm_api.kernel.external import own_id
+from crm_api.kernel.external import is_external, own_id
 from crm_api.kernel.filters import Group, Leaf, Node
 from crm_api.kernel.merged import absent
 from crm_api.kernel.problems import Problem, invalid_parameter
@@ -81,13 +81,16 @@ async def get_as_of(
         Problem: 404, as it was not there then or the caller may not see it now; 422 for what is `beside` it.
     """
     refuse_related(Group("and"), beside)
-    own = await own_id(ctx, resource, id_, deleted=True)
-    plan, rows = await settled(
-        ctx,
-        ("as_of", resource.plural),
-        lambda: compile_get(ctx.kernel, ctx.access, resource, (), as_of=True),
-        {"id": own, "as_of": instant},
-    )
-    if not plan.present(rows[0]):
-        raise await absent(ctx, resource, id_)
-    return Json(plan.item(rows[0]))
+    for deleted in (False, True):  # an external id is of who has it now, else of who had it when it was deleted
+        own = await own_id(ctx, resource, id_, deleted=deleted)
+        plan, rows = await settled(
+            ctx,
+            ("as_of", resource.plural),
+            lambda: compile_get(ctx.kernel, ctx.access, resource, (), as_of=True),
+            {"id": own, "as_of": instant},
+        )
+        if plan.present(rows[0]):
+            return Json(plan.item(rows[0]))
+        if not is_external(id_):
+            break
+    raise await absent(ctx, resource, id_)
