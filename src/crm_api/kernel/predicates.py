@@ -15,7 +15,7 @@ from crm_api.kernel.resource import Resource
 from crm_api.kernel.schema import fold
 
 _SQL = {"gt": sa.sql.operators.gt, "gte": sa.sql.operators.ge, "lt": sa.sql.operators.lt, "lte": sa.sql.operators.le}
-_OPPOSITE = {"ne": "eq", "nin": "in", "is_null": "is_not_null"}
+OPPOSITE = {"ne": "eq", "nin": "in", "is_null": "is_not_null"}
 """What is true of a record without a value, and what it denies."""
 
 
@@ -46,7 +46,7 @@ def _along(
         rest = _along(policy, access, target, node, hops[1:], other, narrow=narrow)
         return _exists(table, other, other.c.id == table.c[own], *gate, rest)
     if isinstance(node, Leaf):
-        return leaf_to_sql(resource, node, table) if node.form is None else _custom(node, table)
+        return leaf_to_sql(resource, node, table) if node.form is None else _custom(node, table, narrow=narrow)
     many = resource.many[node.relation]
     child = policy.catalog.resources[many.plural]
     other = child.table.alias(f"{node.relation}_{node.name}")
@@ -91,23 +91,23 @@ def compared(leaf: Leaf, column: Any, *, folded: Any = None) -> sa.ColumnElement
     return comparison
 
 
-def _custom(leaf: Leaf, table: Any) -> sa.ColumnElement[bool]:
-    """The condition of a comparison with a custom field, in the index or in the row."""
+def _custom(leaf: Leaf, table: Any, *, narrow: bool) -> sa.ColumnElement[bool]:
+    """The condition of a comparison with a custom field, in the index, or in the row where few rows are looked at."""
     kind, indexed = leaf.form or ("", False)
-    of = f"{leaf.name}_of"
+    of, key = sa.bindparam(f"{leaf.name}_of", type_=sa.Text()), sa.bindparam(f"{leaf.name}_key", type_=sa.Text())
     if KINDS[kind].filter == "values":
         if indexed:
-            return _listed(leaf, table, sa.bindparam(of, type_=sa.Text()))
+            return _listed(leaf, table, of)
         values = sa.bindparam(leaf.name, type_=ARRAY(sa.Text()))
-        have = options(table, sa.bindparam(of, type_=sa.Text()))
+        have = options(table, key)
         return sa.cast(have.has_any(values) if leaf.op == "any" else have.has_all(values), sa.Boolean)
-    if not indexed:
-        return compared(leaf, expression(table, kind, sa.bindparam(of, type_=sa.Text())))
+    if narrow or not indexed:
+        return compared(leaf, expression(table, kind, key))
     alias = VALUES.alias(f"custom_{leaf.name}")
-    opposite = _OPPOSITE.get(leaf.op)
+    opposite = OPPOSITE.get(leaf.op)
     same = Leaf((), leaf.field, opposite or leaf.op, leaf.name)
     value = column(kind, KINDS[kind].column, alias)
-    found = _exists(table, alias, *entry(table, of, alias), compared(same, value))
+    found = _exists(table, alias, *entry(table.c.id, of.key, alias), compared(same, value))
     return found if opposite is None else ~found
 
 
