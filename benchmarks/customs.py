@@ -235,9 +235,11 @@ def building(
             asyncio.run(asyncio.sleep(3))
             quiet.append(asyncio.run(read(port, texts, seconds)))
             began = time.perf_counter()
+            client.connection.close()  # the server has done so by now; the next request opens another
             client.ask("admin", "PATCH", f"/v1/custom_fields/{id_}", {"is_filterable": True})
             asyncio.run(asyncio.sleep(3))  # until the worker has found it
             busy.append(asyncio.run(read(port, texts, seconds)))
+            client.connection.close()
             state = client.ask("admin", "GET", f"/v1/custom_fields/{id_}")[1]["index_state"]
             if number < rounds - 1:
                 client.ask("admin", "PATCH", f"/v1/custom_fields/{id_}", {"is_filterable": False})

@@ -71,7 +71,7 @@ def ways(leaves: Sequence[Leaf], sort: Sequence[Key], keys: Sequence[Ordered], t
         (leaf for leaf in leaves if leaf.op in _NARROWING and leaf.field != sort[0].name),
         key=lambda leaf: _NARROWING[leaf.op],
     )
-    if sort[0].custom is None and sort[0].name == "id" and telling and telling[0].op == "eq":
+    if sort[0].name == "id" and telling and telling[0].op == "eq":
         # its values stand in the index in the order of ids
         first = telling[0]
         alias = VALUES.alias("walked")
@@ -99,7 +99,7 @@ def ways(leaves: Sequence[Leaf], sort: Sequence[Key], keys: Sequence[Ordered], t
 
 def _walk(leaves: Sequence[Leaf], sort: Sequence[Key], keys: Sequence[Ordered], table: Any) -> Way:
     lead = keys[0]
-    if sort[0].custom is None:
+    if lead.record is None:
         asked = [_asked(leaf, table.c.id) for leaf in leaves]
         known = [*lead.known, *asked] if lead.nullable else asked
         return Way(keys, known, [*lead.missing, *asked] if lead.nullable else None)

@@ -39,7 +39,7 @@ class Key:
 class Ordered:
     """A sort key as SQL: its value in a row, and the conditions that a row has one, or none.
 
-    `blank` stands for the value where there is none, `record` is the id of the row where the value is found.
+    `blank` stands for the value where there is none, `record` the id of the record where the value stands in the index.
     """
 
     column: Any
