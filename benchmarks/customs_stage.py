@@ -62,7 +62,9 @@ async def fill(stage: Stage, rows: int, late: list[str]) -> dict[str, str]:
         await load.load(stage, 1, rows, rows)
         await connection.execute("DROP TRIGGER furnish ON accounts")
         ids = await _declare(stage, late)
-        await connection.execute("SET session_replication_role = replica; SET maintenance_work_mem = '1GB'; SET jit = off")
+        await connection.execute(
+            "SET session_replication_role = replica; SET maintenance_work_mem = '1GB'; SET jit = off"
+        )
         indexes = await connection.fetch(_INDEXES)
         for row in indexes:
             await connection.execute(f'DROP INDEX "{row["indexname"]}"')

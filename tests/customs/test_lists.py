@@ -75,7 +75,9 @@ def expected(rows, query, sort):
             rows = [row for row in rows if (values[row["id"]] is None) == (text == "true")]
         elif name.endswith(("_gte", "_lte")):
             sign = 1 if name.endswith("_gte") else -1
-            rows = [row for row in rows if values[row["id"]] is not None and sign * (values[row["id"]] - int(text)) >= 0]
+            rows = [
+                row for row in rows if values[row["id"]] is not None and sign * (values[row["id"]] - int(text)) >= 0
+            ]
         elif query.count(f"{name}=") > 1:
             rows = [row for row in rows if values[row["id"]] is not None]
         else:

@@ -94,7 +94,7 @@ def column(kind: str, column_name: str, alias: Any) -> Any:
 
 
 def entry(record: Any, name: str, alias: Any) -> list[sa.ColumnElement[bool]]:
-    """That a row of the index is the value that a record, if its id is given, has of the field in the parameter `name`."""
+    """That a row of the index is of the field in the parameter `name`, and of the record whose id is given."""
     field = alias.c.field_id == sa.bindparam(name, type_=sa.Uuid())
     return [alias.c.tenant_id == TENANT, field, *([] if record is None else [alias.c.object_id == record])]
 

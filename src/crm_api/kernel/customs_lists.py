@@ -12,10 +12,13 @@ from sqlalchemy.dialects.postgresql import ARRAY
 
 from crm_api.kernel.customs import KINDS
 from crm_api.kernel.customs_index import VALUES, column, entry
-from crm_api.kernel.filters import Group, Leaf, Node
+from crm_api.kernel.database import TENANT
+from crm_api.kernel.domain import Catalog
+from crm_api.kernel.filters import Group, Leaf, Node, Through
 from crm_api.kernel.paging import Key, Ordered
 from crm_api.kernel.predicates import OPPOSITE, compared
 from crm_api.kernel.record import among
+from crm_api.kernel.resource import Resource
 
 FEW = 2_000
 """Records that are read and sorted rather than met on a walk."""
@@ -46,70 +49,134 @@ class Way:
         )
 
 
-def split(tree: Group) -> tuple[list[Leaf], Group]:
+def _split(tree: Group) -> tuple[list[Leaf], Group]:
     """The comparisons with values that the index of a record's own custom fields has, and what else is asked."""
-    own = [node for node in tree.children if _own(node)] if tree.op == "and" else []
-    return own, tree if not own else replace(tree, children=tuple(node for node in tree.children if node not in own))  # type: ignore[return-value]
+    if tree.op != "and":
+        return [], tree
+    own = [node for node in tree.children if isinstance(node, Leaf) and not node.hops and _indexed(node)]
+    return own, Group("and", tuple(node for node in tree.children if node not in own))
 
 
-def _own(node: Node) -> bool:
-    if not isinstance(node, Leaf) or node.hops or node.form is None:
-        return False
-    kind, indexed = node.form
+def _indexed(leaf: Leaf) -> bool:
+    kind, indexed = leaf.form or ("long_text", False)
     return indexed and bool(KINDS[kind].column)
 
 
 def pattern(tree: Group, sort: Sequence[Key]) -> tuple[int, ...]:
     """Which of the comparisons and sort keys are about the same field: the SQL depends on it."""
-    names = [leaf.field for leaf in split(tree)[0]] + [key.name for key in sort]
+    names = [*_names(tree), *(((), key.name) for key in sort if key.custom is not None)]
     return tuple(map(names.index, names))
 
 
-def ways(leaves: Sequence[Leaf], sort: Sequence[Key], keys: Sequence[Ordered], table: Any) -> Iterator[Way]:
-    """Each way to rows that fulfil the comparisons."""
-    lead, telling = keys[0], sorted(
-        (leaf for leaf in leaves if leaf.op in _NARROWING and leaf.field != sort[0].name),
-        key=lambda leaf: _NARROWING[leaf.op],
-    )
-    if sort[0].name == "id" and telling and telling[0].op == "eq":
-        # its values stand in the index in the order of ids
-        first = telling[0]
-        alias = VALUES.alias("walked")
-        key = replace(lead, column=alias.c.object_id)
+def _names(node: Node) -> Iterator[tuple[tuple[str, ...], str]]:
+    if isinstance(node, Leaf):
+        if node.form is not None:
+            yield node.hops, node.field
+    else:
+        for child in node.children if isinstance(node, Group) else (node.child,):
+            yield from _names(child)
+
+
+@dataclass(frozen=True, slots=True)
+class Hits:
+    """Ids of records that were gathered, of all there are when `few` holds."""
+
+    ids: Any
+    few: tuple[Any, ...]
+
+    def then(self, name: str, rows: Any) -> "Hits":
+        """What is gathered next, by what was before."""
+        array = sa.func.array(rows.limit(sa.literal_column(str(FEW + 1))).scalar_subquery())
+        hits = sa.select(array.label("ids")).cte(f"hits_{name}")
+        ids = sa.cast(sa.select(hits.c.ids).scalar_subquery(), ARRAY(sa.Uuid()))
+        return Hits(ids, (*self.few, sa.func.cardinality(ids) <= sa.literal_column(str(FEW))))
+
+
+def _gathered(catalog: Catalog, resource: Resource, nodes: Sequence[Node]) -> Hits | None:
+    """Records for which the most telling of several filters holds, from the index and back along its path."""
+    telling = [node for node in nodes if isinstance(node, Leaf) and _indexed(node) and node.op in _NARROWING]
+    if telling:
+        first = min(telling, key=lambda leaf: _NARROWING[leaf.op])
+        same = [leaf for leaf in telling if (leaf.hops, leaf.field) == (first.hops, first.field)]
+        alias = VALUES.alias(f"hit_{first.name}")
+        values = [*entry(None, f"{first.name}_of", alias), *(_value(leaf, alias) for leaf in same)]
+        found = Hits(None, ()).then(first.name, sa.select(alias.c.object_id).where(*values))
+        return _back(catalog, resource, first, found)
+    for node in nodes:
+        if isinstance(node, Through) and node.op == "any":
+            holder = resource
+            for hop in node.hops:
+                holder = catalog.to_one(holder)[hop][1]
+            many = holder.many[node.relation]
+            child = catalog.resources[many.plural]
+            inner = node.child.children if isinstance(node.child, Group) and node.child.op == "and" else (node.child,)
+            hits = _gathered(catalog, child, inner)
+            if hits is not None:
+                other = child.table.alias(f"hit_{node.name}")
+                own = other.c[many.column]
+                rows = sa.select(own).where(other.c.tenant_id == TENANT, among(other.c.id, hits.ids), own.is_not(None))
+                return _back(catalog, resource, node, hits.then(node.name, rows))
+    return None
+
+
+def _back(catalog: Catalog, resource: Resource, node: Leaf | Through, hits: Hits) -> Hits | None:
+    """From the records at the end of a path to those at its begin; None where a reference has no index."""
+    steps = []
+    for hop in node.hops:
+        column, target = catalog.to_one(resource)[hop]
+        steps.append((resource.table, column))
+        resource = target
+    for i, (table, column) in reversed([*enumerate(steps)]):
+        if not any(index.columns.keys()[:2] == ["tenant_id", column] for index in table.indexes):
+            return None
+        other = table.alias(f"hit_{node.name}_{i}")
+        rows = sa.select(other.c.id).where(other.c.tenant_id == TENANT, among(other.c[column], hits.ids))
+        hits = hits.then(f"{node.name}_{i}", rows)
+    return hits
+
+
+def ways(
+    catalog: Catalog, resource: Resource, tree: Group, sort: Sequence[Key], keys: Sequence[Ordered], *, narrow: bool
+) -> tuple[Group, list[Way]]:
+    """(what is left to ask in any way, the ways) to rows that pass a filter; few open rows are found before."""
+    if narrow:
+        return tree, [_plain(keys)]
+    table, (leaves, rest) = resource.table, _split(tree)
+    others = [leaf for leaf in leaves if leaf.field != sort[0].name]
+    first = next((leaf for leaf in others if leaf.op == "eq"), None)
+    if sort[0].name == "id" and first is not None:
+        alias = VALUES.alias("walked")  # where it has one value, the index is in the order of ids
         found = [*entry(table.c.id, f"{first.name}_of", alias), _value(first, alias)]
-        others = [_asked(leaf, alias.c.object_id) for leaf in leaves if leaf is not first]
-        yield Way([key], [*found, *others], None)
-        return
-    if not telling:
-        yield _walk(leaves, sort, keys, table)
-        return
-    same = [leaf for leaf in telling if leaf.field == telling[0].field]
-    others = [leaf for leaf in leaves if leaf not in same]
-    alias = VALUES.alias("hit")
-    rows = sa.select(alias.c.object_id).where(
-        *entry(None, f"{same[0].name}_of", alias), *(_value(leaf, alias) for leaf in same)
-    )
-    array = sa.func.array(rows.limit(sa.literal_column(str(FEW + 1))).scalar_subquery())
-    hits = sa.select(array.label("ids")).cte("hits")
-    ids = sa.cast(sa.select(hits.c.ids).scalar_subquery(), ARRAY(sa.Uuid()))
-    few = sa.func.cardinality(ids) <= sa.literal_column(str(FEW))
-    yield _walk(others, sort, keys, table).when(few, among(table.c.id, ids))
-    yield _walk(leaves, sort, keys, table).when(~few)
+        found += [_asked(leaf, alias.c.object_id) for leaf in leaves if leaf is not first]
+        return rest, [Way([replace(keys[0], column=alias.c.object_id)], found, None)]
+    hits = _gathered(catalog, resource, [*others, *(rest.children if rest.op == "and" else ())])
+    way = _walk(leaves, sort, keys, table)
+    if hits is None:
+        return rest, [way]
+    return rest, [way.when(*hits.few, among(table.c.id, hits.ids)), way.when(~sa.and_(*hits.few))]
+
+
+def _plain(keys: Sequence[Ordered], *asked: Any) -> Way:
+    """The way along the sort itself."""
+    lead = keys[0]
+    if lead.nullable:
+        return Way(keys, [*lead.known, *asked], [*lead.missing, *asked])
+    return Way(keys, asked, None)
 
 
 def _walk(leaves: Sequence[Leaf], sort: Sequence[Key], keys: Sequence[Ordered], table: Any) -> Way:
     lead = keys[0]
     if lead.record is None:
-        asked = [_asked(leaf, table.c.id) for leaf in leaves]
-        known = [*lead.known, *asked] if lead.nullable else asked
-        return Way(keys, known, [*lead.missing, *asked] if lead.nullable else None)
+        return _plain(keys, *(_asked(leaf, table.c.id) for leaf in leaves))
     others = [leaf for leaf in leaves if leaf.field != sort[0].name]
     same = [leaf for leaf in leaves if leaf.field == sort[0].name]
     known = [*(compared(leaf, lead.column) for leaf in same), *(_asked(leaf, lead.record) for leaf in others)]
     blank = None
     if all(leaf.op in OPPOSITE for leaf in same):
         blank = [*lead.missing, *(_asked(leaf, table.c.id) for leaf in others)]
-    walked = [replace(key, column=lead.record) if one.name == "id" else key for one, key in zip(sort, keys, strict=True)]
+    walked = [
+        replace(key, column=lead.record) if one.name == "id" else key for one, key in zip(sort, keys, strict=True)
+    ]
     return Way(walked, [*lead.known, *known], blank)
 
 

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import ARRAY
 
 from crm_api.kernel.context import Kernel
-from crm_api.kernel.customs_lists import Way, pattern, split, ways
+from crm_api.kernel.customs_lists import Way, pattern, ways
 from crm_api.kernel.database import TENANT, Row, Statement
 from crm_api.kernel.filters import Group
 from crm_api.kernel.paging import Key, Ordered, after, order, ordered
@@ -157,25 +157,25 @@ def compile_list(kernel: Kernel, access: Access, resource: Resource, listing: Li
     """A page of rows, under the gate, with count and expansions."""
     projection = Projection(resource, access, listing.fields)
     source, gate = _source(kernel, access, resource, listing)
-    found, extra = _matching(resource, access, listing, source) if listing.needles else ([], [])
+    found: list[Any] = []
+    extra: list[Any] = []
+    if listing.needles:
+        found, extra = _matching(resource, access, listing, source)
 
-    def asked(tree: Group) -> list[Any]:
-        return [*gate, to_sql(kernel.policy, access, resource, tree, source, narrow=listing.narrow), *found]
+    def asked(tree: Group, *, paged: bool = False) -> list[Any]:
+        condition = to_sql(kernel.policy, access, resource, tree, source, narrow=listing.narrow, paged=paged)
+        return [*gate, condition, *found]
 
     if listing.count != "none":
-        some = (
-            sa.select(sa.literal(1))
-            .select_from(source)
-            .where(*asked(listing.filter))
-            .limit(COUNT_LIMITS[listing.count] + 1)
-            .subquery("counted")
-        )
-        extra.append(sa.select(sa.func.count()).select_from(some).scalar_subquery().label("total"))
+        some = sa.select(sa.literal(1)).select_from(source).where(*asked(listing.filter))
+        counted = some.limit(COUNT_LIMITS[listing.count] + 1).subquery("counted")
+        extra.append(sa.select(sa.func.count()).select_from(counted).scalar_subquery().label("total"))
     keys = ordered(resource, listing.sort, source, narrow=listing.narrow)
-    leaves, rest = ([], listing.filter) if listing.narrow else split(listing.filter)
-    columns, condition = projection.select(source), asked(rest)
-    pages = [_page(listing, way, keys, columns, condition) for way in ways(leaves, listing.sort, keys, source)]
-    page = pages[0] if len(pages) == 1 else sa.union_all(*pages)
+    rest, each = ways(kernel.catalog, resource, listing.filter, listing.sort, keys, narrow=listing.narrow)
+    columns, condition = projection.select(source), asked(rest, paged=not listing.narrow)
+    page, *more = [_page(listing, way, keys, columns, condition) for way in each]
+    if more:
+        page = sa.union_all(page, *more)
     return _finish(
         kernel, access, resource, projection, page, listing.expand, extra, narrow=listing.narrow, keys=len(keys)
     )
@@ -225,7 +225,7 @@ def searched_text(resource: Resource, access: Access, table: Any) -> Any:
     return sa.func.concat_ws(sa.literal("\x1f", sa.Text()), *pieces) if pieces else sa.literal("", sa.Text())
 
 
-def _page(listing: Listing, way: Way, plain: list[Ordered], columns: list[Any], condition: list[Any]) -> Any:
+def _page(listing: Listing, way: Way, own: list[Ordered], columns: list[Any], condition: list[Any]) -> Any:
     keys, lead = way.keys, way.keys[0]
     nulls = None if listing.cursor is None else [value is None for value in listing.cursor]
 
@@ -242,10 +242,10 @@ def _page(listing: Listing, way: Way, plain: list[Ordered], columns: list[Any], 
     first = known.order_by(leading, *order(keys[1:])).limit(_LIMIT)
     if way.blank is None:
         return first
-    rest = rows(lead.blank, plain[1:], way.blank)
+    rest = rows(lead.blank, own[1:], way.blank)
     if nulls is not None and nulls[0]:
-        return rest.where(after(plain, nulls, first=1)).order_by(*order(plain[1:])).limit(_LIMIT)
-    second = rest.order_by(*order(plain[1:])).limit(_LIMIT)
+        return rest.where(after(own, nulls, first=1)).order_by(*order(own[1:])).limit(_LIMIT)
+    second = rest.order_by(*order(own[1:])).limit(_LIMIT)
     return sa.union_all(first, second).limit(_LIMIT)
 
 

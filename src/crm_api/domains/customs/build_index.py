@@ -21,9 +21,10 @@ from crm_api.kernel.running import Run, Step
 from crm_api.kernel.schema import Count, Id, Wire
 from crm_api.kernel.unit_of_work import as_system
 
-STEP = 200
-PAUSE_SECONDS, SHARE = 0.01, 0.25
-"""The least pause between steps, and the part of the time that steps may take: requests of others go before."""
+STEP = 250
+PAUSES = 2
+"""Times that it waits as long as a step took, so that requests of others go before."""
+LONGEST_PAUSE = 0.2
 MOST_TOLD = 20
 _FIELDS = table_of(CustomField)
 _ID = sa.bindparam("id", type_=sa.Uuid())
@@ -68,7 +69,7 @@ async def build_index(run: Run, body: IndexRequest) -> Mapping[str, Any] | None:
 
     began = perf_counter()
     while await run.step(work):
-        await asyncio.sleep(max(PAUSE_SECONDS, (perf_counter() - began) * (1 / SHARE - 1)))
+        await asyncio.sleep(min((perf_counter() - began) * PAUSES, LONGEST_PAUSE))
         began = perf_counter()
     return {}
 
