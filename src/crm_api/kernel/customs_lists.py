@@ -42,11 +42,8 @@ class Way:
 
     def when(self, *conditions: Any) -> "Way":
         """The same, with conditions of its own."""
-        return replace(
-            self,
-            known=[*conditions, *self.known],
-            blank=None if self.blank is None else [*conditions, *self.blank],
-        )
+        blank = None if self.blank is None else [*conditions, *self.blank]
+        return replace(self, known=[*conditions, *self.known], blank=blank)
 
 
 def _split(tree: Group) -> tuple[list[Leaf], Group]:
@@ -79,17 +76,18 @@ def _names(node: Node) -> Iterator[tuple[tuple[str, ...], str]]:
 
 @dataclass(frozen=True, slots=True)
 class Hits:
-    """Ids of records that were gathered, of all there are when `few` holds."""
+    """Ids of records that were gathered, of all there are when `few` holds; they pass the comparisons `proven`."""
 
     ids: Any
     few: tuple[Any, ...]
+    proven: tuple[Leaf, ...]
 
     def then(self, name: str, rows: Any) -> "Hits":
         """What is gathered next, by what was before."""
         array = sa.func.array(rows.limit(sa.literal_column(str(FEW + 1))).scalar_subquery())
         hits = sa.select(array.label("ids")).cte(f"hits_{name}")
         ids = sa.cast(sa.select(hits.c.ids).scalar_subquery(), ARRAY(sa.Uuid()))
-        return Hits(ids, (*self.few, sa.func.cardinality(ids) <= sa.literal_column(str(FEW))))
+        return replace(self, ids=ids, few=(*self.few, sa.func.cardinality(ids) <= sa.literal_column(str(FEW))))
 
 
 def _gathered(catalog: Catalog, resource: Resource, nodes: Sequence[Node]) -> Hits | None:
@@ -100,7 +98,7 @@ def _gathered(catalog: Catalog, resource: Resource, nodes: Sequence[Node]) -> Hi
         same = [leaf for leaf in telling if (leaf.hops, leaf.field) == (first.hops, first.field)]
         alias = VALUES.alias(f"hit_{first.name}")
         values = [*entry(None, f"{first.name}_of", alias), *(_value(leaf, alias) for leaf in same)]
-        found = Hits(None, ()).then(first.name, sa.select(alias.c.object_id).where(*values))
+        found = Hits(None, (), tuple(same)).then(first.name, sa.select(alias.c.object_id).where(*values))
         return _back(catalog, resource, first, found)
     for node in nodes:
         if isinstance(node, Through) and node.op == "any":
@@ -153,7 +151,11 @@ def ways(
     way = _walk(leaves, sort, keys, table)
     if hits is None:
         return rest, [way]
-    return rest, [way.when(*hits.few, among(table.c.id, hits.ids)), way.when(~sa.and_(*hits.few))]
+    gathered = _walk([leaf for leaf in leaves if leaf not in hits.proven], sort, keys, table).when(*hits.few)
+    record = table.c.id if keys[0].record is None else keys[0].record
+    blank = None if gathered.blank is None else [*gathered.blank, among(table.c.id, hits.ids)]
+    gathered = replace(gathered, known=[*gathered.known, among(record, hits.ids)], blank=blank)
+    return rest, [gathered, way.when(~sa.and_(*hits.few))]
 
 
 def _plain(keys: Sequence[Ordered], *asked: Any) -> Way:
@@ -190,6 +192,8 @@ def _asked(leaf: Leaf, record: Any) -> sa.ColumnElement[bool]:
     alias = VALUES.alias(f"custom_{leaf.name}")
     opposite = OPPOSITE.get(leaf.op)
     same = leaf if opposite is None else replace(leaf, op=opposite)
-    rows = sa.select(sa.literal_column("1")).where(*entry(record, f"{leaf.name}_of", alias), _value(same, alias))
+    rows: sa.Select[Any] = sa.select(sa.literal_column("1")).where(
+        *entry(record, f"{leaf.name}_of", alias), _value(same, alias)
+    )
     found = sa.exists(rows.offset(sa.literal_column("0")).correlate(record.table))
     return found if opposite is None else ~found

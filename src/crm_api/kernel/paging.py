@@ -144,7 +144,7 @@ def _ordered(resource: Resource, i: int, key: Key, table: Any, *, narrow: bool) 
         read = expression(table, kind_.name, sa.bindparam(name, type_=sa.Text()))
         return Ordered(read, True, key.descending, [read.is_not(None)], [read.is_(None)], read)
     alias, other = VALUES.alias("sorted"), VALUES.alias("unsorted")
-    value = sa.select(sa.literal_column("1")).where(*entry(table.c.id, name, other))
+    value: sa.Select[Any] = sa.select(sa.literal_column("1")).where(*entry(table.c.id, name, other))
     lacks = ~sa.exists(value.offset(sa.literal_column("0")).correlate(table))
     found = column(kind_.name, kind_.column, alias)
     known = [*entry(table.c.id, name, alias), found.is_not(None)]

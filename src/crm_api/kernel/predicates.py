@@ -67,7 +67,7 @@ def _along(
 
 
 def _exists(table: Any, other: Any, *conditions: Any, paged: bool) -> sa.ColumnElement[bool]:
-    rows = sa.select(sa.literal_column("1")).select_from(other).where(*conditions)
+    rows: sa.Select[Any] = sa.select(sa.literal_column("1")).select_from(other).where(*conditions)
     return sa.exists((rows.offset(sa.literal_column("0")) if paged else rows).correlate(table))
 
 
