@@ -16,12 +16,12 @@ from crm_api.kernel.database import TENANT
 from crm_api.kernel.domain import Catalog
 from crm_api.kernel.filters import Group, Leaf, Node, Through
 from crm_api.kernel.paging import Key, Ordered
-from crm_api.kernel.predicates import OPPOSITE, compared
+from crm_api.kernel.predicates import OPPOSITE, compared, leaf_to_sql
 from crm_api.kernel.record import among
 from crm_api.kernel.resource import Resource
 
-FEW = 2_000
-"""Records that are read and sorted rather than met on a walk."""
+FEW, FEW_UNINDEXED = 2_000, 500
+"""Records that are read and sorted rather than met on a walk; the second where no index may find them."""
 _NARROWING = {"eq": 0, "in": 1, "gt": 2, "gte": 2, "lt": 2, "lte": 2}
 """Operators that the index answers, the most telling first."""
 
@@ -61,14 +61,13 @@ def _indexed(leaf: Leaf) -> bool:
 
 def pattern(tree: Group, sort: Sequence[Key]) -> tuple[int, ...]:
     """Which of the comparisons and sort keys are about the same field: the SQL depends on it."""
-    names = [*_names(tree), *(((), key.name) for key in sort if key.custom is not None)]
+    names = [*_names(tree), *(((), key.name) for key in sort)]
     return tuple(map(names.index, names))
 
 
 def _names(node: Node) -> Iterator[tuple[tuple[str, ...], str]]:
     if isinstance(node, Leaf):
-        if node.form is not None:
-            yield node.hops, node.field
+        yield node.hops, node.field
     else:
         for child in node.children if isinstance(node, Group) else (node.child,):
             yield from _names(child)
@@ -82,39 +81,57 @@ class Hits:
     few: tuple[Any, ...]
     proven: tuple[Leaf, ...]
 
-    def then(self, name: str, rows: Any) -> "Hits":
+    def then(self, name: str, rows: Any, most: int = FEW) -> "Hits":
         """What is gathered next, by what was before."""
-        array = sa.func.array(rows.limit(sa.literal_column(str(FEW + 1))).scalar_subquery())
+        array = sa.func.array(rows.where(*self.few).limit(sa.literal_column(str(most + 1))).scalar_subquery())
         hits = sa.select(array.label("ids")).cte(f"hits_{name}")
         ids = sa.cast(sa.select(hits.c.ids).scalar_subquery(), ARRAY(sa.Uuid()))
-        return replace(self, ids=ids, few=(*self.few, sa.func.cardinality(ids) <= sa.literal_column(str(FEW))))
+        return replace(self, ids=ids, few=(*self.few, sa.func.cardinality(ids) <= sa.literal_column(str(most))))
 
 
-def _gathered(catalog: Catalog, resource: Resource, nodes: Sequence[Node]) -> Hits | None:
+def _gathered(catalog: Catalog, resource: Resource, nodes: Sequence[Node], *, own: bool = False) -> Hits | None:
     """Records for which the most telling of several filters holds, from the index and back along its path."""
-    telling = [node for node in nodes if isinstance(node, Leaf) and _indexed(node) and node.op in _NARROWING]
+    telling = [node for node in nodes if isinstance(node, Leaf) and _telling(node, own=own)]
     if telling:
-        first = min(telling, key=lambda leaf: _NARROWING[leaf.op])
+        first = min(telling, key=lambda leaf: (not _indexed(leaf), _NARROWING[leaf.op]))
         same = [leaf for leaf in telling if (leaf.hops, leaf.field) == (first.hops, first.field)]
-        alias = VALUES.alias(f"hit_{first.name}")
-        values = [*entry(None, f"{first.name}_of", alias), *(_value(leaf, alias) for leaf in same)]
-        found = Hits(None, (), tuple(same)).then(first.name, sa.select(alias.c.object_id).where(*values))
-        return _back(catalog, resource, first, found)
+        return _back(catalog, resource, first, _base(_end(catalog, resource, first.hops), first, same))
     for node in nodes:
         if isinstance(node, Through) and node.op == "any":
-            holder = resource
-            for hop in node.hops:
-                holder = catalog.to_one(holder)[hop][1]
-            many = holder.many[node.relation]
+            many = _end(catalog, resource, node.hops).many[node.relation]
             child = catalog.resources[many.plural]
             inner = node.child.children if isinstance(node.child, Group) and node.child.op == "and" else (node.child,)
-            hits = _gathered(catalog, child, inner)
+            hits = _gathered(catalog, child, inner, own=True)
             if hits is not None:
                 other = child.table.alias(f"hit_{node.name}")
-                own = other.c[many.column]
-                rows = sa.select(own).where(other.c.tenant_id == TENANT, among(other.c.id, hits.ids), own.is_not(None))
+                up = other.c[many.column]
+                rows = sa.select(up).where(other.c.tenant_id == TENANT, among(other.c.id, hits.ids), up.is_not(None))
                 return _back(catalog, resource, node, hits.then(node.name, rows))
     return None
+
+
+def _telling(leaf: Leaf, *, own: bool) -> bool:
+    """Whether records may be gathered by it: by the index, or at the end of a path by what is declared."""
+    return leaf.op in _NARROWING and (_indexed(leaf) or (leaf.form is None and (own or bool(leaf.hops))))
+
+
+def _base(resource: Resource, first: Leaf, same: Sequence[Leaf]) -> Hits:
+    none = Hits(None, (), tuple(same))
+    if _indexed(first):
+        alias = VALUES.alias(f"hit_{first.name}")
+        values = [*entry(None, f"{first.name}_of", alias), *(_value(leaf, alias) for leaf in same)]
+        return none.then(first.name, sa.select(alias.c.object_id).where(*values))
+    table = resource.table.alias(f"hit_{first.name}")
+    alive = [table.c.deleted_at.is_(None)] if "deleted_at" in table.c else []
+    found = [leaf_to_sql(resource, leaf, table) for leaf in same]
+    rows = sa.select(table.c.id).where(table.c.tenant_id == TENANT, *alive, *found)
+    return none.then(first.name, rows, FEW_UNINDEXED)
+
+
+def _end(catalog: Catalog, resource: Resource, hops: Sequence[str]) -> Resource:
+    for hop in hops:
+        resource = catalog.to_one(resource)[hop][1]
+    return resource
 
 
 def _back(catalog: Catalog, resource: Resource, node: Leaf | Through, hits: Hits) -> Hits | None:

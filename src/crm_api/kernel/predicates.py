@@ -26,14 +26,12 @@ def to_sql(
     if isinstance(node, Group):
         parts = [to_sql(policy, access, resource, each, table, narrow=narrow, paged=paged) for each in node.children]
         return sa.and_(sa.true(), *parts) if node.op == "and" else sa.or_(sa.false(), *parts)
-    return _along(policy, access, resource, node, node.hops, table, narrow=narrow, paged=paged and by_index(node))
+    return _along(policy, access, resource, node, node.hops, table, narrow=narrow, paged=paged and _stepwise(node))
 
 
-def by_index(node: Node) -> bool:
-    """Whether a filter asks the index of custom fields, of which the planner knows no more than the average."""
-    if isinstance(node, Leaf):
-        return node.form is not None and node.form[1]
-    return any(map(by_index, node.children)) if isinstance(node, Group) else by_index(node.child)
+def _stepwise(node: Leaf | Through) -> bool:
+    """Whether it leads to other rows or to the index, of which the planner knows no more than the average."""
+    return isinstance(node, Through) or bool(node.hops) or (node.form is not None and node.form[1])
 
 
 def _along(
