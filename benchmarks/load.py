@@ -44,7 +44,7 @@ COUNTRIES = [
 ]
 INDUSTRIES = ["manufacturing", "retail", "health", "finance", "public", "technology", "transport", "energy"]
 
-_COMMON = """
+COMMON = """
 CREATE SCHEMA IF NOT EXISTS bench;
 CREATE OR REPLACE FUNCTION bench.dice(seed bigint, i bigint, sides bigint) RETURNS bigint LANGUAGE sql IMMUTABLE
   RETURN (hashint8extended(i, seed) & 4611686018427387903) % sides;
@@ -141,7 +141,7 @@ async def load(stage: Stage, first: int, last: int, base: int) -> None:
     """
     connection = await connect(stage)
     try:
-        await connection.execute(_COMMON)
+        await connection.execute(COMMON)
         await connection.execute("SET session_replication_role = replica")  # foreign keys hold by construction
         await connection.execute("SET maintenance_work_mem = '1GB'; SET jit = off")
         indexes = await _drop_indexes(connection)

@@ -93,10 +93,10 @@ def column(kind: str, column_name: str, alias: Any) -> Any:
     return sa.type_coerce(alias.c[column_name], type_of(kind))
 
 
-def entry(table: Any, name: str, alias: Any) -> list[sa.ColumnElement[bool]]:
-    """That a row of the index is the value that a record has of the field whose id is the parameter `name`."""
+def entry(record: Any, name: str, alias: Any) -> list[sa.ColumnElement[bool]]:
+    """That a row of the index is of the field in the parameter `name`, and of the record whose id is given."""
     field = alias.c.field_id == sa.bindparam(name, type_=sa.Uuid())
-    return [alias.c.tenant_id == TENANT, field, alias.c.object_id == table.c.id]
+    return [alias.c.tenant_id == TENANT, field, *([] if record is None else [alias.c.object_id == record])]
 
 
 def parameters(fields: Mapping[str, Custom], values: Mapping[str, Any]) -> dict[str, list[Any]]:

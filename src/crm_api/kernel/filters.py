@@ -28,7 +28,8 @@ QUANTIFIERS = ("any", "all", "none")
 class Leaf:
     """One comparison at the end of to-one references; `name` is the parameter that holds its value.
 
-    `form` is what the SQL of a custom field depends on; the parameter `{name}_of` then says which field it is.
+    `form` is what the SQL of a custom field depends on; the parameters `{name}_of` and `{name}_key` then say which
+    field it is, as the index and as rows call it.
     """
 
     hops: tuple[str, ...]
@@ -143,7 +144,7 @@ class Filters:
         if custom is None:
             return Leaf(found.hops, name, op, parameter)
         indexed = self.indexed and custom.indexed
-        self.values[f"{parameter}_of"] = custom.place if indexed else custom.key
+        self.values |= {f"{parameter}_of": custom.place, f"{parameter}_key": custom.key}
         return Leaf(found.hops, name, op, parameter, (custom.kind.name, indexed))
 
     def field(self, path: str, place: Place, of: Resource | None = None) -> "Field":

@@ -39,7 +39,7 @@ class Key:
 class Ordered:
     """A sort key as SQL: its value in a row, and the conditions that a row has one, or none.
 
-    `blank` stands for the value where there is none.
+    `blank` stands for the value where there is none, `record` the id of the record where the value stands in the index.
     """
 
     column: Any
@@ -48,6 +48,7 @@ class Ordered:
     known: Sequence[Any]
     missing: Sequence[Any]
     blank: Any
+    record: Any = None
 
 
 def parse_sort(resource: Resource, access: Access, text: str | None) -> tuple[Key, ...]:
@@ -74,10 +75,10 @@ def _key(resource: Resource, access: Access, name: str, descending: bool) -> Key
     return Key(name, descending, custom)
 
 
-def sort_parameters(keys: Sequence[Key], *, indexed: bool) -> dict[str, Any]:
-    """Which custom fields the sort is by: the first is walked in the index, if that is right; others are read."""
+def sort_parameters(keys: Sequence[Key], *, narrow: bool) -> dict[str, Any]:
+    """Which custom fields the sort is by: the first is walked in the index, others, or all, are read from the rows."""
     fields = {i: key.custom for i, key in enumerate(keys) if key.custom is not None}
-    return {f"sort{i}": custom.key if i or not indexed else custom.place for i, custom in fields.items()}
+    return {f"sort{i}": custom.key if i or narrow else custom.place for i, custom in fields.items()}
 
 
 def encode(secrets: Sequence[bytes], binding: bytes, values: Sequence[Any]) -> str:
@@ -128,25 +129,26 @@ def _day(value: Any) -> Any:
     return date.fromisoformat(value) if isinstance(value, str) else value  # of a custom field it is a number
 
 
-def ordered(resource: Resource, keys: Sequence[Key], table: Any, *, indexed: bool) -> list[Ordered]:
-    """The keys of a sort in rows of what is read; `indexed`, if the index of custom fields is of those rows."""
-    return [_ordered(resource, i, key, table, walked=indexed and not i) for i, key in enumerate(keys)]
+def ordered(resource: Resource, keys: Sequence[Key], table: Any, *, narrow: bool) -> list[Ordered]:
+    """The keys of a sort in rows of what is read."""
+    return [_ordered(resource, i, key, table, narrow=narrow) for i, key in enumerate(keys)]
 
 
-def _ordered(resource: Resource, i: int, key: Key, table: Any, *, walked: bool) -> Ordered:
+def _ordered(resource: Resource, i: int, key: Key, table: Any, *, narrow: bool) -> Ordered:
     if key.custom is None:
         declared = resource.sortable[key.name]
         own = table.c[declared.key]
         return Ordered(own, declared.nullable, key.descending, [own.is_not(None)], [own.is_(None)], own)
     kind_, name = key.custom.kind, f"sort{i}"
-    if not walked:
+    if i or narrow:
         read = expression(table, kind_.name, sa.bindparam(name, type_=sa.Text()))
         return Ordered(read, True, key.descending, [read.is_not(None)], [read.is_(None)], read)
     alias, other = VALUES.alias("sorted"), VALUES.alias("unsorted")
-    has = sa.exists(sa.select(sa.literal(1)).select_from(other).where(*entry(table, name, other)).correlate(table))
+    value: sa.Select[Any] = sa.select(sa.literal_column("1")).where(*entry(table.c.id, name, other))
+    lacks = ~sa.exists(value.offset(sa.literal_column("0")).correlate(table))
     found = column(kind_.name, kind_.column, alias)
-    blank = sa.cast(sa.null(), found.type)
-    return Ordered(found, True, key.descending, entry(table, name, alias), [~has], blank)
+    known = [*entry(table.c.id, name, alias), found.is_not(None)]
+    return Ordered(found, True, key.descending, known, [lacks], sa.cast(sa.null(), found.type), alias.c.object_id)
 
 
 def order(keys: Sequence[Ordered]) -> list[Any]:

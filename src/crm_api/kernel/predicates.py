@@ -15,18 +15,23 @@ from crm_api.kernel.resource import Resource
 from crm_api.kernel.schema import fold
 
 _SQL = {"gt": sa.sql.operators.gt, "gte": sa.sql.operators.ge, "lt": sa.sql.operators.lt, "lte": sa.sql.operators.le}
-_OPPOSITE = {"ne": "eq", "nin": "in", "is_null": "is_not_null"}
+OPPOSITE = {"ne": "eq", "nin": "in", "is_null": "is_not_null"}
 """What is true of a record without a value, and what it denies."""
 
 
 def to_sql(
-    policy: Policy, access: Access, resource: Resource, node: Node, table: Any, *, narrow: bool
+    policy: Policy, access: Access, resource: Resource, node: Node, table: Any, *, narrow: bool, paged: bool = False
 ) -> sa.ColumnElement[bool]:
-    """The condition of a filter tree on rows of a resource."""
+    """The condition of a filter tree on rows of a resource; `paged` when they are met in order until a page is full."""
     if isinstance(node, Group):
-        parts = [to_sql(policy, access, resource, child, table, narrow=narrow) for child in node.children]
+        parts = [to_sql(policy, access, resource, each, table, narrow=narrow, paged=paged) for each in node.children]
         return sa.and_(sa.true(), *parts) if node.op == "and" else sa.or_(sa.false(), *parts)
-    return _along(policy, access, resource, node, node.hops, table, narrow=narrow)
+    return _along(policy, access, resource, node, node.hops, table, narrow=narrow, paged=paged and _stepwise(node))
+
+
+def _stepwise(node: Leaf | Through) -> bool:
+    """Whether it leads to other rows or to the index, of which the planner knows no more than the average."""
+    return isinstance(node, Through) or bool(node.hops) or (node.form is not None and node.form[1])
 
 
 def _along(
@@ -38,28 +43,30 @@ def _along(
     table: Any,
     *,
     narrow: bool,
+    paged: bool,
 ) -> sa.ColumnElement[bool]:
     if hops:
         own, target = policy.catalog.to_one(resource)[hops[0]]
         other = target.table.alias(f"{hops[0]}_{len(hops)}_{node.name}")
         gate = policy.gate(access, target, "read", other, narrow=narrow)
-        rest = _along(policy, access, target, node, hops[1:], other, narrow=narrow)
-        return _exists(table, other, other.c.id == table.c[own], *gate, rest)
+        rest = _along(policy, access, target, node, hops[1:], other, narrow=narrow, paged=paged)
+        return _exists(table, other, other.c.id == table.c[own], *gate, rest, paged=paged)
     if isinstance(node, Leaf):
-        return leaf_to_sql(resource, node, table) if node.form is None else _custom(node, table)
+        return leaf_to_sql(resource, node, table) if node.form is None else _custom(node, table, narrow, paged)
     many = resource.many[node.relation]
     child = policy.catalog.resources[many.plural]
     other = child.table.alias(f"{node.relation}_{node.name}")
     gate = policy.gate(access, child, "read", other, narrow=narrow)
-    passes = to_sql(policy, access, child, node.child, other, narrow=narrow)
+    passes = to_sql(policy, access, child, node.child, other, narrow=narrow, paged=paged)
     if node.op == "all":
         passes = passes.is_not(sa.true())
-    found = _exists(table, other, other.c[many.column] == table.c.id, *gate, passes)
+    found = _exists(table, other, other.c[many.column] == table.c.id, *gate, passes, paged=paged)
     return found if node.op == "any" else ~found
 
 
-def _exists(table: Any, other: Any, *conditions: Any) -> sa.ColumnElement[bool]:
-    return sa.exists(sa.select(sa.literal(1)).select_from(other).where(*conditions).correlate(table))
+def _exists(table: Any, other: Any, *conditions: Any, paged: bool) -> sa.ColumnElement[bool]:
+    rows: sa.Select[Any] = sa.select(sa.literal_column("1")).select_from(other).where(*conditions)
+    return sa.exists((rows.offset(sa.literal_column("0")) if paged else rows).correlate(table))
 
 
 def leaf_to_sql(resource: Resource, leaf: Leaf, table: Any) -> sa.ColumnElement[bool]:
@@ -91,23 +98,23 @@ def compared(leaf: Leaf, column: Any, *, folded: Any = None) -> sa.ColumnElement
     return comparison
 
 
-def _custom(leaf: Leaf, table: Any) -> sa.ColumnElement[bool]:
-    """The condition of a comparison with a custom field, in the index or in the row."""
+def _custom(leaf: Leaf, table: Any, narrow: bool, paged: bool) -> sa.ColumnElement[bool]:
+    """The condition of a comparison with a custom field, in the index, or in the row where few rows are looked at."""
     kind, indexed = leaf.form or ("", False)
-    of = f"{leaf.name}_of"
+    of, key = sa.bindparam(f"{leaf.name}_of", type_=sa.Text()), sa.bindparam(f"{leaf.name}_key", type_=sa.Text())
     if KINDS[kind].filter == "values":
         if indexed:
-            return _listed(leaf, table, sa.bindparam(of, type_=sa.Text()))
+            return _listed(leaf, table, of)
         values = sa.bindparam(leaf.name, type_=ARRAY(sa.Text()))
-        have = options(table, sa.bindparam(of, type_=sa.Text()))
+        have = options(table, key)
         return sa.cast(have.has_any(values) if leaf.op == "any" else have.has_all(values), sa.Boolean)
-    if not indexed:
-        return compared(leaf, expression(table, kind, sa.bindparam(of, type_=sa.Text())))
+    if narrow or not indexed:
+        return compared(leaf, expression(table, kind, key))
     alias = VALUES.alias(f"custom_{leaf.name}")
-    opposite = _OPPOSITE.get(leaf.op)
+    opposite = OPPOSITE.get(leaf.op)
     same = Leaf((), leaf.field, opposite or leaf.op, leaf.name)
     value = column(kind, KINDS[kind].column, alias)
-    found = _exists(table, alias, *entry(table, of, alias), compared(same, value))
+    found = _exists(table, alias, *entry(table.c.id, of.key, alias), compared(same, value), paged=paged)
     return found if opposite is None else ~found
 
 

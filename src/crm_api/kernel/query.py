@@ -1,5 +1,6 @@
 """Get, list, search and count as one statement each; built once per shape."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -8,6 +9,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import ARRAY
 
 from crm_api.kernel.context import Kernel
+from crm_api.kernel.customs_lists import Way, pattern, ways
 from crm_api.kernel.database import TENANT, Row, Statement
 from crm_api.kernel.filters import Group
 from crm_api.kernel.history_rows import rows_as_of
@@ -49,7 +51,8 @@ class Listing:
         nulls = None if self.cursor is None else tuple(value is None for value in self.cursor)
         sort = tuple(key.shape for key in self.sort)
         shown = (sort, nulls, self.expand, self.fields, self.count)
-        return (self.filter.shape, *shown, bool(self.needles), self.indexed, self.narrow, self.as_of)
+        same = pattern(self.filter, self.sort)
+        return (self.filter.shape, same, *shown, bool(self.needles), self.indexed, self.narrow, self.as_of)
 
 
 @dataclass(slots=True)
@@ -161,23 +164,25 @@ def compile_list(kernel: Kernel, access: Access, resource: Resource, listing: Li
     """A page of rows, under the gate, with count and expansions."""
     projection = Projection(resource, access, listing.fields)
     source, gate = _source(kernel, access, resource, listing)
-    condition = [*gate, to_sql(kernel.policy, access, resource, listing.filter, source, narrow=listing.narrow)]
+    found: list[Any] = []
     extra: list[Any] = []
     if listing.needles:
-        found, columns = _matching(resource, access, listing, source)
-        condition += found
-        extra += columns
+        found, extra = _matching(resource, access, listing, source)
+
+    def asked(tree: Group, *, paged: bool = False) -> list[Any]:
+        condition = to_sql(kernel.policy, access, resource, tree, source, narrow=listing.narrow, paged=paged)
+        return [*gate, condition, *found]
+
     if listing.count != "none":
-        some = (
-            sa.select(sa.literal(1))
-            .select_from(source)
-            .where(*condition)
-            .limit(COUNT_LIMITS[listing.count] + 1)
-            .subquery("counted")
-        )
-        extra.append(sa.select(sa.func.count()).select_from(some).scalar_subquery().label("total"))
-    keys = ordered(resource, listing.sort, source, indexed=not listing.as_of)
-    page = _page(listing, keys, projection.select(source), condition)
+        some = sa.select(sa.literal(1)).select_from(source).where(*asked(listing.filter))
+        counted = some.limit(COUNT_LIMITS[listing.count] + 1).subquery("counted")
+        extra.append(sa.select(sa.func.count()).select_from(counted).scalar_subquery().label("total"))
+    keys = ordered(resource, listing.sort, source, narrow=listing.narrow)
+    rest, each = ways(kernel.catalog, resource, listing.filter, listing.sort, keys, narrow=listing.narrow)
+    columns, condition = projection.select(source), asked(rest, paged=not listing.narrow)
+    page, *more = [_page(listing, way, keys, columns, condition) for way in each]
+    if more:
+        page = sa.union_all(page, *more)
     return _finish(
         kernel, access, resource, projection, page, listing.expand, extra, narrow=listing.narrow, keys=len(keys)
     )
@@ -236,28 +241,27 @@ def searched_text(resource: Resource, access: Access, table: Any) -> Any:
     return sa.func.concat_ws(sa.literal("\x1f", sa.Text()), *pieces) if pieces else sa.literal("", sa.Text())
 
 
-def _page(listing: Listing, keys: list[Ordered], columns: list[Any], condition: list[Any]) -> Any:
-    lead = keys[0]
+def _page(listing: Listing, way: Way, own: list[Ordered], columns: list[Any], condition: list[Any]) -> Any:
+    keys, lead = way.keys, way.keys[0]
     nulls = None if listing.cursor is None else [value is None for value in listing.cursor]
 
-    def rows(first: Any) -> Any:
-        shown = [readable(key).label(f"k{i}") for i, key in enumerate([first, *(key.column for key in keys[1:])])]
-        return sa.select(*columns, *shown).where(*condition)
+    def rows(first: Any, others: Sequence[Ordered], conditions: Sequence[Any]) -> Any:
+        shown = [readable(key).label(f"k{i}") for i, key in enumerate([first, *(key.column for key in others)])]
+        return sa.select(*columns, *shown).where(*condition, *conditions)
 
-    if not lead.nullable:
-        every = rows(lead.column)
-        if nulls is not None:
-            every = every.where(after(keys, nulls))
-        return every.order_by(*order(keys)).limit(_LIMIT)
-    rest = rows(lead.blank).where(*lead.missing)
-    if nulls is not None and nulls[0]:
-        return rest.where(after(keys, nulls, first=1)).order_by(*order(keys[1:])).limit(_LIMIT)
-    known = rows(lead.column).where(*lead.known)
-    if nulls is not None:
+    known = rows(lead.column, keys[1:], way.known)
+    if nulls is not None and not nulls[0]:
         known = known.where(after(keys, nulls))
+    if not lead.nullable:
+        return known.order_by(*order(keys)).limit(_LIMIT)
     leading = lead.column.desc() if lead.descending else lead.column.asc()
     first = known.order_by(leading, *order(keys[1:])).limit(_LIMIT)
-    second = rest.order_by(*order(keys[1:])).limit(_LIMIT)
+    if way.blank is None:
+        return first
+    rest = rows(lead.blank, own[1:], way.blank)
+    if nulls is not None and nulls[0]:
+        return rest.where(after(own, nulls, first=1)).order_by(*order(own[1:])).limit(_LIMIT)
+    second = rest.order_by(*order(own[1:])).limit(_LIMIT)
     return sa.union_all(first, second).limit(_LIMIT)
 
 
