@@ -113,7 +113,7 @@ class Floor:
         some: list[Any] = []
         until = time.perf_counter() + SLICE
         for row in rows:
-            if time.perf_counter() > until:
+            if some and time.perf_counter() > until:
                 packed.append(pack(some)[1:-1])
                 some = []
                 until = await self.turn(tenant)
