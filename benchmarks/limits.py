@@ -276,7 +276,7 @@ def _lines(cost: dict[str, float], seen: dict[str, Any], options: argparse.Names
         "figures are medians of the windows. Processors are those of the server's processes, and of the abuser's load."
     )
     head = [
-        "| abuse | others | quiet p50 | p99 ms | abused p50 | p99 ms | p99 | bar | server | abuser | answers a second |",
+        "| abuse | others | quiet p50 | p99 ms | abused p50 | p99 ms | p99 | bar | server | abuser | answered/s |",
         "|---|---|--:|--:|--:|--:|--:|---|--:|--:|---|",
     ]
     rows = []
