@@ -302,3 +302,16 @@ def test_a_tenant_that_holds_the_pool_is_waited_for_by_no_other(server, shared_o
                 problem(one.result(), 409, code="locked")
     finally:
         sql("ROLLBACK")
+
+
+def test_connections_that_wait_for_a_lock_give_up_one_by_one(database):
+    """Those that begin to wait together do not end together, and none waits longer than is set."""
+    lock = Statement(sa.select(sa.func.current_setting("lock_timeout").label("most"), sa.func.pg_sleep(0.2)))
+
+    async def work(pool: Database) -> list[int]:
+        rows = await asyncio.gather(*(pool.fetch((ONE, OTHER)[n % 2], lock, {}) for n in range(10)))
+        return sorted(int(row[0]["most"].removesuffix("ms")) for row in rows)
+
+    waits = on_pool(database, 8, work, lock=400)
+    assert len(set(waits)) == 10
+    assert 300 <= waits[0] <= waits[-1] <= 400
