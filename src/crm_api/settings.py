@@ -69,7 +69,9 @@ class Settings(BaseSettings):
     )
     pool_timeout: float = Field(2.0, gt=0, description="Seconds a request waits for a connection before it gets 503.")
     statement_timeout: int = Field(5000, ge=100, description="Milliseconds any statement of a request may run.")
-    lock_timeout: int = Field(500, ge=10, description="Milliseconds a statement waits for a lock.")
+    lock_timeout: int = Field(
+        500, ge=10, description="Milliseconds a statement waits for a lock; up to a quarter less."
+    )
     tenant_context: Literal["session", "transaction"] = Field(
         "session", description="`transaction` for poolers that hand connections over after each transaction."
     )

@@ -7,12 +7,14 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 
 import asyncpg
+import orjson
 import pytest
 import sqlalchemy as sa
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crm_api.kernel.admission import MANY, Turns
+from crm_api.kernel import admission
+from crm_api.kernel.admission import MANY, Floor, Turns
 from crm_api.kernel.context import new_id
 from crm_api.kernel.database import Database, Limits, Statement
 from crm_api.kernel.problems import Problem
@@ -185,6 +187,100 @@ def test_each_turn_of_the_loop_has_one_answer_of_many_rows(database):
     assert len(set(turns)) == 12
 
 
+def busy(seconds: float) -> None:
+    """Keeps the loop."""
+    time.sleep(seconds)
+
+
+def words(floor: Floor, tenant, rows: int, render) -> asyncio.Task:
+    return asyncio.create_task(floor.words(tenant, range(rows), render, orjson.dumps))
+
+
+def test_a_long_answer_leaves_the_loop_to_others_for_as_long_as_it_had_it():
+    async def run() -> None:
+        loop, own, others, between = asyncio.get_running_loop(), 0.0, 0.0, []
+
+        def other() -> None:
+            nonlocal others
+            busy(0.000_5)
+            others += 0.000_5
+            loop.call_soon(other)
+
+        def render(row: int) -> dict:
+            nonlocal own
+            between.append(others)
+            busy(0.002)
+            own += 0.002
+            return {"row": row}
+
+        other()
+        found = await words(Floor(), ONE, 30, render)
+        assert orjson.dumps(found) == orjson.dumps([{"row": row} for row in range(30)])
+        assert others > 0.8 * own * 29 / 30
+        assert len(set(between)) == 30, "others came between any two rows"
+
+    asyncio.run(run())
+
+
+def test_a_long_answer_waits_for_nobody_who_has_nothing_to_do():
+    async def run() -> None:
+        turns = 0
+
+        def tick() -> None:
+            nonlocal turns
+            turns += 1
+            loop.call_soon(tick)
+
+        loop = asyncio.get_running_loop()
+        tick()
+        await words(Floor(), ONE, 20, lambda _: busy(0.002))
+        assert turns < 20 * 8
+
+    asyncio.run(run())
+
+
+def test_long_answers_of_one_tenant_and_of_another_have_slices_in_turns():
+    async def run() -> list:
+        floor, order = Floor(), []
+
+        def render(tenant):
+            def one(row: int) -> None:
+                busy(0.000_5)
+                order.append(tenant)
+
+            return one
+
+        many = [words(floor, ONE, 20, render(ONE)) for _ in range(6)]
+        await asyncio.sleep(0.005)
+        await words(floor, OTHER, 10, render(OTHER))
+        gone = words(floor, THIRD, 10, render(THIRD))
+        await asyncio.sleep(0)
+        gone.cancel()
+        await asyncio.gather(*many)
+        return order
+
+    order = asyncio.run(run())
+    first = order.index(OTHER)
+    last = len(order) - order[::-1].index(OTHER)
+    assert order.count(ONE) == 120
+    assert order[first:last].count(ONE) <= 12
+
+
+def test_a_page_in_slices_is_the_same_page(server, shared_org, monkeypatch):
+    for n in range(30):
+        shared_org.rep.make("accounts", name=f"Sliced {n}")
+    asked = {"limit": 30, "expand": "owner,contacts", "sort": "-created_at", "count": "exact"}
+    whole = shared_org.rep.get("/v1/accounts", params=asked).json()
+    monkeypatch.setattr(admission, "SLICE", 0)
+    given = []
+    monkeypatch.setattr(
+        Floor, "turn", lambda floor, tenant, turn=Floor.turn: given.append(tenant) or turn(floor, tenant)
+    )
+    assert shared_org.rep.get("/v1/accounts", params=asked).json() == whole
+    assert len(given) >= 30
+    assert set(given) == {shared_org.tenant_id}
+
+
 def test_a_tenant_that_holds_the_pool_is_waited_for_by_no_other(server, shared_org, sql):
     """All its connections wait for a lock, and as many requests again for them."""
     account, other = shared_org.rep.make("accounts", name="Held"), Org.create(server)
@@ -206,3 +302,16 @@ def test_a_tenant_that_holds_the_pool_is_waited_for_by_no_other(server, shared_o
                 problem(one.result(), 409, code="locked")
     finally:
         sql("ROLLBACK")
+
+
+def test_connections_that_wait_for_a_lock_give_up_one_by_one(database):
+    """Those that begin to wait together do not end together, and none waits longer than is set."""
+    lock = Statement(sa.select(sa.func.current_setting("lock_timeout").label("most"), sa.func.pg_sleep(0.2)))
+
+    async def work(pool: Database) -> list[int]:
+        rows = await asyncio.gather(*(pool.fetch((ONE, OTHER)[n % 2], lock, {}) for n in range(10)))
+        return sorted(int(row[0]["most"].removesuffix("ms")) for row in rows)
+
+    waits = on_pool(database, 8, work, lock=400)
+    assert len(set(waits)) == 10
+    assert 300 <= waits[0] <= waits[-1] <= 400

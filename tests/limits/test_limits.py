@@ -104,6 +104,19 @@ def test_a_long_page_counts_by_its_rows(org, limit):
     assert left(org.reader.get("/v1/units")) == 55, "101 rows were three requests"
 
 
+def test_what_is_expanded_counts_like_rows(org, limit):
+    limit(org, credential=1)
+    items = [{"op": "create", "body": {"name": f"Acme {n}"}} for n in range(20)]
+    made = org.rep.post("/v1/accounts/batch", json={"items": items}).json()["results"]
+    people = [
+        {"op": "create", "body": {"last_name": "P", "account_id": made[0]["body"]["id"]}},
+    ] * 15
+    assert org.rep.post("/v1/contacts/batch", json={"items": people}).status_code == 200
+    assert left(org.reader.get("/v1/accounts", params={"expand": "owner"})) == 59
+    assert left(org.reader.get("/v1/accounts", params={"expand": "owner,contacts"})) == 58, "40 records were one"
+    assert left(org.reader.get("/v1/units")) == 56, "55 records, with 15 contacts, were two"
+
+
 def test_every_kind_of_answer_tells_and_what_needs_no_credential_does_not(shared_org):
     rep = shared_org.rep
     account = rep.make("accounts", name="Acme")

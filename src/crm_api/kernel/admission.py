@@ -1,11 +1,13 @@
 """Who may come in, and when: the limits domain, where every request passes it, and turns for what is scarce."""
 
 import asyncio
+import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 from uuid import UUID
 
+import orjson
 from starlette.requests import Request
 from starlette.types import Scope
 
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
     from crm_api.kernel.policy import Access
 
 Item = TypeVar("Item")
+Row = TypeVar("Row")
 Rows = TypeVar("Rows")
 
 
@@ -68,13 +71,76 @@ class Turns(Generic[Item]):
 
 MANY = 25
 """Rows that take long enough to put into words for others to notice."""
+SLICE = 0.000_25
+"""Seconds after which who puts rows into words lets others come in between."""
+_QUIET = 0.000_05
+"""A turn of the loop that takes no longer had nothing for others to do."""
 
 
-async def one_by_one(floor: asyncio.Lock, rows: Rows) -> Rows:
-    """Gives many rows to one request in each turn of the loop, so that what is short comes in between."""
-    async with floor:
-        await asyncio.sleep(0)
-    return rows
+class Floor:
+    """Where many rows are put into words: by one request in a turn of the loop, tenants in turns, others in between.
+
+    After each slice others have the loop until they have nothing to do, or had it for as long as the slice took.
+    """
+
+    def __init__(self) -> None:
+        self._turns: Turns[asyncio.Future[None]] = Turns(1)
+        self._taken = False
+        self._began = 0.0
+
+    async def turn(self, tenant: UUID | None) -> float:
+        """Waits for a slice, which lasts until the caller waits again. Gives the `perf_counter` when it should."""
+        loop = asyncio.get_running_loop()
+        waiter: asyncio.Future[None] = loop.create_future()
+        self._turns.wait(tenant, waiter)
+        if not self._taken:
+            self._taken = True
+            loop.call_soon(self._give, loop)
+        await waiter
+        self._began = time.perf_counter()
+        return self._began + SLICE
+
+    async def many(self, tenant: UUID | None, rows: Rows) -> Rows:
+        """Gives many rows to who asked for them, when it is their turn."""
+        await self.turn(tenant)
+        return rows
+
+    async def words(
+        self, tenant: UUID | None, rows: Iterable[Row], render: Callable[[Row], Any], pack: Callable[[list[Any]], bytes]
+    ) -> Any:
+        """Rows as the list of what they are rendered to; if that takes longer than a slice, as a fragment of JSON."""
+        packed: list[bytes] = []
+        some: list[Any] = []
+        until = time.perf_counter() + SLICE
+        for row in rows:
+            if some and time.perf_counter() > until:
+                packed.append(pack(some)[1:-1])
+                some = []
+                until = await self.turn(tenant)
+            some.append(render(row))
+        return orjson.Fragment(b"[%b]" % b",".join([*packed, pack(some)[1:-1]])) if packed else some
+
+    def _give(self, loop: asyncio.AbstractEventLoop) -> None:
+        while (following := self._turns.next()) is not None:
+            tenant, waiter = following
+            self._turns.leave(tenant)
+            if not waiter.done():
+                self._began = time.perf_counter()
+                waiter.set_result(None)
+                loop.call_soon(self._end, loop)  # behind the slice, in the same turn
+                return
+        self._taken = False
+
+    def _end(self, loop: asyncio.AbstractEventLoop) -> None:
+        now = time.perf_counter()
+        loop.call_soon(self._wait, loop, now, now + (now - self._began))
+
+    def _wait(self, loop: asyncio.AbstractEventLoop, since: float, until: float) -> None:
+        now = time.perf_counter()
+        if now - since < _QUIET or now >= until:
+            self._give(loop)
+        else:
+            loop.call_soon(self._wait, loop, now, until)
 
 
 class Admission(Protocol):

@@ -22,7 +22,7 @@ from crm_api.kernel.history import further, parse_as_of, refuse_related
 from crm_api.kernel.paging import decode, encode, parse_sort, sort_parameters
 from crm_api.kernel.predicates import like
 from crm_api.kernel.problems import QUERY_TOO_BROAD, Problem, forbidden, invalid, invalid_parameter, not_found
-from crm_api.kernel.projection import Json
+from crm_api.kernel.projection import Json, dumps
 from crm_api.kernel.query import BROAD, COUNT_LIMITS, Listing, Plan, compile_breadth, compile_list
 from crm_api.kernel.repository import get
 from crm_api.kernel.resource import Resource
@@ -32,7 +32,7 @@ from crm_api.kernel.unit_of_work import permitted
 Endpoint = Callable[[Request], Awaitable[Response]]
 MAX_LIMIT = 200
 ONE_REQUEST = 50
-"""Rows of a page that count as one request."""
+"""Records of a page, expanded ones too, that count as one request."""
 NARROW = 5_000
 MAX_PATHS = 5
 MAX_TEXT = 200
@@ -247,14 +247,22 @@ async def run(
             raise Problem(QUERY_TOO_BROAD, f"The text matches more than {BROAD} records; add a word.")
         listing.indexed = False
         plan, rows = await page_rows(ctx, resource, listing)
-    ctx.kernel.limiter.charge(ctx.principal, (min(len(rows), listing.limit) - 1) // ONE_REQUEST)
-    return _page(ctx, listing, plan, rows, binding)
+    return await _page(ctx, listing, plan, rows, binding)
 
 
-def _page(
+async def _page(
     ctx: Context, listing: Listing, plan: Plan, rows: list[Row], binding: bytes
 ) -> tuple[dict[str, Any], str | None]:
-    data = [plan.item(row) for row in rows[: listing.limit] if plan.present(row)]
+    records = 0
+
+    def render(row: Row) -> dict[str, Any]:
+        nonlocal records
+        records += plan.records(item := plan.item(row))
+        return item
+
+    floor, shown = ctx.kernel.database.floor, filter(plan.present, rows[: listing.limit])
+    data = await floor.words(ctx.principal.tenant_id, shown, render, dumps)
+    ctx.kernel.limiter.charge(ctx.principal, (records - 1) // ONE_REQUEST)
     more = len(rows) > listing.limit
     following = encode(ctx.kernel.cursor_keys, binding, plan.key_values(rows[listing.limit - 1])) if more else None
     body: dict[str, Any] = {"data": data, "has_more": more, "next_cursor": following}

@@ -14,7 +14,7 @@ from asyncpg.pgproto import pgproto
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.dialects.postgresql.asyncpg import dialect as asyncpg_dialect
 
-from crm_api.kernel.admission import MANY, Turns, one_by_one
+from crm_api.kernel.admission import MANY, Floor, Turns
 from crm_api.kernel.problems import AccessMoved, Problem, unavailable
 
 TENANT = sa.bindparam("tenant", type_=sa.Uuid())
@@ -197,7 +197,7 @@ class Database:
         self._open = 0
         self._turns: Turns[asyncio.Future[Link | None]] = Turns(self.limits.size)
         self._most = self.limits.size + -(-self.limits.size // 4)
-        self._floor = asyncio.Lock()
+        self.floor = Floor()
         self._closed = False
 
     async def open(self) -> None:
@@ -237,7 +237,7 @@ class Database:
             raise
         finally:
             self._release(link)
-        return rows if len(rows) < MANY else await one_by_one(self._floor, rows)
+        return rows if len(rows) < MANY else await self.floor.many(tenant, rows)
 
     async def read(self, tenant: UUID, statement: Statement, values: dict[str, Any]) -> list[Row]:
         """`fetch` for statements without effect: repeated once when the connection turns out to be lost."""
@@ -325,7 +325,8 @@ class Database:
                 server_settings={
                     "application_name": "crm-api",
                     "statement_timeout": str(limits.statement),
-                    "lock_timeout": str(limits.lock),
+                    # those who wait for the same row do not all give up, and be answered, in the same moment
+                    "lock_timeout": str(limits.lock - limits.lock * (self._open % self._most) // (4 * self._most)),
                     "idle_in_transaction_session_timeout": str(limits.idle_in_transaction),
                     "transaction_timeout": str(limits.transaction),
                     "plan_cache_mode": "force_generic_plan",

@@ -100,6 +100,10 @@ class Plan:
                 parent[expansion.path[-1]] = _related(expansion, row, parent.get(expansion.column))
         return item
 
+    def records(self, item: dict[str, Any]) -> int:
+        """Records in a wire object: itself, and what is expanded."""
+        return 1 + sum(len(item[one.path[0]]["data"]) if one.many else 1 for one in self.expansions)
+
     def key_values(self, row: Row) -> list[Any]:
         """The sort values of a row, for the cursor."""
         end = self.start + self.width

@@ -107,8 +107,7 @@ class Caller:
         left, whole = self.own.take(now), self.tenant.take(now)
         more = 1 if left else self.own.standing(now)[1]
         later = 1 if whole else self.tenant.standing(now)[1]
-        state = _STATE % (left, more, whole, later, self.most - self.in_flight)
-        self.told = (self.policy, (b"ratelimit", state))
+        self.told = (self.policy, (b"ratelimit", _STATE % (left, more, whole, later, self.most - self.in_flight)))
 
     def refused(self, now: float) -> dict[str, str]:
         """Headers of a refusal."""
@@ -141,7 +140,8 @@ class Gate:
         if caller is None or caller.rates is not access.rates:
             caller = self._known(principal, access)
             self._trust(credential)
-        if caller.in_flight >= caller.most or caller.own.wait(now) > 0 or caller.tenant.wait(now) > 0:
+        own, whole = caller.own, caller.tenant
+        if caller.in_flight >= caller.most or own.due - now > own.full or whole.due - now > whole.full:
             await self._refuse(caller, now)
         if caller.at < now - _MOVED:
             self._callers.move_to_end(caller.key.int)

@@ -37,18 +37,22 @@ class Meter:
         return ahead
 
     def wait(self, now: float) -> float:
-        """Seconds until one more request fits; zero or less when it does now."""
+        """Seconds until one more request fits; zero or less when it does now, as while `due - now` is up to `full`."""
         return self.ahead(now) - self.full
 
     def take(self, now: float, cost: int = 1) -> int:
         """Uses some of the quota, more than is there too: what is owed then is waited for. Gives what is left."""
-        if not self.used:
+        used = self.used
+        if not used:
             self.since = now
-        self.used += cost
-        ahead = self.ahead(now) + cost * self.interval
-        self.due = now + (min(self.most, ahead))
-        left = int((self.window - ahead) / self.interval + _DUST)
-        return max(0, left)
+        self.used = used + cost
+        ahead = self.due - now  # `ahead` written out: each request takes twice
+        ahead = (ahead if ahead > 0 else 0.0) + cost * self.interval
+        if ahead < self.window:
+            self.due = now + ahead
+            return int((self.window - ahead) / self.interval + _DUST)
+        self.due = now + min(ahead, self.most)
+        return 0
 
     def standing(self, now: float) -> tuple[int, int]:
         """Requests that fit now, and whole seconds until more do; 0 when all of the quota is there."""
