@@ -16,7 +16,7 @@ READY := .venv/ready
 COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
 	--no-emit-index-url --no-emit-find-links --annotation-style line
 
-.PHONY: help install run test test-all check check-format check-types check-openapi bench bench-events bench-imports bench-search bench-pipeline bench-full soak lint format lock openapi contract contract-tools clean
+.PHONY: help install run test test-all check check-format check-types check-openapi bench bench-events bench-imports bench-search bench-pipeline bench-history bench-full soak lint format lock openapi contract contract-tools clean
 .DEFAULT_GOAL := help
 
 help: ## List the targets
@@ -92,6 +92,9 @@ bench-search: $(READY) ## Benchmarks of the search across resources
 
 bench-pipeline: $(READY) ## Benchmarks of sums over a million opportunities and of forecasts
 	@$(BIN)/python -m benchmarks.pipeline $(ARGS)
+
+bench-history: $(READY) ## Benchmarks of lists and sums as of an instant
+	@$(BIN)/python -m benchmarks.history $(ARGS)
 
 bench-full: $(READY) ## Benchmarks with a million rows, flatness and memory
 	@$(BIN)/python -m benchmarks --full $(ARGS)

@@ -33,12 +33,12 @@ from crm_api.kernel.database import Database, Limits
 from crm_api.kernel.edge import Edge, Outcry, problem_response
 from crm_api.kernel.policy import Policy
 from crm_api.kernel.problems import (
-    INVALID,
     METHOD_NOT_ALLOWED,
     ConfigurationError,
     Fault,
     Problem,
-    not_found,
+    no_path,
+    wrong,
 )
 from crm_api.kernel.router import Dispatch, Endpoint, mount, operations
 from crm_api.kernel.sealing import Sealer
@@ -203,7 +203,7 @@ async def _problem(request: Request, error: Exception) -> Response:
 async def _invalid(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)  # noqa: S101 - registered for it
     faults = [_fault(item) for item in error.errors()]
-    return problem_response(request.scope, Problem(INVALID, "The request is wrong.", faults))
+    return problem_response(request.scope, wrong(faults))
 
 
 def _fault(item: Any) -> Fault:
@@ -225,4 +225,4 @@ async def _http(request: Request, error: Exception) -> Response:
             METHOD_NOT_ALLOWED, f"This path takes {', '.join(methods)}.", headers={"Allow": ", ".join(methods)}
         )
         return problem_response(request.scope, problem)
-    return problem_response(request.scope, not_found("path"))
+    return problem_response(request.scope, no_path())

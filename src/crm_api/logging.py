@@ -7,6 +7,7 @@ import sys
 from collections.abc import MutableMapping
 from datetime import UTC, datetime
 from typing import Any
+from uuid import UUID
 
 import orjson
 import structlog
@@ -53,7 +54,8 @@ class AccessLog:
         if not self._wanted:
             return
         if not self._json:
-            structlog.get_logger("crm_api.http").info(**fields)
+            told = {name: str(value) if isinstance(value, UUID) else value for name, value in fields.items()}
+            structlog.get_logger("crm_api.http").info(**told)
             return
         fields["path"] = _scrubbed(fields["path"])
         fields["level"] = "info"

@@ -4,7 +4,9 @@ import hashlib
 import hmac
 import ipaddress
 import os
+import re
 import secrets
+from difflib import get_close_matches
 from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Literal, Self
@@ -14,6 +16,8 @@ from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from crm_api.kernel.problems import ConfigurationError
+
+_ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[a-z0-9._\[\]:-]+")
 
 
 class Settings(BaseSettings):
@@ -169,6 +173,29 @@ class Settings(BaseSettings):
             raise ValueError("CRM_SMTP_URL must begin with smtp:// or smtps://.")
         return value
 
+    @field_validator("cors_origins")
+    @classmethod
+    def _origins(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for origin in value:
+            if origin != "*" and not _ORIGIN.fullmatch(origin):
+                raise ValueError(f"CRM_CORS_ORIGINS: {origin!r} is no origin such as https://app.example.com.")
+        return value
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _addresses(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        try:
+            return tuple(str(ipaddress.ip_address(address)) for address in value)
+        except ValueError as error:
+            raise ValueError(f"CRM_TRUSTED_PROXIES: {error}.") from None
+
+    @field_validator("egress_ca")
+    @classmethod
+    def _file(cls, value: Path | None) -> Path | None:
+        if value is not None and not value.is_file():
+            raise ValueError(f"CRM_EGRESS_CA: there is no file {value}.")
+        return value
+
     @field_validator("egress_allow")
     @classmethod
     def _networks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
@@ -238,5 +265,15 @@ def derive_key(master: bytes, purpose: str) -> bytes:
 
 @lru_cache(maxsize=1)
 def load_settings() -> Settings:
-    """The settings of this process."""
+    """The settings of this process.
+
+    Raises:
+        ConfigurationError: a variable is called almost like a setting.
+    """
+    for variable in os.environ:
+        name = variable.removeprefix("CRM_").lower()
+        if variable.startswith("CRM_") and name not in Settings.model_fields:
+            close = get_close_matches(name, Settings.model_fields, 1, 0.85)
+            if close:
+                raise ConfigurationError(f"{variable} is no setting. Did you mean CRM_{close[0].upper()}?")
     return Settings()

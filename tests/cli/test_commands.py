@@ -14,6 +14,7 @@ from crm_api.cli import app
 from crm_api.commands.explain import describe, show
 from crm_api.kernel.collective import collective_operations
 from crm_api.kernel.router import operations
+from crm_api.settings import Settings
 from tests.support.command import ROOT, crm_api, environment
 from tests.support.org import Person
 
@@ -142,7 +143,36 @@ def test_wrong_addresses_and_settings_are_one_line(database, refused, tmp_path):
     assert "Input should be less than" in refused("serve", pool_size=9999)
     nobody = database["app"].replace("crm_app@", "nobody@")
     assert '"nobody" does not exist' in refused("tenants", "list", database_url=nobody)
-    assert "permission denied" in refused("tenants", "list", database_url=database["app"])
+    assert "Set CRM_MIGRATE_URL" in refused("tenants", "list", database_url=database["app"])
+    where = {"database_url": database["app"], "migrate_url": database["migrate"], "data_dir": tmp_path}
+    assert refused("tenants", "create", "X", "--email", "x", **where) == "crm-api: 'x' is no e-mail address."
+
+
+@pytest.mark.parametrize(
+    ("settings", "line"),
+    [
+        ({"smtp_url": "smtp://mail"}, "CRM_SMTP_URL needs CRM_PUBLIC_URL: letters hold links."),
+        ({"public_url": "crm.example"}, "CRM_PUBLIC_URL is https:// and a host, without a path."),
+        ({"cors_origins": "https://a.example, b.example"}, "CRM_CORS_ORIGINS: 'b.example' is no origin such as"),
+        ({"cors_origins": "https://a.example/"}, "CRM_CORS_ORIGINS: 'https://a.example/' is no origin such as"),
+        ({"trusted_proxies": "10.0.0.0/8"}, "CRM_TRUSTED_PROXIES: '10.0.0.0/8' does not appear to be an IPv4"),
+        ({"egress_ca": "/absent.pem"}, "CRM_EGRESS_CA: there is no file /absent.pem."),
+        ({"pool_siz": "5"}, "CRM_POOL_SIZ is no setting. Did you mean CRM_POOL_SIZE?"),
+    ],
+)
+def test_a_setting_that_cannot_work_is_refused(settings, line, tmp_path):
+    process = crm_api("serve", "--port", "0", data_dir=tmp_path, **settings)
+    assert process.returncode == 1
+    assert process.stderr.startswith(f"crm-api: {line}")
+    assert len(process.stderr.splitlines()) == 1
+
+
+def test_origins_and_proxies_are_read(monkeypatch):
+    monkeypatch.setenv("CRM_CORS_ORIGINS", "*, http://localhost:5173, https://app.example.com, http://[::1]:80")
+    monkeypatch.setenv("CRM_TRUSTED_PROXIES", "127.0.0.1, 0:0:0:0:0:0:0:1")
+    found = Settings()
+    assert found.cors_origins == ("*", "http://localhost:5173", "https://app.example.com", "http://[::1]:80")
+    assert found.trusted_proxies == ("127.0.0.1", "::1")
 
 
 def test_bootstrap_and_migrate_prepare_a_database(admin_url, database, here, refused, tmp_path):
@@ -154,7 +184,7 @@ def test_bootstrap_and_migrate_prepare_a_database(admin_url, database, here, ref
     for setting, role in (("database_url", "app"), ("migrate_url", "migrate")):
         where[setting] = database[role].replace(f"/{database['name']}?", f"/{name}?")
     line = refused("serve", "--port", "0", **where)
-    assert "pending" in line
+    assert "has no tables of ours" in line
     assert migrate.revisions()[-1] in line
     assert here("migrate", **where).out.startswith(f"The database is at {migrate.revisions()[-1]}, it was at nothing")
     assert "already" in here("migrate", **where).out

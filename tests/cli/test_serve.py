@@ -1,5 +1,6 @@
 """Serving: stops without losing a request, shares one database between processes, refuses what is unsafe."""
 
+import re
 import signal
 import socket
 import time
@@ -71,6 +72,20 @@ def test_ctrl_c_stops_it(where, tmp_path):
         assert serving.get("/readyz").status_code == 200
         assert serving.stop(signal.SIGINT) == 0
         assert "Traceback" not in serving.output
+        assert re.search(r"\] stopped\s*$", serving.output)
+
+
+def test_a_log_for_people_has_plain_ids_and_says_why_work_fails(org, where, tmp_path, database):
+    with Serving(tmp_path / "log", **{**where, "database_url": database["migrate"]}) as serving:
+        deadline = time.monotonic() + 20
+        while "permission denied for" not in serving.output:
+            assert time.monotonic() < deadline, serving.output
+            time.sleep(0.1)
+        assert serving.stop(signal.SIGTERM) == 0
+    with Serving(tmp_path / "second", **where) as serving:
+        assert serving.get("/v1/me", org.rep.key).status_code == 200
+        assert serving.stop(signal.SIGTERM) == 0
+        assert f"principal={org.rep.id} " in serving.output
 
 
 def test_without_an_address_it_brings_its_own_database(tmp_path):

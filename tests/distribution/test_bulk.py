@@ -186,7 +186,7 @@ def test_a_filter_tells_nothing_of_a_hidden_field_and_a_scope_holds(org):
     ("path", "body", "pointer", "why"),
     [
         ("transfer", {"owner_id": "rep"}, "", "selection"),
-        ("transfer", {"ids": ["x"], "filter": {}, "owner_id": "rep"}, "/ids/0", "string_too_short"),
+        ("transfer", {"ids": ["x"], "filter": {}, "owner_id": "rep"}, "/ids/0", "invalid_reference"),
         ("transfer", {"ids": [], "owner_id": "rep"}, "/ids", "too_short"),
         ("transfer", {"filter": {}, "owner_id": "rep"}, "/filter", "invalid_filter"),
         ("transfer", {"filter": {"field": "nope", "value": 1}, "owner_id": "rep"}, "/filter", "unknown_field"),

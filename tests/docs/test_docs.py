@@ -67,6 +67,12 @@ def test_every_permission_is_documented():
     assert documented == set(CATALOG.permissions)
 
 
+def test_every_domain_of_a_scope_is_documented():
+    text = (DOCS / "permissions.md").read_text(encoding="utf-8")
+    sentence = text[text.index("where the domain is") :].partition(". ")[0]
+    assert set(re.findall(r"`(\w+)`", sentence)) == {domain.name for domain in CATALOG.domains if domain.resources}
+
+
 def test_every_event_is_documented():
     documented = {
         f"{singular.strip('`')}.{past}"

@@ -21,5 +21,5 @@ def test_unknown_parameters_are_refused(org, path):
     answer = org.rep.get(address + ("&" if "?" in address else "?") + "bogus=1")
     assert (answer.status_code, answer.json()["errors"]) == (
         422,
-        [{"parameter": "bogus", "code": "unknown_parameter", "detail": "There is no such parameter here."}],
+        [{"parameter": "bogus", "code": "unknown_parameter", "detail": "There is no parameter bogus here."}],
     )

@@ -1,11 +1,15 @@
 """A record as of an instant is what a GET answered then: random edits by several people, replayed."""
 
 from datetime import UTC, datetime
+from uuid import uuid4
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from crm_api.catalog import CATALOG
+from tests.support.asking import RESOURCES
+from tests.support.examples import Examples
 from tests.support.jobs import wait, working
 from tests.support.problems import problem
 
@@ -49,6 +53,157 @@ def test_each_answer_comes_back(shared_org, edits):
         seen.append((now(), read(org.admin, path)))
     for instant, item in seen:
         assert read(org.admin, path, as_of=instant) == item
+
+
+SORTS = ("id", "name", "-annual_revenue,name", "-annual_revenue", "-custom.grade", "name,custom.grade")
+CHANGE = st.one_of(
+    EDIT,
+    st.builds(lambda grade: {"custom": {"grade": grade}}, st.sampled_from([None, 1, 2])),
+    st.just("activate"),
+)
+
+
+@settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck))
+@given(edits=st.lists(st.tuples(st.integers(0, 3), CHANGE), min_size=1, max_size=8), sort=st.sampled_from(SORTS))
+def test_lists_searches_and_groups_come_back(graded, edits, sort):
+    org, marker = graded, uuid4().hex
+    rows = [org.admin.make("accounts", name=name, industry=marker) for name in NAMES]
+    instants = [(now(), asked(org.admin, marker, sort))]
+    for number, edit in edits:
+        path = f"/v1/accounts/{rows[number]['id']}"
+        if isinstance(edit, dict):
+            answer = org.admin.patch(path, json=edit)
+        elif edit == "delete":
+            answer = org.admin.delete(path)
+        elif edit == "owner":
+            answer = org.admin.patch(path, json={"owner_id": org.colleague.id})
+        else:
+            answer = org.admin.post(f"{path}/{edit}")
+        assert answer.status_code in (200, 204, 404, 409), answer.text
+        instants.append((now(), asked(org.admin, marker, sort)))
+    for instant, answers in instants:
+        assert asked(org.admin, marker, sort, as_of=instant) == answers
+
+
+NOBODY = {"field": "id", "value": str(uuid4())}
+HISTORICAL = sorted(item.plural for item in RESOURCES if item.history)
+NAMES = ("Álamo", "Birch", "ash", "Cedar")
+
+
+@pytest.fixture
+def graded(shared_org):
+    if not shared_org.admin.all("/v1/custom_fields", key="grade"):
+        shared_org.admin.make("custom_fields", resource="accounts", key="grade", kind="number", label="Grade")
+    return shared_org
+
+
+def asked(person, marker, sort, **query):
+    """What every way to read many records answers, page by page."""
+    mine = {"field": "industry", "op": "eq", "value": marker}
+    found = [person.all("/v1/accounts", industry=marker, sort=sort, limit=2, **query)]
+    for tree in (mine, {"and": [mine, {"field": "custom.grade", "op": "gte", "value": 1}]}):
+        body = {"filter": tree, "sort": sort.split(","), "fields": ["name", "status", "custom"], "count": "exact"}
+        found.append(person.post("/v1/accounts/search", params=query, json=body).json())
+    for group in ("status", "owner_id", "custom.grade", "tier"):
+        measures = [{"op": "count"}, {"op": "sum", "field": "annual_revenue"}, {"op": "max", "field": "custom.grade"}]
+        body = {"filter": mine, "group_by": [group], "measures": measures}
+        answer = person.post("/v1/accounts/aggregate", params=query, json=body)
+        assert answer.status_code == 200, answer.text
+        found.append(answer.json())
+    return found
+
+
+@pytest.mark.parametrize("plural", HISTORICAL)
+def test_what_is_asked_of_a_past_row_is_in_the_audit_trail(plural):
+    resource = CATALOG.resources[plural]
+    keys = {str(key.key) for key in resource.keys.values()}
+    asked = resource.filterable.keys() | {column.key for column in resource.sortable.values()}
+    assert asked - keys <= set(resource.columns)
+
+
+@pytest.mark.parametrize("plural", HISTORICAL)
+def test_each_resource_with_history_is_read_as_it_was(org, plural):
+    made = Examples(org.admin).make(CATALOG.resources[plural])
+    then = now()
+    path = f"/v1/{plural}/{made['id']}"
+    seen = read(org.admin, path)
+    assert org.admin.delete(path).status_code == 204
+    for _ in range(2):
+        body = {"filter": {"field": "id", "value": made["id"]}}
+        assert org.admin.all(f"/v1/{plural}", id=made["id"], as_of=then) == [seen]
+        (found,) = org.admin.post(f"/v1/{plural}/search", params={"as_of": then}, json=body).json()["data"]
+        assert {name: found[name] for name in seen} == seen
+        counted = {**body, "measures": [{"op": "count"}]}
+        answer = org.admin.post(f"/v1/{plural}/aggregate", params={"as_of": then}, json=counted).json()
+        assert answer["data"] == [{"group": {}, "measures": [1]}]
+        assert org.admin.all(f"/v1/{plural}", id=made["id"]) == []
+        assert org.admin.all(f"/v1/{plural}", id=made["id"], as_of=made["created_at"][:10] + "T00:00:00Z") == []
+
+
+@pytest.mark.parametrize(
+    ("path", "query", "body"),
+    [
+        ("accounts", {"expand": "owner"}, None),
+        ("accounts", {"q": "birch"}, None),
+        ("accounts", {"tags": "x"}, None),
+        ("accounts/search", {}, {"filter": {"field": "owner.name", "op": "eq", "value": "Rep"}}),
+        (
+            "accounts/search",
+            {},
+            {"filter": {"field": "contacts", "op": "any", "value": {"field": "id", "value": None}}},
+        ),
+        ("accounts/search", {}, {"expand": ["owner"]}),
+        ("accounts/aggregate", {}, {"group_by": ["owner.name"], "measures": [{"op": "count"}]}),
+        ("tags", {}, None),
+        ("teams/search", {}, {}),
+    ],
+)
+def test_what_is_known_as_it_is_now_only_is_refused(org, path, query, body):
+    parameters = {**query, "as_of": now()}
+    answer = (
+        org.admin.get(f"/v1/{path}", params=parameters)
+        if body is None
+        else org.admin.post(f"/v1/{path}", params=parameters, json=body)
+    )
+    assert answer.status_code == 422, answer.text
+    assert {"not_as_of", "unknown_parameter", "invalid_value"} & {item["code"] for item in answer.json()["errors"]}
+
+
+def test_a_list_as_it_was_is_under_the_rights_of_now(org):
+    account = org.rep.make("accounts", name="Oak")
+    then = now()
+    assert org.admin.patch(f"/v1/accounts/{account['id']}", json={"owner_id": org.outsider.id}).status_code == 200
+    asked_ = {"id": account["id"], "as_of": then}
+    assert org.rep.all("/v1/accounts", **asked_) == []
+    assert [item["owner_id"] for item in org.outsider.all("/v1/accounts", **asked_)] == [org.rep.id]
+    assert org.outsider.all("/v1/accounts", **asked_, owner_id=org.outsider.id) == []
+    body = {"filter": {"field": "id", "value": account["id"]}, "measures": [{"op": "count"}]}
+    counts = [
+        person.post("/v1/accounts/aggregate", params={"as_of": then}, json=body).json()["data"]
+        for person in (org.rep, org.outsider)
+    ]
+    assert [item[0]["measures"] if item else [0] for item in counts] == [[0], [1]]
+
+
+def test_by_external_id(org):
+    org.admin.make("sources", code="erp", name="ERP")
+    assert org.admin.put("/v1/accounts/ext:erp:4711", json={"name": "Oak"}).status_code == 201
+    then, path = now(), "/v1/accounts/ext:erp:4711"
+    org.admin.patch(path, json={"name": "Ash"})
+    assert read(org.admin, path, as_of=then)["name"] == "Oak"
+    assert org.admin.delete(path).status_code == 204
+    assert read(org.admin, path, as_of=then)["name"] == "Oak"
+    assert read(org.admin, "/v1/accounts/ext:erp:4712", as_of=then) is None
+
+
+def test_a_cursor_is_of_its_instant(org):
+    for n in range(3):
+        org.admin.make("accounts", name=f"Oak {n}")
+    then = now()
+    page = org.admin.get("/v1/accounts", params={"limit": 1, "as_of": then}).json()
+    problem(org.admin.get("/v1/accounts", params={"limit": 1, "cursor": page["next_cursor"]}), 400)
+    again = org.admin.get("/v1/accounts", params={"limit": 1, "as_of": then, "cursor": page["next_cursor"]})
+    assert again.json()["data"][0]["id"] != page["data"][0]["id"]
 
 
 def test_rights_are_those_of_now(org):

@@ -541,7 +541,7 @@ def test_the_settings_name_authorities(run, authority, tmp_path):
     assert (good.status, bad.code) == (200, "tls")
     (tmp_path / "empty.pem").write_text("")
     for path in (tmp_path / "absent.pem", tmp_path / "empty.pem"):
-        with pytest.raises(ConfigurationError, match="CRM_EGRESS_CA"):
+        with pytest.raises((ConfigurationError, ValueError), match="CRM_EGRESS_CA"):
             Egress.of(Settings(egress_ca=path))
 
 

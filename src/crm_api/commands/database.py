@@ -133,6 +133,11 @@ async def check(database: Place) -> None:
     if database.settings.environment == "production":
         await check_server_role(database.app_url)
     if missing := await pending(database.app_url):
+        if len(missing) == len(migrate.revisions()):
+            raise ConfigurationError(
+                "The database has no tables of ours: if its name in CRM_DATABASE_URL is right, run `crm-api migrate`, "
+                f"which brings it to {missing[-1]}: all migrations are pending."
+            )
         raise ConfigurationError(
             f"{len(missing)} migration{'s are' if len(missing) > 1 else ' is'} pending "
             f"({', '.join(missing)}): run `crm-api migrate` as the role that migrates, then serve."

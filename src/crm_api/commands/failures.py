@@ -26,7 +26,18 @@ def _problem(error: Problem) -> str:
 def _settings(error: ValidationError) -> str | None:
     if error.title != "Settings":
         return None
-    return " ".join(f"CRM_{str(item['loc'][0]).upper()}: {item['msg']}." for item in error.errors())
+    return " ".join(
+        str(item["ctx"]["error"])
+        if item["type"] == "value_error"
+        else f"CRM_{str(item['loc'][0]).upper()}: {item['msg']}."
+        for item in error.errors()
+    )
+
+
+def _right(error: asyncpg.InsufficientPrivilegeError) -> str:
+    if 'role "crm_owner"' in str(error):
+        return f"PostgreSQL: {error}. Set CRM_MIGRATE_URL to the address of the database for crm_migrate."
+    return f"PostgreSQL: {error}. The role lacks the right; see `crm-api bootstrap --print-rights`."
 
 
 def _system(error: OSError) -> str:
@@ -43,10 +54,7 @@ _LINES: tuple[tuple[Any, Callable[[Any], str | None]], ...] = (  # the first tha
         asyncpg.InvalidAuthorizationSpecificationError,
         "PostgreSQL refuses this role: {}. Check the role and password of the address.".format,
     ),
-    (
-        asyncpg.InsufficientPrivilegeError,
-        "PostgreSQL: {}. The role lacks the right; see `crm-api bootstrap --print-rights`.".format,
-    ),
+    (asyncpg.InsufficientPrivilegeError, _right),
     (asyncpg.UndefinedTableError, "PostgreSQL: {}. The database is not migrated; run `crm-api migrate`.".format),
     (asyncpg.PostgresError, "PostgreSQL: {}.".format),
     (

@@ -5,7 +5,7 @@ import os
 import socket
 import tempfile
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 
 import structlog
 import uvicorn
@@ -91,13 +91,12 @@ def _run(settings: Settings, listener: socket.socket, workers: int, announce: An
     else:
         server = _Server(config)
         server.announce = announce
-        try:
+        with suppress(KeyboardInterrupt):
             server.run(sockets=[listener])
-        except KeyboardInterrupt:
-            return
         failed = not server.started
     if failed:
         raise ConfigurationError("The server did not start; its log says why.")
+    structlog.get_logger("crm_api").info("stopped")
 
 
 class _Server(uvicorn.Server):

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 import sqlalchemy as sa
+from pydantic import TypeAdapter, ValidationError
 
 from crm_api.commands.database import Place, place
 from crm_api.domains.identity.api_key import API_KEYS
@@ -15,6 +16,7 @@ from crm_api.kernel.context import Context
 from crm_api.kernel.database import TENANT, Statement
 from crm_api.kernel.ledger import NOW
 from crm_api.kernel.problems import ConfigurationError
+from crm_api.kernel.schema import Email
 from crm_api.kernel.unit_of_work import system, transact
 from crm_api.tenants import NewTenant, add_key, create_tenant
 
@@ -42,6 +44,10 @@ _REVOKE = API_KEYS.verbs["revoke"]
 
 def create(name: str, email: str) -> NewTenant:
     """A new tenant with its first administrator and that one's key."""
+    try:
+        TypeAdapter(Email).validate_python(email)
+    except ValidationError:
+        raise ConfigurationError(f"{email!r} is no e-mail address.") from None
 
     async def work(found: Place) -> NewTenant:
         async with found.kernel() as kernel:

@@ -1,7 +1,7 @@
 """The endpoint of groups and measures over many rows."""
 
 from collections.abc import Awaitable, Callable
-from datetime import date
+from datetime import date, datetime
 from decimal import Decimal
 from typing import Annotated, Any, Literal
 
@@ -15,7 +15,8 @@ from crm_api.kernel.collections import tree_of
 from crm_api.kernel.context import Context, settled
 from crm_api.kernel.filter_values import OPERATORS, Place
 from crm_api.kernel.filters import LONGEST_PATH, Field, Filters
-from crm_api.kernel.headers import parse, query, read_body
+from crm_api.kernel.headers import parse, query, read_body, single
+from crm_api.kernel.history import further, parse_as_of, refuse_related
 from crm_api.kernel.problems import invalid
 from crm_api.kernel.projection import Json
 from crm_api.kernel.resource import Resource
@@ -52,17 +53,19 @@ def aggregate_endpoint(resource: Resource) -> Endpoint:
 
     async def endpoint(request: Request) -> Response:
         ctx = await permitted(request, resource, "read")
-        query(request, ())
+        as_of = parse_as_of(ctx, single(query(request, further(resource)), "as_of"))
         body = parse(await read_body(request), AggregateRequest)
-        answer = await aggregate(ctx, resource, body)
+        answer = await aggregate(ctx, resource, body, as_of)
         return Json(answer)
 
     return endpoint
 
 
-async def aggregate(ctx: Context, resource: Resource, body: AggregateRequest) -> dict[str, Any]:
+async def aggregate(
+    ctx: Context, resource: Resource, body: AggregateRequest, as_of: datetime | None = None
+) -> dict[str, Any]:
     """Groups and measures under the caller's policies; a hidden field can be neither grouped nor measured."""
-    group, values = await tree_of(ctx, resource, body.filter if "filter" in body.model_fields_set else None)
+    group, values = await tree_of(ctx, resource, body.filter if "filter" in body.model_fields_set else None, as_of)
     fields = Filters(ctx.kernel.catalog, resource, ctx.access)
     groups = [_field(fields, path, f"/group_by/{i}", _GROUPED) for i, path in enumerate(body.group_by)]
     measures: list[tuple[str, Field | None]] = []
@@ -72,12 +75,18 @@ async def aggregate(ctx: Context, resource: Resource, body: AggregateRequest) ->
             raise invalid(pointer, "required", f"{measure.op} needs a field.")
         told = None if measure.field is None else _field(fields, measure.field, pointer, kinds)
         measures.append((measure.op, told))
+    if as_of is not None:
+        paths = (field for field in (*groups, *(field for _, field in measures)) if field)
+        refuse_related(group, {".".join((*field.hops, field.name)): field.hops for field in paths})
+        values["as_of"] = as_of
     form = tuple((op, field and field.shape) for op, field in measures)
     keys = [field.custom for field in (*groups, *(field for _, field in measures)) if field and field.custom]
     _, rows = await settled(
         ctx,
-        ("aggregate", resource.plural, tuple(field.shape for field in groups), form, group.shape),
-        lambda: compile_aggregate(ctx.kernel, ctx.access, resource, groups, measures, group, _measure),
+        ("aggregate", resource.plural, tuple(field.shape for field in groups), form, group.shape, as_of is not None),
+        lambda: compile_aggregate(
+            ctx.kernel, ctx.access, resource, groups, measures, group, _measure, as_of=as_of is not None
+        ),
         {**values, **{f"custom{i}": custom.key for i, custom in enumerate(keys)}, "limit": body.limit + 1},
     )
     found = [row for row in rows if row["present"]]

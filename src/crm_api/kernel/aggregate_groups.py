@@ -11,7 +11,7 @@ from crm_api.kernel.database import Statement
 from crm_api.kernel.filters import Field, Group
 from crm_api.kernel.policy import Access
 from crm_api.kernel.predicates import to_sql
-from crm_api.kernel.query import framed
+from crm_api.kernel.query import framed, gated
 from crm_api.kernel.record import readable
 from crm_api.kernel.resource import Resource
 
@@ -26,20 +26,20 @@ def compile_aggregate(
     measures: Sequence[tuple[str, Field | None]],
     filter_: Group,
     build: Callable[[str, Any], Any],
+    *,
+    as_of: bool = False,
 ) -> Statement:
     """Groups with measures, under the gate; each row carries the access version.
 
     Custom fields are read from the rows by their keys, which are the parameters `custom0`, `custom1`, ...
     """
-    table = resource.table
     fields = [*group_by, *(field for _, field in measures if field is not None)]
-    filtered = to_sql(kernel.policy, access, resource, filter_, table, narrow=False)
     one: sa.ColumnElement[int] = sa.literal_column("1")
-    source, columns = _followed(kernel, access, resource, fields)
-    parts = [
-        sa.select(one.label("one"), *columns).select_from(source).where(*gate, filtered)
-        for gate in kernel.policy.apart(access, resource, table)
-    ]
+    parts = []
+    for table, gate in _sources(kernel, access, resource, as_of=as_of):
+        source, columns = _followed(kernel, access, resource, fields, table)
+        filtered = to_sql(kernel.policy, access, resource, filter_, table, narrow=False)
+        parts.append(sa.select(one.label("one"), *columns).select_from(source).where(*gate, filtered))
     rows = sa.union_all(*parts).subquery("rows")
     groups = [rows.c[f"u{i}"] for i in range(len(group_by))]
     places = iter(range(len(group_by), len(fields)))
@@ -55,20 +55,29 @@ def compile_aggregate(
     return framed(sa.select(*grouped.c).order_by(*order).limit(_LIMIT).lateral("groups"))
 
 
-def _followed(kernel: Kernel, access: Access, resource: Resource, fields: Sequence[Field]) -> tuple[Any, list[Any]]:
+def _sources(kernel: Kernel, access: Access, resource: Resource, *, as_of: bool) -> list[tuple[Any, list[Any]]]:
+    """Parts of the rows that are open to the caller, each with what is still to be asked of it."""
+    if as_of:
+        return [gated(kernel, access, resource, as_of=True, narrow=False)]
+    return [(resource.table, gate) for gate in kernel.policy.apart(access, resource, resource.table)]
+
+
+def _followed(
+    kernel: Kernel, access: Access, resource: Resource, fields: Sequence[Field], table: Any
+) -> tuple[Any, list[Any]]:
     """(the rows with what their references lead to as far as the caller may see it, the columns of the fields)."""
-    source: Any = resource.table
+    source = table
     joined: dict[str, Any] = {}
     columns, customs = [], 0
     for i, one in enumerate(fields):
-        base: Any = resource.table
+        base = table
         for hop in one.hops:
             if hop not in joined:
                 own, target = kernel.catalog.to_one(resource)[hop]
                 other = target.table.alias(f"of_{hop}")
                 gate = kernel.policy.gate(access, target, "read", other, narrow=False, whole=True)
                 joined[hop] = sa.select(other).where(*gate).subquery(hop)
-                source = source.outerjoin(joined[hop], joined[hop].c.id == resource.table.c[own])
+                source = source.outerjoin(joined[hop], joined[hop].c.id == table.c[own])
             base = joined[hop]
         if one.custom is None:
             columns.append(base.c[one.name].label(f"u{i}"))

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from crm_api.kernel.problems import INVALID, Fault, Problem
+from crm_api.kernel.problems import Fault, wrong
 
 SIGN = "$ref"
 NAME_PATTERN = "^[a-z][a-z0-9_]{0,39}$"
@@ -89,7 +89,7 @@ def check(parts: Sequence[Part]) -> list[bool]:
             if (fault := _fault(item, i, places, parts, towards)) is not None:
                 faults.append(fault)
     if faults:
-        raise Problem(INVALID, f"{len(faults)} reference(s) are wrong.", faults[:_MOST_FAULTS])
+        raise wrong(faults[:_MOST_FAULTS])
     return [bool(used) for used in uses]
 
 

@@ -13,7 +13,7 @@ from crm_api.kernel.context import Context
 from crm_api.kernel.duplicates_requests import read_flags
 from crm_api.kernel.headers import ANY, idempotency_key, minimal, parse, read_body
 from crm_api.kernel.idempotency import identify
-from crm_api.kernel.problems import INVALID, Fault, Problem
+from crm_api.kernel.problems import Fault, meant, wrong
 from crm_api.kernel.projection import Json
 from crm_api.kernel.resource import Resource
 from crm_api.kernel.schema import LONGEST_REF, Wire
@@ -92,7 +92,8 @@ def steps_of(known: Mapping[str, Write], operations: Sequence[OperationFrame]) -
         place = f"/operations/{i}"
         write = known.get(item.operation)
         if write is None:
-            faults.append(Fault("unknown_operation", "There is no such write.", pointer=f"{place}/operation"))
+            detail = f"There is no such write.{meant(item.operation, known)}"
+            faults.append(Fault("unknown_operation", detail, pointer=f"{place}/operation"))
             continue
         faults += _misfit(write, item, place)
         steps.append(Step(write, place, item.id, item.body, item.if_match, item.ref))
@@ -159,7 +160,7 @@ def _is_reference(value: Any) -> bool:
 
 def _refuse(faults: list[Fault]) -> None:
     if faults:
-        raise Problem(INVALID, f"{len(faults)} field(s) are wrong.", faults)
+        raise wrong(faults)
 
 
 def _part(step: Step) -> Part:

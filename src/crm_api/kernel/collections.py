@@ -4,6 +4,7 @@ import base64
 import hashlib
 import re
 from collections.abc import Awaitable, Callable
+from datetime import datetime
 from typing import Annotated, Any, Literal
 from urllib.parse import unquote_plus
 
@@ -12,10 +13,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from crm_api.kernel.context import Context, settled
+from crm_api.kernel.customs_filters import custom_parameters
 from crm_api.kernel.database import Row, Statement
 from crm_api.kernel.external import settle
-from crm_api.kernel.filters import Filters, Group, Leaf, custom_parameters, flat_parameters, from_parameters
+from crm_api.kernel.filters import Filters, Group, Leaf, flat_parameters, from_parameters
 from crm_api.kernel.headers import parse, query, read_body, single
+from crm_api.kernel.history import further, parse_as_of, refuse_related
 from crm_api.kernel.paging import decode, encode, parse_sort, sort_parameters
 from crm_api.kernel.predicates import like
 from crm_api.kernel.problems import QUERY_TOO_BROAD, Problem, forbidden, invalid, invalid_parameter, not_found
@@ -120,7 +123,8 @@ def needles(ctx: Context, resource: Resource, text: str) -> list[str]:
 
 def list_endpoint(resource: Resource, column: str = "") -> Endpoint:
     """`GET /v1/{collection}`; with a `column`, of the rows whose reference it is to the record in the path."""
-    allowed = frozenset([*flat_parameters(resource), *LIST_PARAMETERS]) - {column, f"{column}_is_null"}
+    allowed = frozenset([*flat_parameters(resource), *LIST_PARAMETERS, *further(resource)])
+    allowed -= {column, f"{column}_is_null"}
 
     async def endpoint(request: Request) -> Response:
         ctx = await permitted(request, resource, "read")
@@ -132,7 +136,8 @@ def list_endpoint(resource: Resource, column: str = "") -> Endpoint:
         count = "none" if (wanted := single(pairs, "count")) is None else wanted
         if count != "none" and count not in COUNT_LIMITS:
             raise invalid_parameter("count", "invalid_value", "none, estimate or exact.")
-        filters = Filters(ctx.kernel.catalog, resource, ctx.access)
+        as_of = parse_as_of(ctx, single(pairs, "as_of"))
+        filters = Filters(ctx.kernel.catalog, resource, ctx.access, indexed=as_of is None)
         tree = from_parameters(filters, pairs)
         await settle(ctx, filters)
         listing = Listing(
@@ -145,7 +150,7 @@ def list_endpoint(resource: Resource, column: str = "") -> Endpoint:
         )
         if text is not None:
             listing.needles = needles(ctx, resource, text)
-        body, next_cursor = await run(ctx, resource, listing, cursor)
+        body, next_cursor = await run(ctx, resource, listing, cursor, as_of)
         headers = {}
         if next_cursor:
             headers["Link"] = f'<{_following(request, next_cursor)}>; rel="next"'
@@ -167,9 +172,11 @@ def _following(request: Request, cursor: str) -> str:
     return f"{request.scope['path']}?{'&'.join([*kept, f'cursor={cursor}'])}"
 
 
-async def tree_of(ctx: Context, resource: Resource, node: dict[str, Any] | None) -> tuple[Group, dict[str, Any]]:
+async def tree_of(
+    ctx: Context, resource: Resource, node: dict[str, Any] | None, as_of: datetime | None = None
+) -> tuple[Group, dict[str, Any]]:
     """A filter as it is sent, checked under the rights of now: the tree and the values of its parameters."""
-    filters = Filters(ctx.kernel.catalog, resource, ctx.access)
+    filters = Filters(ctx.kernel.catalog, resource, ctx.access, indexed=as_of is None)
     tree = Group("and") if node is None else filters.tree(node)
     await settle(ctx, filters)
     return tree if isinstance(tree, Group) else Group("and", (tree,)), filters.values
@@ -180,27 +187,22 @@ def search_endpoint(resource: Resource) -> Endpoint:
 
     async def endpoint(request: Request) -> Response:
         ctx = await permitted(request, resource, "read")
-        query(request, ())
+        as_of = parse_as_of(ctx, single(query(request, further(resource)), "as_of"))
         body = parse(await read_body(request), SearchRequest)
-        answer, _ = await run(ctx, resource, await listing_of(ctx, resource, body), body.cursor)
+        listing = await listing_of(ctx, resource, body, as_of)
+        answer, _ = await run(ctx, resource, listing, body.cursor, as_of)
         return Json(answer)
 
     return endpoint
 
 
-async def listing_of(ctx: Context, resource: Resource, body: SearchRequest) -> Listing:
+async def listing_of(ctx: Context, resource: Resource, body: SearchRequest, as_of: datetime | None = None) -> Listing:
     """What a search asks for, checked under the rights of now."""
-    tree, values = await tree_of(ctx, resource, body.filter if "filter" in body.model_fields_set else None)
+    tree, values = await tree_of(ctx, resource, body.filter if "filter" in body.model_fields_set else None, as_of)
     expand = parse_expand(ctx, resource, ",".join(body.expand))
-    listing = Listing(
-        tree,
-        values,
-        parse_sort(resource, ctx.access, ",".join(body.sort)),
-        body.limit,
-        expand=expand,
-        count=body.count,
-        fields=_fields(ctx, resource, body.fields, expand),
-    )
+    sort = parse_sort(resource, ctx.access, ",".join(body.sort))
+    listing = Listing(tree, values, sort, body.limit, expand=expand, count=body.count)
+    listing.fields = _fields(ctx, resource, body.fields, expand)
     if body.q is not None:
         listing.needles = needles(ctx, resource, body.q)
     return listing
@@ -221,13 +223,17 @@ def _fields(
 
 
 async def run(
-    ctx: Context, resource: Resource, listing: Listing, cursor: str | None
+    ctx: Context, resource: Resource, listing: Listing, cursor: str | None, as_of: datetime | None = None
 ) -> tuple[dict[str, Any], str | None]:
     """Runs a listing; gives the reply and the next cursor.
 
     Raises:
-        Problem: 400 for a foreign cursor, 422 for a text query that matches too much of what its caller may all see.
+        Problem: 400 for a foreign cursor, 422 for a text query that matches too much of what its caller may all see,
+            and for what `as_of` cannot be read with.
     """
+    if as_of is not None:
+        refuse_related(listing.filter, {"expand": listing.expand, "q": listing.needles})
+        listing.as_of, listing.values["as_of"] = True, as_of
     binding = _binding(ctx, resource, listing)
     if cursor is not None:
         listing.cursor = decode(ctx.kernel.cursor_keys, binding, cursor, resource, listing.sort)
@@ -260,7 +266,7 @@ def _page(
 
 async def page_rows(ctx: Context, resource: Resource, listing: Listing) -> tuple[Plan, list[Row]]:
     """The plan of a listing and what it found; the first column of each row is the access version."""
-    listing.values |= sort_parameters(listing.sort)
+    listing.values |= sort_parameters(listing.sort, indexed=not listing.as_of)
     by_text = bool(listing.needles) and listing.indexed  # the hits are few: no need to find all open rows first
     listing.narrow = not by_text and await _few(ctx, resource, listing)
     shape = ("list", resource.plural, listing.shape)

@@ -27,7 +27,7 @@ from crm_api.kernel.problems import (
     AccessMoved,
     Problem,
     from_database,
-    not_found,
+    no_path,
     unavailable,
 )
 from crm_api.kernel.router import Dispatch, Endpoint
@@ -142,9 +142,8 @@ class Edge:
         extra = [(b"x-request-id", request_id.encode()), *_SECURITY, *self._cors(headers)]
         scope["crm.headers"], scope["crm.leave"] = extra, []
         outward = _Outward(send, extra, scope)
-        route = "other"
         try:
-            route, response = await self._answer(scope, receive, outward, headers)
+            response = await self._answer(scope, receive, outward, headers)
             if response is not None:  # what has no body at hand is a stream
                 await (outward.whole(response) if hasattr(response, "body") else response(scope, receive, outward))
         except ClientDisconnect:
@@ -152,20 +151,18 @@ class Edge:
         finally:
             for leave in scope["crm.leave"]:
                 leave()
-            self._note(scope, route, outward.status, time.perf_counter() - started)
+            self._note(scope, outward.status, time.perf_counter() - started)
 
-    async def _answer(
-        self, scope: Scope, receive: Receive, send: Send, headers: dict[bytes, bytes]
-    ) -> tuple[str, Response | None]:
+    async def _answer(self, scope: Scope, receive: Receive, send: Send, headers: dict[bytes, bytes]) -> Response | None:
         method, path = scope["method"], scope["path"]
         try:
             if len(scope.get("raw_path") or b"") + len(scope["query_string"]) > MAX_TARGET:
                 raise Problem(URI_TOO_LONG, f"Path and query have at most {MAX_TARGET} bytes.")
             if method == "OPTIONS" and b"origin" in headers and b"access-control-request-method" in headers:
-                return "preflight", self._preflight()
+                return self._preflight()
             probe = _PROBES.get(path)
             if probe is not None:
-                return path, _methods(method, ("GET",)) or await probe(self, headers)
+                return _methods(method, ("GET",)) or await probe(self, headers)
             if headers and max(map(len, headers.values())) > MAX_HEADER:
                 raise Problem(INVALID_HEADER, f"A header has at most {MAX_HEADER} bytes.")
             methods, id_, ours = self._dispatch.find(path)
@@ -173,20 +170,20 @@ class Edge:
                 methods, id_, _ = self._dispatch.find_encoded(raw)
             if not ours:
                 await self._handwritten({**scope, "method": "GET"} if method == "HEAD" else scope, receive, send)
-                return "other", None
+                return None
             if methods is None:
-                raise not_found("path")
+                raise no_path()
             endpoint = methods.get("GET" if method == "HEAD" else method)
             if endpoint is None:
-                return path.split("/")[2], _refuse(method, methods)
+                return _refuse(method, methods)
             scope["path_params"] = {"id": id_}
-            return path.split("/")[2], await self._run(endpoint, scope, receive)
+            return await self._run(endpoint, scope, receive)
         except Problem as problem:
-            return "problem", problem_response(scope, problem)
+            return problem_response(scope, problem)
         except ClientDisconnect:
             raise
         except Exception as error:  # noqa: BLE001 - the last resort: nothing internal may leave
-            return "problem", problem_response(scope, self._problem(scope, error))
+            return problem_response(scope, self._problem(scope, error))
 
     async def _handwritten(self, scope: Scope, receive: Receive, send: Send) -> None:
         for _ in range(_TRIES):
@@ -263,17 +260,18 @@ class Edge:
             },
         )
 
-    def _note(self, scope: Scope, route: str, status: int, seconds: float) -> None:
+    def _note(self, scope: Scope, status: int, seconds: float) -> None:
         method = scope["method"] if scope["method"] in _METHODS else "other"
-        known = route if route in self._dispatch.collections or route in _PROBES else "other"
-        metrics.seconds(method, known).observe(seconds)
+        route = path.split("/")[2] if (path := scope["path"]).startswith("/v1/") else path
+        route = route if route in self._dispatch.collections or route in _PROBES else "other"
+        metrics.seconds(method, route).observe(seconds)
         metrics.requests(method, status).inc()
         principal = scope.get("crm.principal")
         self._access_log(
             {
                 "event": "request",
                 "method": scope["method"],
-                "path": scope["path"],
+                "path": path,
                 "status": status,
                 "ms": round(seconds * 1000, 2),
                 "request_id": scope["crm.request_id"],

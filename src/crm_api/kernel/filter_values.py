@@ -43,14 +43,12 @@ class Place:
 
 def from_text(kind: str, text: str, place: Place) -> Any:
     """A query parameter as a body would have it, where the two differ."""
-    if kind == "boolean":
-        if text not in ("true", "false"):
-            raise place.fault("invalid_value", "true or false.")
+    if kind == "boolean" and text in ("true", "false"):
         return text == "true"
-    if kind == "integer":
-        if not re.fullmatch(r"-?[0-9]{1,19}", text):
-            raise place.fault("invalid_value", "An integer.")
+    if kind == "integer" and re.fullmatch(r"-?[0-9]{1,19}", text):
         return int(text)
+    if kind in ("boolean", "integer"):
+        raise place.fault("invalid_value", f"This is not {_KINDS[kind][1]}.")
     return text
 
 
@@ -69,24 +67,18 @@ def typed_value(kind: str, op: str, raw: Any, place: Place, vocabulary: frozense
 
 
 def _scalar(kind: str, raw: Any, place: Place, vocabulary: frozenset[str] | None) -> Any:
-    known = {"values": "text", "reference": "id"}.get(kind, kind)
-    wrong = place.fault("invalid_value", f"This is not a value of kind {known}.")
-    if kind == "boolean":
-        if isinstance(raw, bool):
-            return raw
-        raise wrong
-    if kind == "integer":
-        if isinstance(raw, int) and not isinstance(raw, bool) and abs(raw) < 2**63:
-            return raw
-        raise wrong
-    if not isinstance(raw, str) or len(raw) > 500 or "\x00" in raw:
+    read, form = _KINDS.get(kind, _TEXT)
+    wrong = place.fault("invalid_value", f"This is not {form}.")
+    if (kind == "boolean" and isinstance(raw, bool)) or (kind == "integer" and type(raw) is int and abs(raw) < 2**63):
+        return raw
+    if kind in ("boolean", "integer") or not isinstance(raw, str) or len(raw) > 500 or "\x00" in raw:
         raise wrong
     if vocabulary is not None and raw not in vocabulary:
         raise place.fault("invalid_value", f"One of {', '.join(sorted(vocabulary))}.")
     if kind in ("id", "reference") and not _UUID.fullmatch(raw) and (kind == "id" or external_key(raw) is None):
         raise wrong
     try:
-        return _PARSERS.get(kind, str)(raw)
+        return read(raw)
     except ValueError:
         raise wrong from None
 
@@ -113,10 +105,27 @@ def parse_instant(raw: str) -> datetime:
     return value
 
 
-_PARSERS: dict[str, Any] = {
-    "money": _decimal(10_000),
-    "ratio": _decimal(1_000_000),
-    "date": date.fromisoformat,
-    "instant": parse_instant,
-    "values": fold,
+_TEXT: tuple[Any, str] = (str, "text of at most 500 characters")
+_KINDS: dict[str, tuple[Any, str]] = {
+    "id": (str, "an id: a UUID"),
+    "reference": (str, "an id: a UUID, or ext:{source}:{external_id}"),
+    "boolean": (bool, "true or false"),
+    "integer": (int, "a whole number"),
+    "money": (_decimal(10_000), 'an amount: a decimal string such as "1234.50", with at most 4 decimals'),
+    "ratio": (_decimal(1_000_000), 'a decimal string such as "2.5", with at most 6 decimals'),
+    "date": (date.fromisoformat, "a date such as 2026-12-31"),
+    "instant": (parse_instant, "a time such as 2026-12-31T18:00:00Z; in an address, the + of an offset is written %2B"),
+    "values": (fold, _TEXT[1]),
 }
+
+
+def parameters_of(name: str, kind: str, *, chosen: bool, nullable: bool) -> dict[str, tuple[str, str, str]]:
+    """The query parameters of one field; `chosen` when its values are words of a closed vocabulary."""
+    found = {name: (name, "any" if kind == "values" else "eq", kind)}
+    extra: tuple[str, ...] = COMPARISONS if kind in ("integer", "money", "ratio", "date", "instant") else ()
+    if kind == "text" and not chosen:
+        extra = ("contains", "starts_with")
+    found |= {f"{name}_{op}": (name, op, kind) for op in extra}
+    if nullable and kind != "values":
+        found[f"{name}_is_null"] = (name, "is_null", "boolean")
+    return found

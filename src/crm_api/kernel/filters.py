@@ -6,9 +6,10 @@ from functools import cache
 from typing import Any, Literal, get_args
 
 from crm_api.kernel.customs import PREFIX, Custom, fields_of
+from crm_api.kernel.customs_filters import custom_parameters
 from crm_api.kernel.customs_index import Form
 from crm_api.kernel.domain import Catalog
-from crm_api.kernel.filter_values import COMPARISONS, OPERATORS, Place, from_text, typed_value
+from crm_api.kernel.filter_values import OPERATORS, Place, from_text, parameters_of, typed_value
 from crm_api.kernel.policy import Access
 from crm_api.kernel.problems import forbidden
 from crm_api.kernel.resource import Resource
@@ -266,35 +267,6 @@ def flat_parameters(resource: Resource) -> dict[str, tuple[str, str, str]]:
     for name, kind in resource.filterable.items():
         nullable = kind != "values" and bool(resource.table.c[name].nullable)
         found |= parameters_of(name, kind, chosen=name in choices(resource), nullable=nullable)
-    return found
-
-
-def custom_parameters(access: Access, resource: Resource) -> dict[str, tuple[str, str, str]]:
-    """The same for the tenant's custom fields of a resource."""
-    return custom_flat(fields_of(access, resource))
-
-
-def custom_flat(fields: Mapping[str, Custom]) -> dict[str, tuple[str, str, str]]:
-    """The same for custom fields; one whose key ends like an operator comes before that operator."""
-    found: dict[str, tuple[str, str, str]] = {}
-    whole: dict[str, tuple[str, str, str]] = {}
-    for custom in fields.values():
-        if custom.filterable and custom.kind.filter is not None:
-            own = parameters_of(custom.name, custom.kind.filter, chosen=custom.known is not None, nullable=True)
-            found |= own
-            whole[custom.name] = own[custom.name]
-    return found | whole
-
-
-def parameters_of(name: str, kind: str, *, chosen: bool, nullable: bool) -> dict[str, tuple[str, str, str]]:
-    """The query parameters of one field; `chosen` when its values are words of a closed vocabulary."""
-    found = {name: (name, "any" if kind == "values" else "eq", kind)}
-    extra: tuple[str, ...] = COMPARISONS if kind in ("integer", "money", "ratio", "date", "instant") else ()
-    if kind == "text" and not chosen:
-        extra = ("contains", "starts_with")
-    found |= {f"{name}_{op}": (name, op, kind) for op in extra}
-    if nullable and kind != "values":
-        found[f"{name}_is_null"] = (name, "is_null", "boolean")
     return found
 
 

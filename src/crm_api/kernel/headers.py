@@ -20,6 +20,7 @@ from crm_api.kernel.problems import (
     from_validation,
     invalid,
     invalid_parameter,
+    meant,
 )
 
 MAX_DEPTH = 32
@@ -67,21 +68,17 @@ def parse(body: bytes, model: type[Body], read_only: frozenset[str] = frozenset(
     Raises:
         Problem: 400 for what is not one JSON value with distinct keys, 422 for what the schema refuses.
     """
-    if body:
-        try:
-            tree = jiter.from_json(body, catch_duplicate_keys=True, allow_inf_nan=False)
-        except ValueError as error:
-            raise Problem(MALFORMED_JSON, str(error)) from None
-        _inspect(tree, "", 1)
+    if not body:
+        raise Problem(MALFORMED_JSON, "The body is empty; send a JSON object.")
+    try:
+        tree = jiter.from_json(body, catch_duplicate_keys=True, allow_inf_nan=False)
+    except ValueError as error:
+        raise Problem(MALFORMED_JSON, str(error)) from None
+    _inspect(tree, "", 1)
     try:
         return model.model_validate_json(body)
     except ValidationError as error:
-        if any(
-            item["type"] == "json_invalid"
-            for item in error.errors(include_url=False, include_input=False, include_context=False)
-        ):
-            raise Problem(MALFORMED_JSON, "The body is not valid JSON.") from None
-        raise from_validation(error, read_only) from None
+        raise from_validation(error, read_only, model.model_fields) from None
 
 
 def _inspect(node: Any, pointer: str, depth: int) -> None:
@@ -117,7 +114,9 @@ def query(request: Request, allowed: Iterable[str]) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     for name, value in pairs:
         if name not in allowed:
-            raise invalid_parameter(name, "unknown_parameter", "There is no such parameter here.")
+            raise invalid_parameter(
+                name, "unknown_parameter", f"There is no parameter {name} here.{meant(name, allowed)}"
+            )
         if "\x00" in value:
             raise invalid_parameter(name, "bad_value", "Text cannot hold a NUL character.")
         found.setdefault(name, []).append(value)

@@ -176,7 +176,7 @@ def moved(row: Mapping[str, Any], verb: str) -> str:
     if row["state"] not in found.sources:
         raise Problem(
             TRANSITION_REFUSED,
-            f"A job that is {row['state']} cannot be moved by {verb}.",
+            f"The job is {row['state']}; {verb} takes {' or '.join(sorted(found.sources))}.",
             extra={"state": row["state"], "allowed_from": sorted(found.sources)},
         )
     return found.target

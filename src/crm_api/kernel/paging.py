@@ -74,10 +74,10 @@ def _key(resource: Resource, access: Access, name: str, descending: bool) -> Key
     return Key(name, descending, custom)
 
 
-def sort_parameters(keys: Sequence[Key]) -> dict[str, Any]:
-    """Which custom fields the sort is by: the first is walked in the index, others are read from the rows."""
+def sort_parameters(keys: Sequence[Key], *, indexed: bool) -> dict[str, Any]:
+    """Which custom fields the sort is by: the first is walked in the index, if that is right; others are read."""
     fields = {i: key.custom for i, key in enumerate(keys) if key.custom is not None}
-    return {f"sort{i}": custom.key if i else custom.place for i, custom in fields.items()}
+    return {f"sort{i}": custom.key if i or not indexed else custom.place for i, custom in fields.items()}
 
 
 def encode(secrets: Sequence[bytes], binding: bytes, values: Sequence[Any]) -> str:
@@ -128,20 +128,20 @@ def _day(value: Any) -> Any:
     return date.fromisoformat(value) if isinstance(value, str) else value  # of a custom field it is a number
 
 
-def ordered(resource: Resource, keys: Sequence[Key], table: Any) -> list[Ordered]:
-    """The keys of a sort in rows of what is read."""
-    return [_ordered(resource, i, key, table) for i, key in enumerate(keys)]
+def ordered(resource: Resource, keys: Sequence[Key], table: Any, *, indexed: bool) -> list[Ordered]:
+    """The keys of a sort in rows of what is read; `indexed`, if the index of custom fields is of those rows."""
+    return [_ordered(resource, i, key, table, walked=indexed and not i) for i, key in enumerate(keys)]
 
 
-def _ordered(resource: Resource, i: int, key: Key, table: Any) -> Ordered:
+def _ordered(resource: Resource, i: int, key: Key, table: Any, *, walked: bool) -> Ordered:
     if key.custom is None:
         declared = resource.sortable[key.name]
         own = table.c[declared.key]
         return Ordered(own, declared.nullable, key.descending, [own.is_not(None)], [own.is_(None)], own)
     kind_, name = key.custom.kind, f"sort{i}"
-    if i:
+    if not walked:
         read = expression(table, kind_.name, sa.bindparam(name, type_=sa.Text()))
-        return Ordered(read, True, key.descending, [], [], read)
+        return Ordered(read, True, key.descending, [read.is_not(None)], [read.is_(None)], read)
     alias, other = VALUES.alias("sorted"), VALUES.alias("unsorted")
     has = sa.exists(sa.select(sa.literal(1)).select_from(other).where(*entry(table, name, other)).correlate(table))
     found = column(kind_.name, kind_.column, alias)

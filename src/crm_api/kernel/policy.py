@@ -293,13 +293,13 @@ def _reach(resource: Resource, reach: str, table: Any) -> sa.ColumnElement[bool]
 
 def _shared(resource: Resource, action: str) -> sa.ColumnElement[Any]:
     shares = table_of(Share).alias(f"shares_{resource.plural}")
-    who = {"user": shares.c.grantee_id == SELF}
-    who |= {"team": among(shares.c.grantee_id, _TEAMS), "territory": among(shares.c.grantee_id, _TERRITORIES)}
+    who = {"user": SELF, "team": sa.any_(_TEAMS), "territory": sa.any_(_TERRITORIES)}
+    mine = {kind: shares.c.grantee_id == ids for kind, ids in who.items()}
     rows = sa.select(shares.c.object_id).where(
         shares.c.tenant_id == TENANT,
         shares.c.object_type == sa.literal(resource.singular, sa.Text()),
         shares.c.grantee_id == sa.any_(_GRANTEES),
-        sa.case(who, value=shares.c.grantee_type),  # an OR would be looked up once for each
+        sa.case(mine, value=shares.c.grantee_type),  # an OR would be looked up once for each
         sa.or_(shares.c.expires_at.is_(None), shares.c.expires_at > sa.func.now()),
     )
     if action != "read":

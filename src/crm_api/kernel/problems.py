@@ -1,7 +1,9 @@
 """Every way a request can fail, as RFC 9457 problem details; maps driver errors once."""
 
 import re
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from typing import Any, Self
 
 import asyncpg
@@ -169,9 +171,15 @@ def not_found(noun: str = "record") -> Problem:
     return Problem(NOT_FOUND, f"There is no such {noun}.")
 
 
+def no_path() -> Problem:
+    """404 for an address that no caller has."""
+    return Problem(NOT_FOUND, "There is no such path; /docs shows those there are.")
+
+
 def forbidden(permission: str) -> Problem:
-    """403 that names what is missing."""
-    return Problem(FORBIDDEN, f"This needs the permission {permission}.", extra={"permission": permission})
+    """403 that names what is missing: a permission, `scope` and a scope, or `field` and a field that is hidden."""
+    words = {"scope": "the", "field": "sight of the"}.get(permission.partition(" ")[0], "the permission")
+    return Problem(FORBIDDEN, f"This needs {words} {permission}.", extra={"permission": permission})
 
 
 def invalid(pointer: str, code: str, detail: str) -> Problem:
@@ -184,6 +192,17 @@ def invalid_parameter(name: str, code: str, detail: str) -> Problem:
     return Problem(INVALID, detail, [Fault(code, detail, parameter=name)])
 
 
+def wrong(faults: list[Fault]) -> Problem:
+    """422 for the faults of a request; one alone is told in `detail` too, with its place."""
+    alone = f"{faults[0].pointer or faults[0].parameter or 'the body'}: {faults[0].detail}"
+    return Problem(INVALID, alone if len(faults) == 1 else f"{len(faults)} values are wrong; see errors.", faults)
+
+
+def meant(name: str, known: Iterable[str]) -> str:
+    """What to say after an unknown name: the known one that it resembles, if there is one."""
+    return "".join(f" Did you mean {close}?" for close in get_close_matches(name, known, 1))
+
+
 def unavailable(detail: str) -> Problem:
     """503 with a time to come back."""
     return Problem(UNAVAILABLE, detail, headers={"Retry-After": "1"})
@@ -194,19 +213,19 @@ _LONGEST_STEP = 200
 _CODES = {"extra_forbidden": "unknown_field", "missing": "required"}
 
 
-def from_validation(error: ValidationError, read_only: frozenset[str] = frozenset()) -> Problem:
-    """422 with a pointer for each fault; values are not echoed."""
-    faults = []
+def from_validation(error: ValidationError, read_only: Collection[str] = (), known: Collection[str] = ()) -> Problem:
+    """422 with a pointer for each fault; values are not echoed. `known` are the fields that there are."""
+    faults: list[Fault] = []
     for item in error.errors(include_url=False, include_context=False, include_input=False)[:_MOST_FAULTS]:
         place = [str(part)[:_LONGEST_STEP].replace("~", "~0").replace("/", "~1") for part in item["loc"]]
         code = _CODES.get(item["type"], item["type"])
         detail = item["msg"]
         if code == "unknown_field" and len(place) == 1 and place[0] in read_only:
-            code, detail = "read_only_field", "The server sets this field."
+            code, detail = "read_only_field", "This is not set here: the server, a verb or the creation sets it."
         elif code == "unknown_field":
-            detail = "There is no such field."
+            detail = "There is no such field." + (meant(place[0], known) if len(place) == 1 and len(faults) < 5 else "")
         faults.append(Fault(code, detail, pointer="/" + "/".join(place) if place else ""))
-    return Problem(INVALID, f"{error.error_count()} field(s) are wrong.", faults)
+    return wrong(faults)
 
 
 _BAD_VALUE = {

@@ -10,6 +10,7 @@ from sqlalchemy.dialects.postgresql import ARRAY
 from crm_api.kernel.context import Kernel
 from crm_api.kernel.database import TENANT, Row, Statement
 from crm_api.kernel.filters import Group
+from crm_api.kernel.history_rows import rows_as_of
 from crm_api.kernel.paging import Key, Ordered, after, order, ordered
 from crm_api.kernel.policy import Access
 from crm_api.kernel.predicates import to_sql
@@ -40,6 +41,7 @@ class Listing:
     needles: list[str] = field(default_factory=list)
     indexed: bool = True
     narrow: bool = False
+    as_of: bool = False
 
     @property
     def shape(self) -> tuple[Any, ...]:
@@ -47,7 +49,7 @@ class Listing:
         nulls = None if self.cursor is None else tuple(value is None for value in self.cursor)
         sort = tuple(key.shape for key in self.sort)
         shown = (sort, nulls, self.expand, self.fields, self.count)
-        return (self.filter.shape, *shown, bool(self.needles), self.indexed, self.narrow)
+        return (self.filter.shape, *shown, bool(self.needles), self.indexed, self.narrow, self.as_of)
 
 
 @dataclass(slots=True)
@@ -129,13 +131,18 @@ def framed(rows: Any, columns: Any = None) -> Statement:
 
 
 def compile_get(
-    kernel: Kernel, access: Access, resource: Resource, expand: tuple[str, ...], action: str = "read"
+    kernel: Kernel,
+    access: Access,
+    resource: Resource,
+    expand: tuple[str, ...],
+    action: str = "read",
+    *,
+    as_of: bool = False,
 ) -> Plan:
     """One row by id, under the gate for `action`."""
-    table = resource.table
-    gate = kernel.policy.gate(access, resource, action, table)
+    source, gate = gated(kernel, access, resource, action, as_of=as_of)
     projection = Projection(resource, access)
-    page = sa.select(*projection.select(table)).where(table.c.id == _ID, *gate)
+    page = sa.select(*projection.select(source)).where(source.c.id == _ID, *gate)
     return _finish(kernel, access, resource, projection, page, expand, [], narrow=True, keys=0)
 
 
@@ -169,19 +176,28 @@ def compile_list(kernel: Kernel, access: Access, resource: Resource, listing: Li
             .subquery("counted")
         )
         extra.append(sa.select(sa.func.count()).select_from(some).scalar_subquery().label("total"))
-    keys = ordered(resource, listing.sort, source)
+    keys = ordered(resource, listing.sort, source, indexed=not listing.as_of)
     page = _page(listing, keys, projection.select(source), condition)
     return _finish(
         kernel, access, resource, projection, page, listing.expand, extra, narrow=listing.narrow, keys=len(keys)
     )
 
 
+def gated(
+    kernel: Kernel, access: Access, resource: Resource, action: str = "read", *, as_of: bool, narrow: bool = True
+) -> tuple[Any, list[sa.ColumnElement[bool]]]:
+    """The rows to read, and the gate that is still to be asked of them; what they were is under the rights of now."""
+    if as_of:
+        return rows_as_of(kernel.policy, access, resource, narrow=narrow), []
+    return resource.table, kernel.policy.gate(access, resource, action, resource.table, narrow=narrow)
+
+
 def _source(
     kernel: Kernel, access: Access, resource: Resource, listing: Listing
 ) -> tuple[Any, list[sa.ColumnElement[bool]]]:
-    gate = kernel.policy.gate(access, resource, "read", resource.table, narrow=listing.narrow)
-    if not listing.narrow:
-        return resource.table, gate
+    source, gate = gated(kernel, access, resource, as_of=listing.as_of, narrow=listing.narrow)
+    if listing.as_of or not listing.narrow:
+        return source, gate
     # Few rows are open to this caller: find those first (OFFSET 0 keeps the planner from walking a sort index instead).
     return sa.select(resource.table).where(*gate).offset(sa.literal_column("0")).subquery("open"), []
 

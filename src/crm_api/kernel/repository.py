@@ -173,7 +173,7 @@ def _refuse_locked(resource: Resource, row: Mapping[str, Any], values: Collectio
     if resource.lock is not None and resource.lifecycle is not None and not resource.lock.free.issuperset(values):
         state, allowed = row[resource.lifecycle.column], sorted(resource.lock.states)
         if state not in allowed:
-            detail = f"A {resource.singular} that is {state} can no longer be changed so."
+            detail = f"The {resource.singular} is {state}: this can be changed when it is {' or '.join(allowed)}."
             raise Problem(TRANSITION_REFUSED, detail, extra={"state": state, "allowed_from": allowed})
 
 

@@ -151,8 +151,8 @@ def _get(resource: Resource) -> Endpoint:
     async def endpoint(request: Request) -> Response:
         ctx = await permitted(request, resource, "read")
         pairs = query(request, ("expand", "as_of") if resource.history else ("expand",))
-        if (as_of := single(pairs, "as_of")) is not None:
-            return await history.get_as_of(ctx, resource, collections.path_id(request, resource), as_of, pairs)
+        if (instant := history.parse_as_of(ctx, single(pairs, "as_of"))) is not None:
+            return await history.get_as_of(ctx, resource, collections.path_id(request, resource), instant, pairs)
         expand = collections.parse_expand(ctx, resource, single(pairs, "expand"))
         item = await repository.get(ctx, resource, collections.path_id(request, resource), expand)
         if if_none_match(request, item["version"]):

@@ -5,7 +5,7 @@ import unicodedata
 from collections.abc import Mapping
 from datetime import datetime
 from decimal import Decimal
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal, LiteralString, get_args
 from urllib.parse import urlsplit
 
 import phonenumbers
@@ -37,9 +37,7 @@ LONGEST_EXTERNAL_ID = 200
 MOST_SOURCES = 50
 LONGEST_REF = 4 + 63 + 1 + LONGEST_EXTERNAL_ID
 _MONEY_PATTERN = r"^-?[0-9]{1,14}(\.[0-9]{1,4})?$"
-_MONEY = re.compile(_MONEY_PATTERN)
 _QUANTITY_PATTERN = r"^[0-9]{1,12}(\.[0-9]{1,6})?$"
-_QUANTITY = re.compile(_QUANTITY_PATTERN)
 _EXTERNAL = re.compile(EXTERNAL_PATTERN[1:-1])
 _PLAIN_EMAIL = re.compile(
     r"[a-z0-9_+-]{1,32}(\.[a-z0-9_+-]{1,31})?@(([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.){1,3}[a-z]{2,24})"
@@ -68,24 +66,19 @@ def with_defaults(model: type[Input], given: Mapping[str, Any]) -> dict[str, Any
     )
 
 
-def _money(value: Any) -> Decimal:
-    if isinstance(value, Decimal):
-        return value
-    if not isinstance(value, str) or not _MONEY.fullmatch(value):
-        raise PydanticCustomError(
-            "invalid_money", 'An amount is a decimal string such as "1234.50", with at most 4 decimals.'
-        )
-    return Decimal(value)
+def _text(pattern: str, least: int, most: int, **more: Any) -> dict[str, Any]:
+    return {"type": "string", "pattern": pattern, "minLength": least, "maxLength": most, **more}
 
 
-def _quantity(value: Any) -> Decimal:
-    if isinstance(value, Decimal):
-        return value
-    if not isinstance(value, str) or not _QUANTITY.fullmatch(value):
-        raise PydanticCustomError(
-            "invalid_quantity", 'A quantity is a decimal string such as "2.5", not negative, with at most 6 decimals.'
-        )
-    return Decimal(value)
+def _decimal(pattern: str, code: LiteralString, told: LiteralString) -> BeforeValidator:
+    def read(value: Any) -> Decimal:
+        if isinstance(value, Decimal):
+            return value
+        if not isinstance(value, str) or not re.fullmatch(pattern, value):
+            raise PydanticCustomError(code, told)
+        return Decimal(value)
+
+    return BeforeValidator(read)
 
 
 def _positive(value: Decimal) -> Decimal:
@@ -111,6 +104,12 @@ def _url(value: str) -> str:
     except ValueError:
         pass
     raise PydanticCustomError("invalid_url", "This is not a web address.")
+
+
+def _ref(value: Any) -> Any:
+    if isinstance(value, str) and not re.fullmatch(REF_PATTERN, value.strip()):
+        raise PydanticCustomError("invalid_reference", "This is neither an id (a UUID) nor ext:source:external_id.")
+    return value
 
 
 def _country(value: str) -> str:
@@ -148,6 +147,7 @@ Ref = Annotated[
         examples=["019aa1c2-7d3e-7c41-b1f2-3f6d1b0a9e55"],
         description="An id, or an external id: `ext:{source}:{external_id}`.",
     ),
+    BeforeValidator(_ref),
 ]
 """A reference in a body: the id of a record, or what another system calls it."""
 ExternalIdText = Annotated[
@@ -162,24 +162,26 @@ Url = Annotated[str, Field(pattern=r"^https?://[^\s<>\x22]+$", min_length=8, max
 Email = Annotated[
     str, Field(min_length=3, max_length=254, json_schema_extra={"format": "email"}), AfterValidator(_email)
 ]
-Country = Annotated[str, Field(pattern="^[A-Z]{2}$", min_length=2, max_length=2), AfterValidator(_country)]
-Currency = Annotated[str, Field(pattern="^[A-Z]{3}$", min_length=3, max_length=3), AfterValidator(_currency)]
+Country = Annotated[str, WithJsonSchema(_text("^[A-Z]{2}$", 2, 2)), AfterValidator(_country)]
+Currency = Annotated[str, WithJsonSchema(_text("^[A-Z]{3}$", 3, 3)), AfterValidator(_currency)]
 Language = Annotated[str, Field(pattern="^[a-z]{2,3}(-[A-Z]{2})?$", min_length=2, max_length=6)]
 PhoneNumber = Annotated[str, Field(pattern=_E164, min_length=5, max_length=16)]
 Instant = Annotated[AwareDatetime, WithJsonSchema({"type": "string", "format": "date-time", "maxLength": 40})]
 Money = Annotated[
     Decimal,
-    BeforeValidator(_money),
-    WithJsonSchema(
-        {"type": "string", "pattern": _MONEY_PATTERN, "minLength": 1, "maxLength": 20, "examples": ["1234.50"]}
+    _decimal(
+        _MONEY_PATTERN, "invalid_money", 'An amount is a decimal string such as "1234.50", with at most 4 decimals.'
     ),
+    WithJsonSchema(_text(_MONEY_PATTERN, 1, 20, examples=["1234.50"])),
 ]
 Quantity = Annotated[
     Decimal,
-    BeforeValidator(_quantity),
-    WithJsonSchema(
-        {"type": "string", "pattern": _QUANTITY_PATTERN, "minLength": 1, "maxLength": 19, "examples": ["2.5"]}
+    _decimal(
+        _QUANTITY_PATTERN,
+        "invalid_quantity",
+        'A quantity is a decimal string such as "2.5", not negative, with at most 6 decimals.',
     ),
+    WithJsonSchema(_text(_QUANTITY_PATTERN, 1, 19, examples=["2.5"])),
 ]
 """How much or how many, never negative; a column of type `Ratio` keeps it."""
 PositiveQuantity = Annotated[Quantity, AfterValidator(_positive)]

@@ -206,6 +206,8 @@ def _parameters(catalog: Catalog, operation: Operation) -> list[dict[str, Any]]:
         return [*found, *list_parameters(catalog, resource, _column(operation))]
     if kind == "get":
         return [*found, *expand_parameter(catalog, resource), *as_of_parameter(resource), parameter("IfNoneMatch")]
+    if kind in ("search", "aggregate"):
+        return as_of_parameter(resource)
     if _writes(operation):
         found += [parameter(name) for name in _WRITE]
         if resource.duplicates and kind in ("create", "upsert", "batch"):

@@ -4,8 +4,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from crm_api.kernel.customs import CUSTOM, LONGEST_INDEXED, Custom
+from crm_api.kernel.customs_filters import custom_flat
 from crm_api.kernel.domain import Catalog
-from crm_api.kernel.filters import custom_flat
 from crm_api.kernel.resource import Resource
 from crm_api.kernel.schema import UUID_PATTERN
 from crm_api.kernel.spec_parameters import KINDS, REFERENCE, query_parameter

@@ -200,7 +200,7 @@ def expand_parameter(catalog: Catalog, resource: Resource) -> list[dict[str, Any
 def as_of_parameter(resource: Resource) -> list[dict[str, Any]]:
     """`as_of`, where records can be read as they were."""
     schema = {"type": "string", "format": "date-time", "maxLength": 40}
-    told = "The record as it was at this instant, which has passed. No `expand` beside it, no `ETag` with the answer."
+    told = "As it was at this instant, which has passed; without what is related: no `expand`, no `q`, no `ETag`."
     return [_query("as_of", told, schema)] if resource.history else []
 
 
@@ -218,6 +218,7 @@ def list_parameters(catalog: Catalog, resource: Resource, column: str = "") -> l
             explode=False,
         ),
         *expand_parameter(catalog, resource),
+        *as_of_parameter(resource),
         parameter("Count"),
         *([parameter("Text")] if resource.search else []),
         *(_filter(catalog, resource, name) for name, of in flat_parameters(resource).items() if of[0] != column),

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+import orjson
 from fastapi import APIRouter, FastAPI
 from fastapi.openapi.utils import get_openapi
 from fastapi.routing import APIRoute
@@ -30,10 +31,10 @@ def _bodies(routes: dict[str, dict[str, Any]], schemas: dict[str, JsonSchema], r
     for route in router.routes:
         if isinstance(route, APIRoute) and route.endpoint in _BODIES:
             model, example = _BODIES[route.endpoint]
-            whole = model.model_json_schema(ref_template=REF + "{model}")
+            whole = _apart(model.model_json_schema(ref_template=REF + "{model}"), schemas)
             for name, inner in whole.pop("$defs", {}).items():
-                schemas.setdefault(name, normal(inner))
-            schemas[model.__name__] = normal(whole)
+                _add(schemas, name, normal(inner))
+            _add(schemas, model.__name__, normal(whole))
             content = {"schema": {"$ref": REF + model.__name__}, "examples": {"example": {"value": example}}}
             for method in route.methods or ():
                 body = {"required": True, "content": {"application/json": content}}
@@ -47,7 +48,7 @@ def merge(routes: dict[str, dict[str, Any]], schemas: dict[str, JsonSchema], rou
     written = get_openapi(title="", version="", routes=app.routes)
     for name, schema in written.get("components", {}).get("schemas", {}).items():
         if name not in ("HTTPValidationError", "ValidationError"):
-            schemas[_name(name)] = without(normal(schema), "additionalProperties")
+            _add(schemas, _name(name), without(normal(schema), "additionalProperties"))
     for path, methods in written["paths"].items():
         for method, operation in methods.items():
             declared = {int(status) for status in operation["responses"]}
@@ -63,6 +64,28 @@ def merge(routes: dict[str, dict[str, Any]], schemas: dict[str, JsonSchema], rou
             operation["security"] = needs()
             routes.setdefault(path, {})[method] = operation
     _bodies(routes, schemas, router)
+
+
+def _apart(whole: JsonSchema, schemas: dict[str, JsonSchema]) -> JsonSchema:
+    """The schema of a body, with names of their own for parts that replies tell with more required."""
+    parts = whole.get("$defs", {})
+    text = orjson.dumps(whole).decode()
+    for name in [name for name in parts if schemas.get(name, normal(parts[name])) != normal(parts[name])]:
+        for form in ('"{}":', f'"{REF}{{}}"'):
+            text = text.replace(form.format(name), form.format(f"{name}Input"))
+    found: JsonSchema = orjson.loads(text)
+    return found
+
+
+def _add(schemas: dict[str, JsonSchema], name: str, schema: JsonSchema) -> None:
+    """What is known already stays: of parts that are sent, it knows better what is always there.
+
+    Raises:
+        ValueError: what is known is something else; a fault of ours.
+    """
+    known = schemas.setdefault(name, schema)
+    if {**known, "required": ()} != {**schema, "required": ()}:
+        raise ValueError(f"two schemas of the contract are called {name}")
 
 
 def _name(name: str) -> str:

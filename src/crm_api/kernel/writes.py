@@ -102,7 +102,7 @@ class Write:
     @cached_property
     def _read_only(self) -> frozenset[str]:
         if self.kind == "update":
-            return self.resource.read_only | self.resource.once
+            return self.resource.read_only | self.resource.once | {"id"}
         return self.resource.read_only if self.kind in ("create", "upsert") else frozenset()
 
     def check(self, *, given: bool) -> None:
@@ -249,7 +249,7 @@ def edge_action(resource: Resource, edge: Edge) -> Action:
         if row[column] not in edge.sources:
             raise Problem(
                 TRANSITION_REFUSED,
-                f"A {resource.singular} that is {row[column]} cannot be moved by {edge.verb}.",
+                f"The {resource.singular} is {row[column]}; {edge.verb} takes {' or '.join(sorted(edge.sources))}.",
                 extra={"state": row[column], "allowed_from": sorted(edge.sources)},
             )
         for obstacle in edge.blocked:

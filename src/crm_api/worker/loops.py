@@ -7,6 +7,8 @@ from typing import Any
 
 import structlog
 
+from crm_api.kernel.problems import from_database
+
 log = structlog.get_logger("crm_api.worker")
 MOST_PATIENCE = 5.0
 """Seconds to wait after repeated errors, at most."""
@@ -69,8 +71,9 @@ async def drain(work: Callable[[], Awaitable[bool]], *, idle: float, wake: async
 
 
 def complain(work: str, error: Exception) -> None:
-    """Logs that a round of some work failed."""
-    log.warning("work_failed", work=work, error=type(error).__name__)
+    """Logs that a round of some work failed; with the traceback, unless the database is away or busy."""
+    passing = from_database(error, {}) is not None
+    log.warning("work_failed", work=work, error=type(error).__name__, exc_info=None if passing else error)
 
 
 def _name(work: Any) -> str:

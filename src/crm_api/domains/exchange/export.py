@@ -13,6 +13,7 @@ from pydantic import Field
 
 from crm_api import settings
 from crm_api.adapters.storage import storage
+from crm_api.domains.exchange.job_file import JobFileView
 from crm_api.domains.exchange.rights import rights
 from crm_api.domains.exchange.tables import TABLES, Table
 from crm_api.domains.files.lease import lease
@@ -25,12 +26,12 @@ from crm_api.kernel.external import settle
 from crm_api.kernel.filters import Filters, Group
 from crm_api.kernel.jobs import Job
 from crm_api.kernel.paging import MAX_SORT_KEYS, parse_sort
-from crm_api.kernel.problems import AccessMoved, forbidden, invalid, unavailable
+from crm_api.kernel.problems import AccessMoved, forbidden, invalid, meant, unavailable
 from crm_api.kernel.projection import dumps
 from crm_api.kernel.query import Listing
 from crm_api.kernel.resource import READS, Resource
 from crm_api.kernel.running import Run, Step
-from crm_api.kernel.schema import Code, Instant, Output, Wire, instant_text
+from crm_api.kernel.schema import Wire, instant_text
 
 T = TypeVar("T")
 PAGE = 1_000
@@ -56,13 +57,10 @@ class ExportRequest(Wire):
     format: Literal["csv", "xlsx", "ndjson"] = "csv"
 
 
-class ExportView(Output):
+class ExportView(JobFileView):
     """A file of rows, and the job that writes it: the job of the same id."""
 
     object: Literal["export"]
-    kind: Code
-    state: Literal["queued", "running", "succeeded", "failed", "cancelled"]
-    done: Annotated[_Number, Field(description="Rows so far.")]
     parameters: Annotated[dict[str, Any] | None, Field(description="What was asked for.")]
     result: Annotated[
         dict[str, Any] | None,
@@ -71,8 +69,6 @@ class ExportView(Output):
             "`expires_at` and `cursor`, where to follow the change feed from so that nothing is missed."
         ),
     ]
-    problem: Annotated[dict[str, Any] | None, Field(description="Why it failed, as in the job.")]
-    finished_at: Instant | None
 
 
 def listing_of(ctx: Context, body: ExportRequest) -> tuple[Resource, Filters, Listing, tuple[str, ...]]:
@@ -84,7 +80,11 @@ def listing_of(ctx: Context, body: ExportRequest) -> tuple[Resource, Filters, Li
     """
     resource = ctx.kernel.catalog.resources.get(body.resource)
     if resource is None or "search" not in resource.operations:
-        raise invalid("/resource", "invalid_value", "There are no such records to export.")
+        raise invalid(
+            "/resource",
+            "invalid_value",
+            f"There are no such records to export.{meant(body.resource, ctx.kernel.catalog.resources)}",
+        )
     ctx.require(resource, "read")
     hidden = ctx.access.hides(resource.plural)
     customs = {custom.name for custom in fields_of(ctx.access, resource).values()}

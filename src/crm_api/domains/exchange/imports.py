@@ -62,7 +62,8 @@ async def _done(ctx: Context, resource: Resource, values: Mapping[str, Any], row
 
 def _refused(state: str, states: tuple[str, ...]) -> Problem:
     extra = {"state": state, "allowed_from": sorted(states)}
-    return Problem(TRANSITION_REFUSED, f"The import is {state}.", extra=extra)
+    detail = f"The import is {state}; this takes one that is {' or '.join(sorted(states))}."
+    return Problem(TRANSITION_REFUSED, detail, extra=extra)
 
 
 def _verb(verb: str, summary: str, kind: JobKind, states: tuple[str, ...], target: str) -> Action:

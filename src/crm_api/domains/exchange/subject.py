@@ -21,7 +21,7 @@ from crm_api.kernel.context import Context
 from crm_api.kernel.customs import CUSTOM, fields_of
 from crm_api.kernel.external_sources import EXTERNAL_IDS, known, may_name
 from crm_api.kernel.jobs import trusted
-from crm_api.kernel.problems import invalid, not_found, unavailable
+from crm_api.kernel.problems import invalid, meant, not_found, unavailable
 from crm_api.kernel.repository import load, update
 from crm_api.kernel.resource import Resource
 from crm_api.kernel.unit_of_work import transact
@@ -108,7 +108,11 @@ def importable(ctx: Context, plural: str) -> Resource:
     """The resource that is meant; 422 for one whose records are not imported."""
     resource = ctx.kernel.catalog.resources.get(plural)
     if resource is None or not resource.upserts or plural == "imports":
-        raise invalid("/resource", "invalid_value", "There are no such records to import.")
+        raise invalid(
+            "/resource",
+            "invalid_value",
+            f"There are no such records to import.{meant(plural, ctx.kernel.catalog.resources)}",
+        )
     return resource
 
 

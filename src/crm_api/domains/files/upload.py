@@ -27,7 +27,7 @@ from crm_api.kernel.external import own_id
 from crm_api.kernel.headers import header, idempotency_key, query, single
 from crm_api.kernel.idempotency import identify
 from crm_api.kernel.jobs import trusted
-from crm_api.kernel.problems import TOO_LARGE, Problem, forbidden, invalid_parameter, unavailable
+from crm_api.kernel.problems import TOO_LARGE, Problem, forbidden, invalid_parameter, meant, unavailable
 from crm_api.kernel.projection import Json
 from crm_api.kernel.repository import create, find, load
 from crm_api.kernel.resource import Resource
@@ -139,7 +139,11 @@ async def _take(request: Request, ctx: Context, target: Resource, values: dict[s
 def _target(ctx: Context, type_: str | None) -> Resource:
     found = ctx.kernel.catalog.by_type.get(type_ or "")
     if found is None or not attachable(found):
-        raise invalid_parameter("object_type", "invalid_value", "There are no such records to attach files to.")
+        raise invalid_parameter(
+            "object_type",
+            "invalid_value",
+            f"There are no such records to attach files to.{meant(type_ or '', ctx.kernel.catalog.by_type)}",
+        )
     return found
 
 

@@ -11,7 +11,7 @@ from crm_api.kernel.context import Context, Principal
 from crm_api.kernel.external import own_id
 from crm_api.kernel.headers import query
 from crm_api.kernel.policy import Access
-from crm_api.kernel.problems import Problem, forbidden, invalid_parameter, not_found
+from crm_api.kernel.problems import Problem, forbidden, invalid_parameter, meant, not_found
 from crm_api.kernel.repository import find, holds
 from crm_api.kernel.resource import Resource
 from crm_api.kernel.schema import Id, Ref
@@ -126,10 +126,12 @@ async def explain(
 ) -> Explanation:
     """The answer for someone else is given to those who may read roles, and for records the caller may see."""
     declared = ctx.kernel.catalog.resources.get(resource)
-    if declared is None or action not in declared.permitted_actions:
-        raise invalid_parameter(
-            "resource" if declared is None else "action", "invalid_value", "There is no such permission."
-        )
+    if declared is None:
+        detail = f"There is no such resource.{meant(resource, ctx.kernel.catalog.resources)}"
+        raise invalid_parameter("resource", "invalid_value", detail)
+    if action not in declared.permitted_actions:
+        detail = f"An action on {resource} is one of {', '.join(sorted(declared.permitted_actions))}."
+        raise invalid_parameter("action", "invalid_value", detail)
     access = ctx.access
     access.through(declared)
     principals = ctx.kernel.catalog.resources["principals"]

@@ -14,7 +14,7 @@ from crm_api.domains.identity.grants import expand
 from crm_api.kernel.context import Context
 from crm_api.kernel.customs import PREFIX, fields_of
 from crm_api.kernel.database import TENANT, Statement, bound
-from crm_api.kernel.problems import invalid
+from crm_api.kernel.problems import invalid, meant
 from crm_api.kernel.record import Entity, one_of, reference, sortable, table_of, unique
 from crm_api.kernel.resource import Check, Resource
 from crm_api.kernel.schema import Code, Id, Input, Line, Name, Output, Ref, Wire
@@ -100,7 +100,8 @@ async def _known(ctx: Context, resource: Resource, values: Mapping[str, Any], be
                 if name in ("*", permission.split(":")[0])
             )
         ):
-            raise invalid(f"/permissions/{i}/permission", "unknown_permission", "There is no such permission.")
+            detail = f"There is no such permission.{meant(grant['permission'], catalog.permissions)}"
+            raise invalid(f"/permissions/{i}/permission", "unknown_permission", detail)
     for i, rule in enumerate(parsed(values.get("field_rules"))):
         target = catalog.resources.get(rule["resource"])
         if target is None:

@@ -23,7 +23,7 @@ from crm_api.kernel.context import Context, Principal
 from crm_api.kernel.filters import Group
 from crm_api.kernel.headers import parse, read_body
 from crm_api.kernel.policy import Access
-from crm_api.kernel.problems import INVALID, QUERY_TOO_BROAD, UNAUTHENTICATED, AccessMoved, Fault, Problem, invalid
+from crm_api.kernel.problems import QUERY_TOO_BROAD, UNAUTHENTICATED, AccessMoved, Fault, Problem, invalid, wrong
 from crm_api.kernel.resource import Resource
 from crm_api.kernel.schema import Code, Id, Wire
 from crm_api.kernel.spec_routes import takes
@@ -191,7 +191,7 @@ def _resources(ctx: Context, body: SimulationRequest) -> list[Resource]:
         if name not in actions
     ]
     if faults:
-        raise Problem(INVALID, f"{len(faults)} field(s) are wrong.", faults)
+        raise wrong(faults)
     return [
         resource
         for name, resource in known.items()

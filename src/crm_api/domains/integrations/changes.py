@@ -14,7 +14,7 @@ from crm_api.kernel import feed
 from crm_api.kernel.context import Context
 from crm_api.kernel.feed_envelope import Event, EventType
 from crm_api.kernel.headers import query
-from crm_api.kernel.problems import AccessMoved, Problem, invalid_parameter, unavailable
+from crm_api.kernel.problems import AccessMoved, Problem, invalid_parameter, meant, unavailable
 from crm_api.kernel.projection import Json, dumps
 from crm_api.kernel.pulse import grows
 from crm_api.kernel.unit_of_work import open_context
@@ -74,7 +74,9 @@ def parse_types(ctx: Context, names: list[str] | None) -> frozenset[str] | None:
             if name == item or ("*" in (object_, past) and _matches(object_, past, *item.split(".", 1)))
         }
         if not matching:
-            raise invalid_parameter("types", "unknown_event_type", f"There is no event type {name[:100]!r}.")
+            raise invalid_parameter(
+                "types", "unknown_event_type", f"There is no event type {name[:100]!r}.{meant(name[:100], known)}"
+            )
         found |= matching
     return frozenset(found)
 

@@ -61,7 +61,7 @@ def words(scope: str) -> str:
     if scope in _OF_IDENTITY:
         return _OF_IDENTITY[scope][0]
     domain, _, level = scope.partition(":")
-    return _SENTENCES[level][0].format(what=_SUBJECTS[domain][0])
+    return _SENTENCES[level][0].format(what=_SUBJECTS.get(domain, (domain.replace("_", " "),))[0])
 
 
 add_spanish(dict(_OF_IDENTITY.values()))

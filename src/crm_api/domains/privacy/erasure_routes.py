@@ -6,7 +6,7 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
-from crm_api.domains.files.contract import REF
+from crm_api.domains.exchange.job_file import STARTED
 from crm_api.domains.privacy.emptying import records_of
 from crm_api.domains.privacy.erase import ask
 from crm_api.domains.privacy.erasure import ERASURES, ErasurePreview, ErasureRequest
@@ -22,15 +22,6 @@ from crm_api.kernel.spec_routes import takes
 from crm_api.kernel.unit_of_work import permitted, transact
 
 router = APIRouter()
-STARTED: dict[int | str, dict[str, Any]] = {
-    202: {"description": "The job.", "content": {"application/json": {"schema": {"$ref": REF + "Job"}}}},
-    403: {},
-    409: {},
-    413: {},
-    415: {},
-    422: {},
-}
-"""The replies of a request that starts a job."""
 
 
 @router.post(

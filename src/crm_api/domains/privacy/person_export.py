@@ -17,6 +17,7 @@ from sqlalchemy.dialects.postgresql import ARRAY
 from crm_api import settings
 from crm_api.adapters.storage import storage
 from crm_api.domains.exchange.export import alive, digest
+from crm_api.domains.exchange.job_file import JobFileView
 from crm_api.domains.files.file import FILES
 from crm_api.domains.files.lease import lease
 from crm_api.domains.identity.audit import AUDIT_LOG
@@ -34,7 +35,7 @@ from crm_api.kernel.record import FeedEvent, Share, among, table_of
 from crm_api.kernel.repository import find
 from crm_api.kernel.resource import READS, Resource
 from crm_api.kernel.running import Run, Step
-from crm_api.kernel.schema import Code, Instant, Output, Ref, Wire, instant_text
+from crm_api.kernel.schema import Ref, Wire, instant_text
 
 PAGE = 500
 WINDOW = 10_000
@@ -54,20 +55,15 @@ class PersonExportRequest(Wire):
     principal_id: Annotated[Ref | None, Field(description=_WHO)] = None
 
 
-class PersonExportView(Output):
+class PersonExportView(JobFileView):
     """A file with all that is known of a person, and the job that writes it: the job of the same id."""
 
     object: Literal["person_export"]
-    kind: Code
-    state: Literal["queued", "running", "succeeded", "failed", "cancelled"]
-    done: Annotated[_Number, Field(description="Rows so far.")]
     parameters: Annotated[dict[str, Any] | None, Field(description="Whose data was asked for.")]
     result: Annotated[
         dict[str, Any] | None,
         Field(description="Null until it has succeeded; then `rows`, `size`, `sha256` and `expires_at`."),
     ]
-    problem: Annotated[dict[str, Any] | None, Field(description="Why it failed, as in the job.")]
-    finished_at: Instant | None
 
 
 async def checked(ctx: Context, body: PersonExportRequest) -> PersonExportRequest:
