@@ -75,7 +75,8 @@ def random_firm(server, draw: random.Random) -> Org:
         org.admin.make("contacts", last_name=f"C {n}", account_id=draw.choice(accounts), **owned)
         org.admin.make("leads", company=f"L {n}", **owned)
     for id_ in draw.sample(accounts[1:], 3):
-        grantee = draw.choice([("user", draw.choice(org.staff).id), ("team", draw.choice(org.teams))])
+        place = ("territory", draw.choice(org.places))
+        grantee = draw.choice([("user", draw.choice(org.staff).id), ("team", draw.choice(org.teams)), place])
         share = {"grantee_type": grantee[0], "grantee_id": grantee[1], "level": draw.choice(["read", "write"])}
         assert org.admin.post(f"/v1/accounts/{id_}/share", json=share).status_code == 201
     return org

@@ -136,6 +136,7 @@ def test_the_servers_role_has_no_more_rights_than_it_needs(sql):
             table
             in (
                 "custom_values",
+                "default_views",
                 "edited_records",
                 "external_ids",
                 "field_values",

@@ -207,7 +207,8 @@ def test_the_policy_agrees_with_the_oracle_on_random_organisations(server, sql, 
         )
     for plural, found in (("accounts", accounts), ("contacts", contacts)):
         for id_ in draw.sample(found, 3):
-            grantee = draw.choice([("user", draw.choice(people).id), ("team", draw.choice(teams))])
+            place = ("territory", draw.choice(places[1:]))
+            grantee = draw.choice([("user", draw.choice(people).id), ("team", draw.choice(teams)), place])
             body = {"grantee_type": grantee[0], "grantee_id": grantee[1], "level": draw.choice(["read", "write"])}
             assert org.admin.post(f"/v1/{plural}/{id_}/share", json=body).status_code == 201
     for name in draw.sample(names, 3):

@@ -31,6 +31,9 @@ def firm(server) -> Org:
     below = org.admin.make("territories", code="below", name="Below", parent_id=above)["id"]
     for person, place in (("manager", above), ("rep", below)):
         org.admin.make("territory_members", territory_id=place, principal_id=org.people[person].id)
+    far = org.admin.make("territories", code="far", name="Far")["id"]
+    org.farther = org.admin.make("territories", code="farther", name="Farther", parent_id=far)["id"]
+    org.admin.make("territory_members", territory_id=far, principal_id=org.people["outsider"].id)
     org.territories = [below, None, org.admin.make("territories", code="beside", name="Beside")["id"], above]
     for resource in RESOURCES:
         if resource.default_access is not None:
@@ -251,6 +254,7 @@ def test_a_share_opens_one_row_at_its_level_until_it_ends(firm, sql, resource):
     for grantee in (
         {"grantee_type": "user", "grantee_id": person.id},
         {"grantee_type": "team", "grantee_id": firm.teams[1]},
+        {"grantee_type": "territory", "grantee_id": firm.farther},
     ):
         assert check_everywhere(person, read_oracle(firm, sql), resource, grants) == set()
         read = firm.admin.post(f"{path}/share", json={**grantee, "level": "read"})

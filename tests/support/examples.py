@@ -155,6 +155,8 @@ MEANT: dict[tuple[str, str], Any] = {
     )[n % 2],
     ("saved_views", "sort"): lambda _, n: (["-created_at"], [])[n % 2],
     ("saved_views", "columns"): lambda *_: ["created_at", "name"],
+    ("saved_views", "q"): lambda _, n: ("bolt", None)[n % 2],
+    ("saved_views", "expand"): lambda _, n: (["variant_of"], [])[n % 2],
     ("saved_views", "visibility"): lambda *_: "private",
     ("saved_views", "team_id"): lambda *_: None,
     ("webhook_endpoints", "filter"): lambda *_: None,
@@ -475,6 +477,14 @@ def _grant(person: Any, n: int) -> dict[str, Any]:
     return person.get(f"/v1/oauth_grants/{person.server.run(give())}").json()
 
 
+def _begun_with(person: Any, view: dict[str, Any]) -> dict[str, Any]:
+    """A view that the person begins with, of other records than `make_default` is tried with: it would replace it."""
+    path = f"/v1/saved_views/{view['id']}"
+    assert person.patch(path, json={"resource": "products"}).status_code == 200
+    assert person.post(f"{path}/make_default").status_code == 200
+    return person.get(path).json()
+
+
 READY: dict[tuple[str, str], Any] = {
     ("users", "invite"): _active,
     ("orders", "confirm"): _with_line,
@@ -484,6 +494,7 @@ READY: dict[tuple[str, str], Any] = {
     ("orders", "close"): lambda person, made: _with_line(person, made, "confirm"),
     ("orders", "release"): lambda person, made: _with_line(person, made, "confirm", "hold"),
     ("quotes", "convert"): _moved("quotes", "send", "accept"),
+    ("saved_views", "end_default"): _begun_with,
     ("imports", "validate"): _sent,
     ("imports", "apply"): lambda person, made: _sent(person, made, "validate"),
     ("imports", "revert"): lambda person, made: _sent(person, made, "validate", "apply"),

@@ -64,7 +64,7 @@ class Oracle:
         if reach == "territory" and resource.owned and str(row["territory_id"]) in self.land(person):
             return True
         levels = {"read": ("read", "write"), "update": ("write",)}.get(action, ())
-        grantees = {person, *self.teams.get(person, set())}
+        grantees = {person, *self.teams.get(person, set()), *self.land(person)}
         if any(
             object_ == str(row["id"]) and who in grantees and level in levels for object_, who, level in self.shares
         ):

@@ -20,6 +20,10 @@ def shown(person, found: dict, **params) -> dict:
     return answer.json()
 
 
+def noticed(page: dict) -> list[tuple[str, str, str]]:
+    return [(item["part"], item["name"], item["code"]) for item in page["notices"]]
+
+
 def hide(org, *rules: tuple[str, str]) -> None:
     """Field rules of the representatives' role, in place of those there were."""
     body = {"field_rules": [{"resource": "accounts", "field": field, "rule": rule} for field, rule in rules]}
@@ -61,8 +65,20 @@ def test_a_retired_field_is_still_shown_and_filtered(org):
         columns=["name", "custom.grade"],
     )
     assert org.admin.post(f"/v1/custom_fields/{field['id']}/retire").status_code == 200
-    (item,) = shown(org.rep, found)["data"]
+    page = shown(org.rep, found)
+    (item,) = page["data"]
     assert (item["name"], item["custom"]) == ("Old", {"grade": "gold"})
+    assert noticed(page) == [
+        ("filter", "custom.grade", "field_retired"),
+        ("sort", "custom.grade", "field_retired"),
+        ("columns", "custom.grade", "field_retired"),
+    ]
+    by_parent = view(org.rep, resource="contacts", filter={"field": "account.custom.grade", "value": "gold"})
+    assert noticed(shown(org.rep, by_parent)) == [("filter", "account.custom.grade", "field_retired")]
+    by_child = {"field": "children", "op": "any", "value": {"field": "custom.grade", "value": "gold"}}
+    assert noticed(shown(org.rep, view(org.rep, filter=by_child))) == [
+        ("filter", "children.custom.grade", "field_retired")
+    ]
     assert org.rep.patch(f"/v1/saved_views/{found['id']}", json={"name": "Renamed"}).status_code == 200
 
 
@@ -102,10 +118,17 @@ def test_a_shared_view_under_narrower_rights_says_why_not(org):
     sorted_ = view(org.manager, visibility="everyone", sort=["-annual_revenue"])
     columns = view(org.manager, visibility="everyone", columns=["name", "annual_revenue"])
     assert [item["name"] for item in shown(org.rep, filtered)["data"]] == ["Rich"]
+    only = view(org.manager, visibility="everyone", columns=["annual_revenue"])
     hide(org, ("annual_revenue", "hidden"))
-    for found in (filtered, sorted_, columns):
-        answer = org.rep.get(f"/v1/saved_views/{found['id']}/records")
-        assert problem(answer, 403)["permission"] == "field accounts.annual_revenue"
+    answer = org.rep.get(f"/v1/saved_views/{filtered['id']}/records")
+    assert problem(answer, 403)["permission"] == "field accounts.annual_revenue", "it would show other records without"
+    for found, part in ((sorted_, "sort"), (columns, "columns"), (only, "columns")):
+        page = shown(org.rep, found)
+        assert noticed(page) == [(part, "annual_revenue", "field_hidden")]
+        assert len(page["data"]) == 1
+        assert noticed(shown(org.manager, found)) == []
+    assert shown(org.rep, columns)["data"][0].keys() == {"id", "object", "version", "name"}
+    assert shown(org.rep, only)["data"][0].keys() == {"id", "object", "version"}
     for body in ({"filter": by_revenue}, {"sort": ["annual_revenue"]}, {"columns": ["annual_revenue"]}):
         answer = org.rep.post("/v1/saved_views", json={"name": "N", "resource": "accounts", **body})
         assert problem(answer, 403)["permission"] == "field accounts.annual_revenue"
@@ -123,11 +146,51 @@ def test_a_shared_view_under_narrower_rights_says_why_not(org):
         ({"columns": ["nothing"]}, "unknown_field"),
         ({"columns": ["custom.nothing"]}, "unknown_field"),
         ({"filter": {"field": "name", "op": "in", "value": ["x" * 200] * 300}}, "too_long"),
+        ({"q": "ab"}, "too_short"),
+        ({"q": ""}, "string_too_short"),
+        ({"q": "x" * 201}, "string_too_long"),
+        ({"resource": "units", "q": "bolts"}, "not_searchable"),
+        ({"expand": ["nothing"]}, "unknown_relation"),
+        ({"expand": ["parent.parent.parent"]}, "too_deep"),
+        ({"expand": ["owner", "team", "territory", "parent", "contacts", "children"]}, "too_long"),
     ],
 )
 def test_a_view_that_shows_nothing_is_refused(shared_org, body, found):
     answer = shared_org.rep.post("/v1/saved_views", json={"name": "N", "resource": "accounts", **body})
     assert [item[1] for item in fault(answer)] == [found]
+
+
+def test_its_text_and_expansions_are_those_of_the_search(org):
+    parent = org.rep.make("accounts", name="Holding")
+    for name in ("Timber North", "Timber South"):
+        org.rep.make("accounts", name=name, parent_id=parent["id"])
+    org.outsider.make("accounts", name="Timber East")
+    found = view(
+        org.manager, q="timber", expand=["parent", "owner"], sort=["name"], columns=["name"], visibility="everyone"
+    )
+    assert (found["q"], found["expand"]) == ("timber", ["parent", "owner"])
+    body = {"q": "timber", "expand": ["parent", "owner"], "sort": ["name"], "fields": ["name"]}
+    for person in (org.rep, org.outsider, org.admin):
+        searched = person.post("/v1/accounts/search", json={**body, "count": "exact"}).json()
+        page = shown(person, found, count="exact")
+        assert {name: page[name] for name in ("data", "count")} == {name: searched[name] for name in ("data", "count")}
+    (first, _) = shown(org.rep, found)["data"]
+    assert (first["parent"]["name"], first["owner"]["id"]) == ("Holding", org.rep.id)
+    one = shown(org.rep, found, limit=1)
+    assert [item["name"] for item in shown(org.rep, found, cursor=one["next_cursor"])["data"]] == ["Timber South"]
+    assert org.manager.patch(f"/v1/saved_views/{found['id']}", json={"q": None, "expand": []}).status_code == 200
+    assert "parent" not in shown(org.rep, found, count="exact")["data"][0]
+    for body, place in (({"q": "ab"}, "/q"), ({"expand": ["no"]}, "/expand"), ({"sort": ["no"]}, "/sort")):
+        assert fault(org.manager.patch(f"/v1/saved_views/{found['id']}", json=body))[0][0] == place
+
+
+def test_an_expansion_that_is_not_for_the_caller_is_left_out(org):
+    org.rep.make("accounts", name="Sub", parent_id=org.rep.make("accounts", name="Top")["id"])
+    found = view(org.manager, expand=["parent", "owner"], visibility="everyone")
+    hide(org, ("parent_id", "hidden"))
+    page = shown(org.rep, found)
+    assert noticed(page) == [("expand", "parent", "field_hidden")]
+    assert all("owner" in item and "parent" not in item for item in page["data"])
 
 
 def test_tags_in_use_with_how_many_records_of_ones_own(org):

@@ -189,23 +189,23 @@ def search_endpoint(resource: Resource) -> Endpoint:
         ctx = await permitted(request, resource, "read")
         as_of = parse_as_of(ctx, single(query(request, further(resource)), "as_of"))
         body = parse(await read_body(request), SearchRequest)
-        tree, values = await tree_of(ctx, resource, body.filter if "filter" in body.model_fields_set else None, as_of)
-        expand = parse_expand(ctx, resource, ",".join(body.expand))
-        listing = Listing(
-            tree,
-            values,
-            parse_sort(resource, ctx.access, ",".join(body.sort)),
-            body.limit,
-            expand=expand,
-            count=body.count,
-            fields=_fields(ctx, resource, body.fields, expand),
-        )
-        if body.q is not None:
-            listing.needles = needles(ctx, resource, body.q)
+        listing = await listing_of(ctx, resource, body, as_of)
         answer, _ = await run(ctx, resource, listing, body.cursor, as_of)
         return Json(answer)
 
     return endpoint
+
+
+async def listing_of(ctx: Context, resource: Resource, body: SearchRequest, as_of: datetime | None = None) -> Listing:
+    """What a search asks for, checked under the rights of now."""
+    tree, values = await tree_of(ctx, resource, body.filter if "filter" in body.model_fields_set else None, as_of)
+    expand = parse_expand(ctx, resource, ",".join(body.expand))
+    sort = parse_sort(resource, ctx.access, ",".join(body.sort))
+    listing = Listing(tree, values, sort, body.limit, expand=expand, count=body.count)
+    listing.fields = _fields(ctx, resource, body.fields, expand)
+    if body.q is not None:
+        listing.needles = needles(ctx, resource, body.q)
+    return listing
 
 
 def _fields(

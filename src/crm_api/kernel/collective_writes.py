@@ -40,7 +40,7 @@ async def assign(ctx: Context, resource: Resource, owners: Mapping[str, str], ca
 async def share_all(
     ctx: Context, resource: Resource, ids: Sequence[str], share: Mapping[str, Any], cause: Mapping[str, Any]
 ) -> set[str]:
-    """Opens rows to one user or team; the ids of those for which that is new.
+    """Opens rows to one user, team or territory; the ids of those for which that is new.
 
     Args:
         ctx: as for `assign`.

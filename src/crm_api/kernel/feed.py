@@ -25,6 +25,7 @@ from crm_api.kernel.record import FeedEvent, FeedHead, among, readable, table_of
 from crm_api.kernel.resource import Resource
 from crm_api.kernel.schema import instant_text
 from crm_api.kernel.sealing import SealError
+from crm_api.kernel.sharing import is_for
 from crm_api.kernel.sight import may_read, saw, seen, settle
 
 API_VERSION = "v1"
@@ -239,8 +240,7 @@ class _Story:
             return "lost" if self.was_visible else "gained"
         if self.past in ("shared", "unshared") and may_read(ctx, self.resource):
             share = (self.data if self.past == "shared" else self.previous).get("share", {})
-            mine = {str(ctx.principal.id), *map(str, ctx.access.teams)}
-            if str(share.get("grantee_id")) in mine:
+            if is_for(ctx.access, share.get("grantee_type"), share.get("grantee_id")):
                 return "gained" if self.visible else "lost"
         return None
 

@@ -84,7 +84,7 @@ class Access:
             "p_subordinates": bound(self.subordinates or own),
             "p_teams": bound(self.teams),
             "p_territories": bound(self.territories),
-            "p_grantees": bound([*own, *self.teams]),
+            "p_grantees": bound([*own, *self.teams, *self.territories]),
             "p_roles": bound(UUID(id_) for id_ in self.role_ids),
             "p_version": self.version,
         }
@@ -293,11 +293,13 @@ def _reach(resource: Resource, reach: str, table: Any) -> sa.ColumnElement[bool]
 
 def _shared(resource: Resource, action: str) -> sa.ColumnElement[Any]:
     shares = table_of(Share).alias(f"shares_{resource.plural}")
+    who = {"user": SELF, "team": sa.any_(_TEAMS), "territory": sa.any_(_TERRITORIES)}
+    mine = {kind: shares.c.grantee_id == ids for kind, ids in who.items()}
     rows = sa.select(shares.c.object_id).where(
         shares.c.tenant_id == TENANT,
         shares.c.object_type == sa.literal(resource.singular, sa.Text()),
         shares.c.grantee_id == sa.any_(_GRANTEES),
-        (shares.c.grantee_type == sa.literal("user", sa.Text())) == (shares.c.grantee_id == SELF),
+        sa.case(mine, value=shares.c.grantee_type),  # an OR would be looked up once for each
         sa.or_(shares.c.expires_at.is_(None), shares.c.expires_at > sa.func.now()),
     )
     if action != "read":

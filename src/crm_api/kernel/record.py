@@ -186,11 +186,11 @@ class FieldValue(Record):
 
 
 class Share(Record):
-    """One row opened to one user or team, until it expires."""
+    """One row opened to one user, team or territory, until it expires."""
 
     __tablename__ = "shares"
     __table_args__ = (
-        one_of("grantee_type", ("user", "team")),
+        one_of("grantee_type", ("user", "team", "territory")),
         one_of("level", ("read", "write")),
         sa.UniqueConstraint("tenant_id", "object_id", "grantee_id"),
         sa.Index("ix_shares_expires_at", "expires_at", postgresql_where=sa.column("expires_at").is_not(None)),

@@ -1,4 +1,4 @@
-"""Shares: one row opened to one user or team, with a level, a cause and an optional end."""
+"""Shares: one row opened to one user, team or territory, with a level, a cause and an optional end."""
 
 from contextlib import suppress
 from datetime import datetime
@@ -14,6 +14,7 @@ from crm_api.kernel.context import Context, new_id
 from crm_api.kernel.database import TENANT, Row, Statement
 from crm_api.kernel.external import is_external
 from crm_api.kernel.ledger import NOW
+from crm_api.kernel.policy import Access
 from crm_api.kernel.problems import CONFLICT, Problem, forbidden, invalid, not_found
 from crm_api.kernel.record import Share, readable, table_of
 from crm_api.kernel.repository import find, lock, record
@@ -23,12 +24,18 @@ from crm_api.kernel.unit_of_work import transact
 
 _SHARES = table_of(Share)
 MOST = 200
+GRANTEES = {"user": "principals", "team": "teams", "territory": "territories"}
+"""Whom records are shared with, and the table of each."""
+GranteeType = Annotated[
+    Literal["user", "team", "territory"],
+    Field(description="With a `territory`: those who work in it, and in any that it lies in."),
+]
 
 
 class ShareRequest(Wire):
-    """Opens the record to a user or team; a second share for the same grantee replaces the first."""
+    """Opens the record to a user, a team or a territory; a second share for the same grantee replaces the first."""
 
-    grantee_type: Literal["user", "team"]
+    grantee_type: GranteeType
     grantee_id: Ref
     level: Literal["read", "write"] = "read"
     expires_at: Instant | None = None
@@ -40,7 +47,7 @@ class ShareView(Wire):
 
     id: Id
     object: Literal["share"]
-    grantee_type: Literal["user", "team"]
+    grantee_type: GranteeType
     grantee_id: Id
     level: Literal["read", "write"]
     cause: Line
@@ -100,20 +107,44 @@ _EXPIRE = Statement(
 _LIST = Statement(sa.select(*COLUMNS).where(_SHARES.c.tenant_id == TENANT, *_OF).order_by(_SHARES.c.id).limit(MOST))
 
 
-async def _share(ctx: Context, resource: Resource, row: Any, body: ShareRequest) -> dict[str, Any]:
-    target = ctx.kernel.catalog.by_table["principals" if body.grantee_type == "user" else "teams"]
-    if is_external(body.grantee_id):
+def is_for(access: Access, grantee_type: Any, grantee_id: Any) -> bool:
+    """Whether a share with somebody opens its record to this principal."""
+    mine = {"user": (access.principal_id,), "team": access.teams, "territory": access.territories}
+    return str(grantee_id) in map(str, mine.get(grantee_type, ()))
+
+
+async def grantee_of(ctx: Context, type_: str, ref: str, until: Any) -> str:
+    """The id of whom a share is for.
+
+    Args:
+        ctx: the request or job.
+        type_: what they are, of `GRANTEES`.
+        ref: their id or external id.
+        until: when the share ends; None for never.
+
+    Raises:
+        Problem: 422 for whom the caller does not see, a territory that takes nothing new, and an end that has passed.
+    """
+    target = ctx.kernel.catalog.by_table[GRANTEES[type_]]
+    if is_external(ref):
         ctx.access.through(target)
-    grantee = await find(ctx, target, body.grantee_id)
-    if grantee is None:
-        raise invalid("/grantee_id", "reference_not_found", f"There is no such {body.grantee_type}.")
+    found = await find(ctx, target, ref)
+    if found is None:
+        raise invalid("/grantee_id", "reference_not_found", f"There is no such {type_}.")
+    if type_ == "territory" and not found["is_active"]:
+        raise invalid("/grantee_id", "inactive", "This territory takes nothing new.")
+    if isinstance(until, datetime) and until <= ctx.now:
+        raise invalid("/expires_at", "in_the_past", "The end must be in the future.")
+    return str(found["id"])
+
+
+async def _share(ctx: Context, resource: Resource, row: Any, body: ShareRequest) -> dict[str, Any]:
+    grantee = await grantee_of(ctx, body.grantee_type, body.grantee_id, body.expires_at)
     if body.level == "write" and await find(ctx, resource, row["id"], action="update") is None:
         raise forbidden(f"{resource.plural}:update")
-    if isinstance(body.expires_at, datetime) and body.expires_at <= ctx.now:
-        raise invalid("/expires_at", "in_the_past", "The end must be in the future.")
     values = {
         **body.model_dump(),
-        "grantee_id": grantee["id"],
+        "grantee_id": grantee,
         "id": new_id(),
         **_object(resource, row),
         "granted_by": ctx.principal.id,
@@ -176,7 +207,7 @@ def share_actions() -> tuple[Action, ...]:
     return (
         Action(
             "share",
-            "Open the record to a user or team",
+            "Open the record to a user, a team or a territory",
             _share,
             event="shared",
             body=ShareRequest,

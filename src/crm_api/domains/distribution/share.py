@@ -1,6 +1,5 @@
-"""Verbs in bulk: open records to a user or team, and end shares."""
+"""Verbs in bulk: open records to a user, a team or a territory, and end shares."""
 
-from datetime import datetime
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
@@ -8,24 +7,19 @@ from pydantic_core import PydanticCustomError
 
 from crm_api.domains.distribution.selection import Selection
 from crm_api.domains.distribution.walk import Bulk, State, Task
-from crm_api.domains.identity.principal import PRINCIPALS
-from crm_api.domains.identity.team import TEAMS
 from crm_api.kernel.collective_rows import named
 from crm_api.kernel.collective_writes import share_all, shared, unshare_all
 from crm_api.kernel.context import Context
 from crm_api.kernel.external import is_external
-from crm_api.kernel.problems import invalid
-from crm_api.kernel.repository import find
 from crm_api.kernel.resource import Resource
 from crm_api.kernel.schema import Instant, Line, Ref
-
-_TARGETS = {"user": PRINCIPALS, "team": TEAMS}
+from crm_api.kernel.sharing import GRANTEES, GranteeType, grantee_of
 
 
 class BulkShare(Selection):
     """To whom, and how; a share that the grantee has already is replaced."""
 
-    grantee_type: Literal["user", "team"]
+    grantee_type: GranteeType
     grantee_id: Ref
     level: Literal["read", "write"] = "read"
     expires_at: Instant | None = None
@@ -35,7 +29,7 @@ class BulkShare(Selection):
 class BulkUnshare(Selection):
     """Which shares: those of a grantee, those with a cause, or those with both."""
 
-    grantee_type: Literal["user", "team"] | None = None
+    grantee_type: GranteeType | None = None
     grantee_id: Ref | None = None
     cause: Line | None = None
 
@@ -55,15 +49,7 @@ def _actions(body: BulkShare) -> tuple[str, ...]:
 async def _grantee(ctx: Context, resource: Resource, body: BulkShare, state: State | None) -> State:
     """The grantee must be there for each step, and the end in the future."""
     del resource, state
-    target = _TARGETS[body.grantee_type]
-    if is_external(body.grantee_id):
-        ctx.access.through(target)
-    found = await find(ctx, target, body.grantee_id)
-    if found is None:
-        raise invalid("/grantee_id", "reference_not_found", f"There is no such {body.grantee_type}.")
-    if isinstance(body.expires_at, datetime) and body.expires_at <= ctx.now:
-        raise invalid("/expires_at", "in_the_past", "The end must be in the future.")
-    return {"grantee_id": found["id"]}
+    return {"grantee_id": await grantee_of(ctx, body.grantee_type, body.grantee_id, body.expires_at)}
 
 
 async def _share(ctx: Context, task: Task[BulkShare]) -> None:
@@ -88,7 +74,7 @@ async def _known(ctx: Context, resource: Resource, body: BulkUnshare, state: Sta
     del resource, state
     if body.grantee_id is None or body.grantee_type is None:
         return {}
-    target = _TARGETS[body.grantee_type]
+    target = ctx.kernel.catalog.by_table[GRANTEES[body.grantee_type]]
     if is_external(body.grantee_id):
         ctx.access.through(target)
     (found,) = await named(ctx, target, [body.grantee_id])
@@ -114,5 +100,5 @@ def _owned(resource: Resource) -> bool:
 
 _SHARE = Bulk("share", BulkShare, _actions, _grantee, _share)
 _UNSHARE = Bulk("unshare", BulkUnshare, lambda _: ("share",), _known, _unshare)
-SHARE = _SHARE.verb("share", "Open many {many} to a user or team", _owned)
+SHARE = _SHARE.verb("share", "Open many {many} to a user, a team or a territory", _owned)
 UNSHARE = _UNSHARE.verb("share", "End shares of many {many}", _owned)

@@ -7,6 +7,7 @@ from typing import Any, Generic, TypeVar
 from pydantic import create_model
 
 from crm_api.domains.distribution.selection import MOST_REFUSED, BulkPreview, Selection, Tally, permitted
+from crm_api.domains.distribution.undo import Undo, UndoableKind
 from crm_api.domains.jobs.job import JobView
 from crm_api.kernel.collections import tree_of
 from crm_api.kernel.collective import Collective
@@ -74,6 +75,7 @@ class Bulk(Generic[Body]):
         owner: records get another owner.
         previewed: schema of a preview.
         moves: it tells which records go from which territory to which.
+        undo: how it is taken back; `act` keeps what it changed then.
     """
 
     kind: str
@@ -84,6 +86,7 @@ class Bulk(Generic[Body]):
     owner: bool = False
     previewed: type[BulkPreview] = BulkPreview
     moves: bool = False
+    undo: Undo | None = None
 
     def verb(self, permission: str, summary: str, applies: Callable[[Resource], bool]) -> Collective:
         """As the kernel offers it, with its job; what that needs depends on the resource, so each step asks for it."""
@@ -93,7 +96,8 @@ class Bulk(Generic[Body]):
         async def run(run: Run, body: Any) -> dict[str, Any]:
             return await self.run(run, body, body.resource)
 
-        job = JobKind(f"{self.kind}_records", model, run)
+        name = f"{self.kind}_records"
+        job = UndoableKind(name, model, run, undo=self.undo) if self.undo else JobKind(name, model, run)
         told = (JobView, self.previewed, applies)
         return Collective(self.kind, permission, summary, self.body, job, self.check, self.preview, *told)
 

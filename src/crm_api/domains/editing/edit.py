@@ -7,13 +7,14 @@ import orjson
 from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
+from crm_api.domains.distribution import edited
 from crm_api.domains.distribution.selection import LONGEST_FILTER, Selection
 from crm_api.domains.distribution.walk import Bulk, State, Task
-from crm_api.domains.editing import edited
 from crm_api.domains.editing.change import OWNERSHIP, Change, check, differing, field_of, plain, present
+from crm_api.domains.editing.restore import UNDO
 from crm_api.kernel.context import Context
 from crm_api.kernel.customs import customizable
-from crm_api.kernel.problems import TRANSITION_REFUSED, Problem
+from crm_api.kernel.problems import Problem
 from crm_api.kernel.repository import update
 from crm_api.kernel.resource import Resource
 from crm_api.kernel.running import attempt
@@ -67,8 +68,6 @@ async def _act(ctx: Context, task: Task[BulkEdit]) -> None:
         _foresee(task, change, there)
         return
     job = str(task.cause["job_id"])
-    if await edited.undone(ctx, job):
-        raise Problem(TRANSITION_REFUSED, "This edit is being taken back, so it does not go on.")
     done = []
     for row in task.rows:
         values, _ = change.values_for(there[row.id])
@@ -101,5 +100,5 @@ def _foresee(task: Task[BulkEdit], change: Change, there: dict[str, dict[str, An
             tally.samples.append({"id": row.id, "before": before, "after": after})
 
 
-_BULK = Bulk("edit", BulkEdit, _actions, _prepare, _act)
+_BULK = Bulk("edit", BulkEdit, _actions, _prepare, _act, undo=UNDO)
 EDIT = _BULK.verb("update", "Change many {many}", customizable)

@@ -4,14 +4,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import orjson
+import sqlalchemy as sa
 
 from crm_api.domains.identity.grants import expand, ruled
 from crm_api.kernel.context import Context
-from crm_api.kernel.database import Statement
+from crm_api.kernel.database import TENANT, Statement
 from crm_api.kernel.policy import Access
 from crm_api.kernel.problems import forbidden
+from crm_api.kernel.record import Share, table_of
 from crm_api.kernel.resource import Resource
 
+_SHARES = table_of(Share)
 _COVERS = {"own": {"own", "subordinates", "all"}, "subordinates": {"subordinates", "all"}}
 """Reach -> the reaches that hold at least as much; any other takes itself or `all`."""
 LEVELS = {"read": ("read",), "write": ("read", "update")}
@@ -97,6 +100,36 @@ def open_rows(
             or (grant["reach"] == reach and _reaches(ctx.access, catalog.resources[plural], action, reach))
         ]
         pass_on(ctx, opened, parsed(role["field_rules"]))
+
+
+def shared_with(kind: str, grantees: Any) -> Statement:
+    """Types and levels of what is shared with the teams or territories of a query for ids, as of now."""
+    return Statement(
+        sa.select(_SHARES.c.object_type, _SHARES.c.level)
+        .distinct()
+        .where(
+            _SHARES.c.tenant_id == TENANT,
+            _SHARES.c.grantee_id.in_(grantees),
+            _SHARES.c.grantee_type == sa.literal(kind, sa.Text()),
+            sa.or_(_SHARES.c.expires_at.is_(None), _SHARES.c.expires_at > sa.func.now()),
+        )
+    )
+
+
+async def opened_by_shares(
+    ctx: Context, shares: Statement, values: Mapping[str, Any], *, among_them: bool
+) -> frozenset[tuple[str, str]]:
+    """(resource, action) of what shares open, of a statement of `shared_with`; for `open_rows`.
+
+    With `among_them`, the caller is one of whom they are for, and what he may do himself needs no more.
+    """
+    types = ctx.kernel.catalog.by_type
+    opened = {
+        (types[row["object_type"]].plural, action)
+        for row in await ctx.fetch(shares, dict(values))
+        for action in LEVELS[row["level"]]
+    }
+    return frozenset(pair for pair in opened if not (among_them and ctx.access.may(*pair)))
 
 
 def _reaches(access: Access, resource: Resource, action: str, reach: str) -> bool:

@@ -26,7 +26,7 @@ from crm_api.kernel.query import framed
 from crm_api.kernel.repository import find
 from crm_api.kernel.resource import Resource
 from crm_api.kernel.schema import Code, Id, Name, Ref
-from crm_api.kernel.sharing import ShareView, share_actions
+from crm_api.kernel.sharing import ShareView, is_for, share_actions
 
 router = APIRouter()
 MOST_SEEN = 200
@@ -198,7 +198,6 @@ class _Asked:
 
     def _grant(self, ctx: Context, access: Access, rule: str) -> AccessGrant:
         reach = rule.removeprefix("reach:") if rule.startswith("reach:") else None
-        mine = {str(access.principal_id), *map(str, access.teams)}
         return AccessGrant(
             rule=rule,
             roles=self._granting(ctx, access, reach),
@@ -206,7 +205,8 @@ class _Asked:
             shares=[
                 ShareView(**share)
                 for share in (self._shares if rule == "share" else ())
-                if share["grantee_id"] in mine and (self._action == "read" or share["level"] == "write")
+                if is_for(access, share["grantee_type"], share["grantee_id"])
+                and (self._action == "read" or share["level"] == "write")
             ],
         )
 

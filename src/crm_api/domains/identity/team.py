@@ -7,11 +7,11 @@ from uuid import UUID
 import sqlalchemy as sa
 from sqlalchemy.orm import Mapped
 
-from crm_api.domains.identity.delegation import LEVELS, open_rows
+from crm_api.domains.identity.delegation import open_rows, opened_by_shares, shared_with
 from crm_api.domains.identity.role import ROLES_OF, roles_of
 from crm_api.kernel.context import Context
-from crm_api.kernel.database import TENANT, Row, Statement, bound
-from crm_api.kernel.record import Entity, Share, reference, sortable, table_of, unique
+from crm_api.kernel.database import TENANT, Row, bound
+from crm_api.kernel.record import Entity, reference, sortable, table_of, unique
 from crm_api.kernel.resource import Check, Resource
 from crm_api.kernel.schema import Id, Input, Line, Name, Output, Ref
 
@@ -78,22 +78,13 @@ class TeamMemberView(Output):
 
 
 _TEAM = sa.bindparam("team", type_=sa.Uuid())
-_MEMBERS, _SHARES = table_of(TeamMember), table_of(Share)
+_MEMBERS = table_of(TeamMember)
 MEMBERS_ROLES = roles_of(
     sa.select(_MEMBERS.c.principal_id).where(
         _MEMBERS.c.tenant_id == TENANT, _MEMBERS.c.team_id == _TEAM, _MEMBERS.c.deleted_at.is_(None)
     )
 )
-_SHARED = Statement(
-    sa.select(_SHARES.c.object_type, _SHARES.c.level)
-    .distinct()
-    .where(
-        _SHARES.c.tenant_id == TENANT,
-        _SHARES.c.grantee_id == _TEAM,
-        _SHARES.c.grantee_type == sa.literal("team", sa.Text()),
-        sa.or_(_SHARES.c.expires_at.is_(None), _SHARES.c.expires_at > sa.func.now()),
-    )
-)
+_SHARED = shared_with("team", [_TEAM])
 
 
 async def _joined(
@@ -114,16 +105,9 @@ async def _reopened(
 
 
 async def _opened(ctx: Context, team_id: Any, roles: list[Row]) -> None:
-    types = ctx.kernel.catalog.by_type
-    shared = {
-        (types[row["object_type"]].plural, action)
-        for row in await ctx.fetch(_SHARED, {"team": team_id})
-        for action in LEVELS[row["level"]]
-    }
     member = UUID(str(team_id)) in ctx.access.teams
-    if member:
-        shared = {pair for pair in shared if not ctx.access.may(*pair)}
-    open_rows(ctx, roles, "team", "team" if member else "all", frozenset(shared))
+    shared = await opened_by_shares(ctx, _SHARED, {"team": team_id}, among_them=member)
+    open_rows(ctx, roles, "team", "team" if member else "all", shared)
 
 
 TEAMS = Resource(

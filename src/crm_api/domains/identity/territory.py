@@ -9,7 +9,7 @@ from pydantic import Field
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Mapped, mapped_column
 
-from crm_api.domains.identity.delegation import open_rows
+from crm_api.domains.identity.delegation import open_rows, opened_by_shares, shared_with
 from crm_api.domains.identity.role import ROLES_OF
 from crm_api.kernel.context import Context
 from crm_api.kernel.database import TENANT, Statement, bound
@@ -19,6 +19,7 @@ from crm_api.kernel.resource import Check, Resource, ToMany
 from crm_api.kernel.schema import Code, Id, Input, Line, Name, Output, Ref
 from crm_api.kernel.tree import acyclic, ancestors
 
+Pairs = frozenset[tuple[str, str]]
 _PARENT = "The territory this one lies in; who works there reaches what is in this one, too."
 _ACTIVE = "Nothing new gets into a territory that is not; who works there goes on to reach what is in it."
 
@@ -109,7 +110,7 @@ _PLACES, _MEMBERS = table_of(Territory), table_of(TerritoryMember)
 
 def worked_in(principal: sa.BindParameter[UUID]) -> sa.Select[Any]:
     """The territories that a principal works in, and all below them."""
-    land = (
+    return _with_below(
         sa.select(_PLACES.c.id)
         .select_from(sa.join(_MEMBERS, _PLACES, _PLACES.c.id == _MEMBERS.c.territory_id))
         .where(
@@ -119,14 +120,22 @@ def worked_in(principal: sa.BindParameter[UUID]) -> sa.Select[Any]:
             _MEMBERS.c.deleted_at.is_(None),
             _PLACES.c.deleted_at.is_(None),
         )
-        .cte("land", recursive=True)
     )
+
+
+def _with_below(places: sa.Select[Any]) -> sa.Select[Any]:
+    """The ids of some territories, and of all below them."""
+    land = places.cte("land", recursive=True)
     part = _PLACES.alias("part")
     below = sa.select(part.c.id).where(part.c.tenant_id == TENANT, part.c.deleted_at.is_(None))
     land = land.union(below.where(part.c.parent_id == land.c.id))
     return sa.select(land.c.id)
 
 
+_PLACE = sa.bindparam("territory", type_=sa.Uuid())
+_SHARED = shared_with(
+    "territory", _with_below(sa.select(_PLACES.c.id).where(_PLACES.c.tenant_id == TENANT, _PLACES.c.id == _PLACE))
+)
 _WORKING = Statement(
     sa.select(_MEMBERS.c.principal_id)
     .distinct()
@@ -138,22 +147,29 @@ _WORKING = Statement(
 )
 
 
-async def open_territory(ctx: Context, territories: set[str], by: str) -> None:
+async def open_territory(ctx: Context, territories: set[str], by: str, shared: Pairs = frozenset()) -> None:
     """403 unless the caller holds what those who work in some territories get to see by reach `territory`.
 
     Args:
         ctx: the request.
         territories: where they work; with all above it, for what is in one.
         by: the reach that shows the caller the same rows; `all` does in any case.
+        shared: (resource, action) that they get by shares.
     """
     if not ctx.access.unrestricted:
         people = await ctx.fetch(_WORKING, {"territories": bound(UUID(id_) for id_ in territories)})
         principals = bound(row["principal_id"] for row in people)
-        open_rows(ctx, await ctx.fetch(ROLES_OF, {"principals": principals}), "territory", by)
+        open_rows(ctx, await ctx.fetch(ROLES_OF, {"principals": principals}), "territory", by, shared)
 
 
 def _shown_by(ctx: Context, id_: Any) -> str:
     return "territory" if UUID(str(id_)) in ctx.access.territories else "all"
+
+
+async def _shared(ctx: Context, id_: Any) -> Pairs:
+    """What is shared with a territory and those below it, but what the caller has from working there."""
+    inside = UUID(str(id_)) in ctx.access.territories
+    return await opened_by_shares(ctx, _SHARED, {"territory": id_}, among_them=inside)
 
 
 async def _joined(
@@ -163,7 +179,8 @@ async def _joined(
     del resource, before
     principals = bound([UUID(str(values["principal_id"]))])
     roles = await ctx.fetch(ROLES_OF, {"principals": principals})
-    open_rows(ctx, roles, "territory", _shown_by(ctx, values["territory_id"]))
+    place = values["territory_id"]
+    open_rows(ctx, roles, "territory", _shown_by(ctx, place), await _shared(ctx, place))
 
 
 async def _moved(ctx: Context, resource: Resource, values: Mapping[str, Any], before: Mapping[str, Any] | None) -> None:
@@ -176,7 +193,7 @@ async def _moved(ctx: Context, resource: Resource, values: Mapping[str, Any], be
         above.add(str(row["id"]))
     else:
         above -= set(await ancestors(ctx, resource, "parent_id", before["parent_id"]))
-    await open_territory(ctx, above, _shown_by(ctx, row["id"]))
+    await open_territory(ctx, above, _shown_by(ctx, row["id"]), await _shared(ctx, row["id"]))
 
 
 async def _empty(ctx: Context, resource: Resource, values: Mapping[str, Any], before: Mapping[str, Any] | None) -> None:

@@ -1,6 +1,6 @@
-"""Verb in bulk: ask the rules again for many records; a preview says what would go from where to where."""
+"""Verb in bulk: ask the rules again for many records, with a preview of what goes where, and take that back."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -8,8 +8,11 @@ import sqlalchemy as sa
 from pydantic import Field
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
+from crm_api.domains.distribution import edited
 from crm_api.domains.distribution.selection import MOST_MOVES, BulkPreview, Move, Selection
+from crm_api.domains.distribution.undo import Undo, Undoing
 from crm_api.domains.distribution.walk import Bulk, State, Task
+from crm_api.domains.identity.territory import TERRITORIES
 from crm_api.domains.territories.assignment import facts_of, given_by, rulebook
 from crm_api.kernel.collective_writes import caused, recorded, write
 from crm_api.kernel.context import Context
@@ -17,6 +20,7 @@ from crm_api.kernel.database import TENANT, Row, Statement
 from crm_api.kernel.ledger import ACTOR, NOW
 from crm_api.kernel.policy import access_version
 from crm_api.kernel.record import among
+from crm_api.kernel.repository import find
 from crm_api.kernel.resource import Resource
 from crm_api.kernel.writing import facts
 
@@ -24,6 +28,8 @@ _IDS = sa.bindparam("ids", type_=ARRAY(sa.Uuid()))
 _PLACES = sa.bindparam("places", type_=ARRAY(sa.Uuid()))
 _RULES = sa.bindparam("rules", type_=ARRAY(sa.Uuid()))
 _COLUMNS = ("territory_id", "territory_rule_id")
+_Place = tuple[UUID | None, UUID | None]
+"""A territory, and the rule that gave it."""
 
 
 class BulkReassign(Selection):
@@ -49,7 +55,8 @@ async def _prepare(ctx: Context, resource: Resource, body: BulkReassign, state: 
 
 async def _act(ctx: Context, task: Task[BulkReassign]) -> None:
     book, tally = await rulebook(ctx), task.tally
-    changed: dict[str, tuple[UUID | None, UUID | None]] = {}
+    changed: dict[str, _Place] = {}
+    kept: list[dict[str, Any]] = []
     rows = await _stored(ctx, task.resource, [row.id for row in task.rows])
     for row in rows:
         if row["territory_pinned"]:
@@ -57,19 +64,59 @@ async def _act(ctx: Context, task: Task[BulkReassign]) -> None:
             continue
         given = given_by(book.winner(facts_of(row)))
         place, rule = (given[name] for name in _COLUMNS)
-        if [str(row[name]) for name in _COLUMNS] == [str(place), str(rule)]:
+        before, after = _told_of(row), _told_of(given)
+        if before == after:
             tally.skip("unchanged")
             continue
         changed[str(row["id"])] = place, rule
-        if str(row["territory_id"]) != str(place):
-            tally.move(_text(row["territory_id"]), _text(place), str(row["id"]))
+        kept.append({"object_id": str(row["id"]), "before": before, "after": after})
+        if before["territory_id"] != after["territory_id"]:
+            tally.move(before["territory_id"], after["territory_id"], str(row["id"]))
     if task.cause is not None and changed:
         await _give(ctx, task.resource, changed, task.cause)
+        await edited.keep(ctx, str(task.cause["job_id"]), kept)
     tally.done += len(changed)
 
 
-def _text(id_: UUID | None) -> str | None:
-    return None if id_ is None else str(id_)
+def _told_of(row: Any) -> dict[str, str | None]:
+    """Where a record is and by which rule, as it is sent."""
+    return {name: None if row[name] is None else str(row[name]) for name in _COLUMNS}
+
+
+async def _restore(ctx: Context, task: Undoing, records: Sequence[Mapping[str, Any]]) -> None:
+    """Puts records back that are still where the job put them; as by hand, into a territory that takes new ones."""
+    rows = {str(row["id"]): row for row in await _stored(ctx, task.resource, [record["id"] for record in records])}
+    places = {record["before"]["territory_id"] for record in records} - {None}
+    closed = {place: refusal for place in sorted(places) if (refusal := await _closed(ctx, place))}
+    given: dict[str, _Place] = {}
+    for record in records:
+        id_, before, row = record["id"], record["before"], rows[record["id"]]
+        now = _told_of(row)
+        changed = [name for name in _COLUMNS if now[name] != record["after"][name]]
+        changed += ["territory_pinned"] if row["territory_pinned"] else []
+        place = before["territory_id"]
+        if changed:
+            task.changed(id_, changed)
+        elif place in closed:
+            code, detail = closed[place]
+            task.tally.refuse(task.resource.singular, id_, code, detail=detail)
+        else:
+            given[id_] = _id(place), _id(before["territory_rule_id"])
+    if given:
+        await _give(ctx, task.resource, given, task.cause)
+    task.tally.done += len(given)
+
+
+async def _closed(ctx: Context, place: str) -> tuple[str, str] | None:
+    """Why nothing is put into a territory, as code and in words; None when it is."""
+    found = await find(ctx, TERRITORIES, place)
+    if found is None:
+        return "reference_not_found", "The territory it was in is not there any more."
+    return None if found["is_active"] else ("inactive", "The territory it was in takes nothing new.")
+
+
+def _id(text: str | None) -> UUID | None:
+    return None if text is None else UUID(text)
 
 
 async def _stored(ctx: Context, resource: Resource, ids: list[str]) -> list[Row]:
@@ -82,9 +129,7 @@ async def _stored(ctx: Context, resource: Resource, ids: list[str]) -> list[Row]
     return await ctx.read(ctx.kernel.statement(("stored", resource.plural), build), {"ids": ids})
 
 
-async def _give(
-    ctx: Context, resource: Resource, given: Mapping[str, tuple[UUID | None, UUID | None]], cause: Mapping[str, Any]
-) -> None:
+async def _give(ctx: Context, resource: Resource, given: Mapping[str, _Place], cause: Mapping[str, Any]) -> None:
     statement = ctx.kernel.statement(("give_territory", resource.plural), lambda: _written(resource))
     places, rules = zip(*given.values(), strict=True)
     values = {"ids": list(given), "places": list(places), "rules": list(rules)}
@@ -117,13 +162,16 @@ def _told(side: str) -> Any:
     return sa.literal_column(f"jsonb_build_object({pairs})", JSONB())
 
 
+_ACTIONS = ("update", "assign_territory")
+UNDO = Undo("reassign", _ACTIONS, _restore)
 _BULK = Bulk(
     "reassign",
     BulkReassign,
-    lambda _: ("update", "assign_territory"),
+    lambda _: _ACTIONS,
     _prepare,
     _act,
     previewed=ReassignPreview,
     moves=True,
+    undo=UNDO,
 )
 REASSIGN = _BULK.verb("assign_territory", "Ask the rules again for the territory of many {many}", _ruled)

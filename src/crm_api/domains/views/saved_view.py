@@ -9,13 +9,13 @@ from pydantic import Field
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
-from crm_api.domains.views.policy import PUBLISH, SHOWN
-from crm_api.kernel.collections import tree_of
+from crm_api.domains.views.default_view import ACTIONS
+from crm_api.domains.views.listing import read, shown_by
+from crm_api.domains.views.policy import PRESCRIBE, PUBLISH, SHOWN
+from crm_api.kernel.collections import MAX_PATHS, MAX_TEXT
 from crm_api.kernel.context import Context
-from crm_api.kernel.customs import CUSTOM, PREFIX, fields_of
-from crm_api.kernel.filters import Group
-from crm_api.kernel.paging import MAX_SORT_KEYS, Key, parse_sort
-from crm_api.kernel.problems import Fault, Problem, forbidden, invalid
+from crm_api.kernel.paging import MAX_SORT_KEYS
+from crm_api.kernel.problems import invalid
 from crm_api.kernel.record import Entity, one_of, reference, sortable
 from crm_api.kernel.resource import Check, Resource
 from crm_api.kernel.schema import Code, Count, Id, Input, Name, Output, Ref
@@ -38,6 +38,8 @@ class SavedView(Entity):
     filter: Mapped[dict[str, Any] | None] = mapped_column(JSONB(none_as_null=True))
     sort: Mapped[list[Any]]
     columns: Mapped[list[Any]]
+    q: Mapped[str | None]
+    expand: Mapped[list[Any]] = mapped_column(JSONB, server_default="[]")
     visibility: Mapped[str]
     team_id: Mapped[UUID | None]
     position: Mapped[int]
@@ -55,6 +57,14 @@ Columns = Annotated[
         description="Fields in their order, `custom.` and a key for custom ones; none for whole records.",
     ),
 ]
+Text = Annotated[
+    Annotated[str, Field(min_length=1, max_length=MAX_TEXT)] | None,
+    Field(description="Words to search for, as of a search."),
+]
+Expand = Annotated[
+    list[Annotated[str, Field(min_length=1, max_length=127, examples=["parent"])]],
+    Field(max_length=MAX_PATHS, description="As of a search: each row has these records with it."),
+]
 Visibility = Annotated[
     Literal["private", "team", "everyone"],
     Field(description="Who sees it beside its maker: nobody, the members of the team, everyone in the tenant."),
@@ -70,6 +80,8 @@ class SavedViewCreate(Input):
     filter: Filter = None
     sort: Sort = []
     columns: Columns = []
+    q: Text = None
+    expand: Expand = []
     visibility: Visibility = "private"
     team_id: Annotated[Ref | None, Field(description="With the visibility `team`, whose members see it.")] = None
     position: Annotated[Count, Field(description="Where it stands among others.")] = 0
@@ -84,49 +96,11 @@ class SavedViewView(Output):
     filter: Filter
     sort: Sort
     columns: Columns
+    q: Text
+    expand: Expand
     visibility: Visibility
     team_id: Id | None
     position: Count
-
-
-def read(value: Any) -> Any:
-    """A part of a view, which is text in a row and a value in a body."""
-    return orjson.loads(value) if isinstance(value, str) else value
-
-
-async def listing_of(
-    ctx: Context, view: Mapping[str, Any]
-) -> tuple[Resource, tuple[Group, dict[str, Any]], tuple[Key, ...], tuple[str, ...]]:
-    """What a view shows, checked under the caller's rights of now: resource, filter, sort, columns.
-
-    Raises:
-        Problem: 403 without the permission to read the records, and for a hidden field that is filtered, sorted or,
-            since whoever names it knows of it, shown; 422 for what does not exist.
-    """
-    target = ctx.kernel.catalog.resources.get(view["resource"])
-    if target is None or "search" not in target.operations:
-        raise invalid("/resource", "unknown_resource", "There are no such records to look at.")
-    ctx.require(target, "read")
-    tree = await tree_of(ctx, target, read(view["filter"]))
-    try:
-        sort = parse_sort(target, ctx.access, ",".join(read(view["sort"])))
-    except Problem as problem:
-        faults = [Fault(fault.code, fault.detail, pointer="/sort") for fault in problem.errors]
-        raise Problem(problem.kind, problem.detail, faults, extra=problem.extra) from None
-    columns = tuple(dict.fromkeys(read(view["columns"])))
-    hidden, customs = ctx.access.hides(target.plural), fields_of(ctx.access, target)
-    for i, name in enumerate(columns):
-        known = name.removeprefix(PREFIX) in customs if name.startswith(PREFIX) else name in target.output.model_fields
-        if not known:
-            raise invalid(f"/columns/{i}", "unknown_field", f"{target.plural} have no field {name!r}.")
-        if name in hidden:
-            raise forbidden(f"field {target.plural}.{name}")
-    return target, tree, sort, columns
-
-
-def sparse(columns: tuple[str, ...]) -> tuple[str, ...] | None:
-    """The fields of a row that has these columns; None for all of them."""
-    return tuple(sorted({CUSTOM if name.startswith(PREFIX) else name for name in columns})) or None
 
 
 async def _sound(ctx: Context, resource: Resource, values: Mapping[str, Any], before: Mapping[str, Any] | None) -> None:
@@ -135,7 +109,7 @@ async def _sound(ctx: Context, resource: Resource, values: Mapping[str, Any], be
     whole = {**(before or {}), **values}
     if len(orjson.dumps(read(whole["filter"]))) > _LONGEST_FILTER:
         raise invalid("/filter", "too_long", "A filter has at most 40000 bytes.")
-    await listing_of(ctx, whole)
+    await shown_by(ctx, whole, strict=True)
 
 
 async def _published(
@@ -168,8 +142,9 @@ SAVED_VIEWS = Resource(
     ),
     sorts=(SavedView.position, SavedView.created_at),
     checks=(
-        Check(frozenset({"resource", "filter", "sort", "columns"}), _sound, frozenset({"filter"})),
+        Check(frozenset({"resource", "filter", "sort", "columns", "q", "expand"}), _sound, frozenset({"filter", "q"})),
         Check(_ALL, _published, _ALL),
     ),
-    further=(PUBLISH,),
+    actions=ACTIONS,
+    further=(PUBLISH, PRESCRIBE),
 )

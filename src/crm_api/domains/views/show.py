@@ -9,13 +9,15 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from crm_api.domains.files.contract import parameter
-from crm_api.domains.views.saved_view import SAVED_VIEWS, listing_of, sparse
+from crm_api.domains.views.listing import shown_by
+from crm_api.domains.views.saved_view import SAVED_VIEWS
 from crm_api.kernel.collections import MAX_LIMIT, path_id, run
 from crm_api.kernel.headers import query, single
 from crm_api.kernel.problems import invalid_parameter
 from crm_api.kernel.projection import Json, dumps
-from crm_api.kernel.query import COUNT_LIMITS, Listing
+from crm_api.kernel.query import COUNT_LIMITS
 from crm_api.kernel.repository import get
+from crm_api.kernel.schema import Code
 from crm_api.kernel.unit_of_work import permitted
 
 router = APIRouter()
@@ -30,6 +32,21 @@ class ViewCount(BaseModel):
     relation: Literal["eq", "gte"]
 
 
+class ViewNotice(BaseModel):
+    """A part of the view that the caller cannot have, and that was left out; or a field that was retired since."""
+
+    part: Literal["filter", "sort", "columns", "expand"]
+    name: Annotated[str, Field(max_length=200)]
+    code: Annotated[
+        Code,
+        Field(
+            description="`field_hidden` and `forbidden`: not for the caller. `field_retired`: still shown. Others as a "
+            "search is refused with."
+        ),
+    ]
+    detail: Annotated[str, Field(max_length=1000)]
+
+
 class ViewRecords(BaseModel):
     """A page of the records that a view shows, each with the columns of the view, as a search gives them."""
 
@@ -37,6 +54,7 @@ class ViewRecords(BaseModel):
     has_more: bool
     next_cursor: Annotated[str, Field(max_length=2000)] | None
     count: Annotated[ViewCount | None, Field(description="If it was asked for.")] = None
+    notices: Annotated[list[ViewNotice], Field(max_length=200)]
 
 
 @router.get(
@@ -56,7 +74,7 @@ class ViewRecords(BaseModel):
     },
 )
 async def list_saved_view_records(request: Request) -> Response:
-    """What the caller may not see is not among them; a filter or sort by a hidden field is 403 and says which."""
+    """What the caller may not see is not among them; a filter by a hidden field is 403 and says which."""
     ctx = await permitted(request, SAVED_VIEWS, "read")
     pairs = query(request, ("limit", "cursor", "count"))
     limit, cursor, count = (single(pairs, name) for name in ("limit", "cursor", "count"))
@@ -64,9 +82,7 @@ async def list_saved_view_records(request: Request) -> Response:
         raise invalid_parameter("limit", "out_of_range", f"1 to {MAX_LIMIT}.")
     if count not in (None, "none", *COUNT_LIMITS):
         raise invalid_parameter("count", "invalid_value", "none, estimate or exact.")
-    view = await get(ctx, SAVED_VIEWS, path_id(request, SAVED_VIEWS))
-    shown = orjson.loads(dumps(view))
-    target, (tree, values), sort, columns = await listing_of(ctx, shown)
-    listing = Listing(tree, values, sort, int(limit or 50), count=count or "none", fields=sparse(columns))
-    body, _ = await run(ctx, target, listing, cursor)
-    return Json(body)
+    view = orjson.loads(dumps(await get(ctx, SAVED_VIEWS, path_id(request, SAVED_VIEWS))))
+    shown = await shown_by(ctx, view, limit=int(limit or 50), count=count or "none")
+    body, _ = await run(ctx, shown.target, shown.listing, cursor)
+    return Json({**body, "notices": shown.notices})

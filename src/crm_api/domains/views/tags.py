@@ -40,7 +40,8 @@ class TagList(BaseModel):
     has_more: bool
 
 
-async def _reader(request: Request) -> Context:
+async def reader(request: Request) -> Context:
+    """Who asks; refuses parameters that the route does not declare."""
     query(request, {parameter.alias for parameter in request.scope["route"].dependant.query_params})
     return await open_context(request)
 
@@ -53,7 +54,7 @@ async def _reader(request: Request) -> Context:
     responses={403: {}, 422: {}},
 )
 async def list_tags(
-    ctx: Annotated[Context, Depends(_reader)],
+    ctx: Annotated[Context, Depends(reader)],
     resource: Annotated[str, Query(min_length=1, max_length=63, description="Plural name, e.g. `accounts`.")],
     prefix: Annotated[str, Query(max_length=60, description="What a tag begins with.")] = "",
     limit: Annotated[int, Query(ge=1, le=MOST, description="At most so many tags.")] = 50,

@@ -1,4 +1,4 @@
-"""What an edit did to each record, kept so that it can be taken back; it goes when its job is forgotten."""
+"""What a job changed in each record, kept so that it can be taken back; it goes when its job is forgotten."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -13,6 +13,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 from crm_api.kernel.collective_rows import FIRST
 from crm_api.kernel.context import Context
 from crm_api.kernel.database import TENANT, Statement
+from crm_api.kernel.problems import TRANSITION_REFUSED, Problem
 from crm_api.kernel.record import Record, table_of
 
 
@@ -22,7 +23,7 @@ def _of_job(column: str) -> sa.ForeignKeyConstraint:
 
 
 class EditedRecord(Record):
-    """The fields of one record that an edit changed: as they were, and as it left them; both as they are sent."""
+    """The fields of one record that a job changed: as they were, and as it left them; both as they are sent."""
 
     __tablename__ = "edited_records"
     __table_args__ = (_of_job("job_id"), sa.Index("ix_edited_records_object_id", "tenant_id", "object_id"))
@@ -34,7 +35,7 @@ class EditedRecord(Record):
 
 
 class EditUndo(Record):
-    """That an edit is taken back, and by which job. An edit is taken back once."""
+    """That a job is taken back, and by which other. A job is taken back once."""
 
     __tablename__ = "edit_undos"
     __table_args__ = (
@@ -80,18 +81,24 @@ _MARK = Statement(
 
 
 async def keep(ctx: Context, job_id: str, records: Sequence[Mapping[str, Any]]) -> None:
-    """Notes `object_id`, `before` and `after` of records that were edited; a record is edited once by one job."""
+    """Notes `object_id`, `before` and `after` of records that a job changed; it changes each once.
+
+    Raises:
+        Problem: 409 when the job is being taken back.
+    """
     if records:
+        if await ctx.read(_UNDONE, {"job_id": job_id}):
+            raise Problem(TRANSITION_REFUSED, "This job is being taken back, so it does not go on.")
         await ctx.fetch(_KEEP, {"job_id": job_id, "records": list(records)})
 
 
 async def count(ctx: Context, job_id: str) -> int:
-    """How many records a job edited."""
+    """How many records a job changed."""
     return int((await ctx.read(_COUNT, {"job_id": job_id}))[0][0])
 
 
 async def following(ctx: Context, job_id: str, after: str | None, most: int) -> list[dict[str, Any]]:
-    """The next records that a job edited, in the order of their ids."""
+    """The next records that a job changed, in the order of their ids."""
     rows = await ctx.read(_NEXT, {"job_id": job_id, "after_id": after or FIRST, "limit": most})
     return [
         {"id": row["object_id"], "before": orjson.loads(row["before"]), "after": orjson.loads(row["after"])}
@@ -99,11 +106,6 @@ async def following(ctx: Context, job_id: str, after: str | None, most: int) -> 
     ]
 
 
-async def undone(ctx: Context, job_id: str) -> bool:
-    """Whether an edit is, or is being, taken back."""
-    return bool(await ctx.read(_UNDONE, {"job_id": job_id}))
-
-
 async def mark(ctx: Context, job_id: str, undo_id: str) -> bool:
-    """Notes that a job takes an edit back; false when another does already."""
+    """Notes that a job takes another back; false when one does already."""
     return bool(await ctx.fetch(_MARK, {"job_id": job_id, "undo_id": undo_id}))
