@@ -12,6 +12,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from crm_api.kernel.context import Context, settled
+from crm_api.kernel.customs_expand import Path, Step, step_names, steps
 from crm_api.kernel.database import Row, Statement
 from crm_api.kernel.external import settle
 from crm_api.kernel.filters import Filters, Group, Leaf, custom_parameters, flat_parameters, from_parameters
@@ -62,38 +63,36 @@ def record_id(text: str, resource: Resource) -> str:
     return text
 
 
-def parse_expand(ctx: Context, resource: Resource, text: str | None) -> tuple[str, ...]:
-    """`owner,account.parent` to checked paths, in a fixed order."""
+def parse_expand(ctx: Context, resource: Resource, text: str | None) -> tuple[Path, ...]:
+    """`owner,account.custom.partner` to checked paths, in a fixed order."""
     if not text:
         return ()
     paths = text.split(",")
     if len(paths) > MAX_PATHS:
         raise invalid_parameter("expand", "too_many", f"At most {MAX_PATHS} paths.")
-    paths = sorted(set(paths))
-    for path in paths:
-        steps = path.split(".")
-        if len(steps) > 2:
-            raise invalid_parameter("expand", "too_deep", "At most two levels.")
-        current = resource
-        for level, step in enumerate(steps):
-            one = ctx.kernel.catalog.to_one(current)
-            if level == 0 and step in current.many and len(steps) == 1:
-                many = current.many[step]
-                ctx.access.through(ctx.kernel.catalog.resources[many.plural])
-                if many.column in ctx.access.hides(many.plural):
-                    raise forbidden(f"field {many.plural}.{many.column}")
-                continue
-            if step not in one:
-                raise invalid_parameter(
-                    "expand",
-                    "unknown_relation",
-                    f"{path!r} cannot be expanded; one of {', '.join([*one, *current.many])}.",
-                )
-            if one[step][0] in ctx.access.hides(current.plural):
-                raise forbidden(f"field {current.plural}.{one[step][0]}")
-            current = one[step][1]
-            ctx.access.through(current)
-    return tuple(paths)
+    return tuple(sorted({_path(ctx, resource, path) for path in paths}))
+
+
+def _path(ctx: Context, resource: Resource, text: str) -> Path:
+    found: list[Step] = []
+    asked = step_names(text)
+    if len(asked) > 2:
+        raise invalid_parameter("expand", "too_deep", "At most two levels.")
+    for name in asked:
+        known = steps(ctx.kernel.catalog, ctx.access, resource, first=len(asked) == 1)
+        if name not in known:
+            hidden = ctx.access.hides(resource.plural)
+            shown = ", ".join(step.name for step in known.values() if step.field not in hidden)
+            raise invalid_parameter("expand", "unknown_relation", f"{text!r} cannot be expanded; one of {shown}.")
+        step = known[name]
+        target = ctx.kernel.catalog.resources[step.target]
+        holder = target if step.many else resource
+        if step.field in ctx.access.hides(holder.plural):
+            raise forbidden(f"field {holder.plural}.{step.field}")
+        ctx.access.through(target)
+        found.append(step)
+        resource = target
+    return tuple(found)
 
 
 def _limit(text: str | None) -> int:
@@ -191,7 +190,7 @@ def search_endpoint(resource: Resource) -> Endpoint:
             body.limit,
             expand=expand,
             count=body.count,
-            fields=_fields(ctx, resource, body.fields, expand),
+            fields=_fields(resource, body.fields, expand),
         )
         if body.q is not None:
             listing.needles = needles(ctx, resource, body.q)
@@ -201,18 +200,14 @@ def search_endpoint(resource: Resource) -> Endpoint:
     return endpoint
 
 
-def _fields(
-    ctx: Context, resource: Resource, names: list[str] | None, expand: tuple[str, ...]
-) -> tuple[str, ...] | None:
+def _fields(resource: Resource, names: list[str] | None, expand: tuple[Path, ...]) -> tuple[str, ...] | None:
     """What a sparse row holds: the fields asked for, and the references that are expanded."""
     if names is None:
         return None
     for i, name in enumerate(names):
         if name not in resource.output.model_fields:
             raise invalid(f"/fields/{i}", "unknown_field", f"{resource.plural} have no field {name!r}.")
-    one = ctx.kernel.catalog.to_one(resource)
-    followed = {one[step][0] for step in (path.split(".")[0] for path in expand) if step in one}
-    return tuple(sorted({*names, *followed}))
+    return tuple(sorted({*names, *(path[0].column for path in expand if not path[0].many)}))
 
 
 async def run(

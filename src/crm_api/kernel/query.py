@@ -8,6 +8,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import ARRAY
 
 from crm_api.kernel.context import Kernel
+from crm_api.kernel.customs_expand import Path
 from crm_api.kernel.database import TENANT, Row, Statement
 from crm_api.kernel.filters import Group
 from crm_api.kernel.paging import Key, Ordered, after, order, ordered
@@ -34,7 +35,7 @@ class Listing:
     sort: tuple[Key, ...]
     limit: int = 50
     cursor: list[Any] | None = None
-    expand: tuple[str, ...] = ()
+    expand: tuple[Path, ...] = ()
     fields: tuple[str, ...] | None = None
     count: str = "none"
     needles: list[str] = field(default_factory=list)
@@ -52,14 +53,12 @@ class Listing:
 
 @dataclass(slots=True)
 class _Expansion:
-    """How one expanded path is read back."""
+    """How one expanded path is read back; a reference stands before the columns of what it leads to."""
 
-    path: tuple[str, ...]
-    column: str
+    path: Path
     target: Resource
     projection: Projection
     start: int
-    many: bool = False
 
 
 @dataclass(slots=True)
@@ -85,14 +84,15 @@ class Plan:
         item = self.projection.render(row[self.start : self.start + self.width])
         for expansion in self.expansions:
             parent = item
-            for step in expansion.path[:-1]:
-                parent = parent.get(step) or {}
+            for before in expansion.path[:-1]:
+                parent = parent.get(before.name) or {}
             if parent and "redacted" in parent and parent["redacted"] is True:
                 continue
-            if expansion.many:
-                item[expansion.path[-1]] = _children(expansion, row[expansion.start])
+            step = expansion.path[-1]
+            if step.many:
+                item[step.name] = _children(expansion, row[expansion.start])
             elif parent:
-                parent[expansion.path[-1]] = _related(expansion, row, parent.get(expansion.column))
+                parent[step.name] = None if parent[step.column] is None else _related(expansion, row)
         return item
 
     def key_values(self, row: Row) -> list[Any]:
@@ -101,10 +101,10 @@ class Plan:
         return list(row[end : end + self.keys])
 
 
-def _related(expansion: _Expansion, row: Row, reference: str | None) -> dict[str, Any] | None:
+def _related(expansion: _Expansion, row: Row) -> dict[str, Any] | None:
+    reference, *values = row[expansion.start : expansion.start + 1 + len(expansion.projection.columns)]
     if reference is None:
         return None
-    values = row[expansion.start : expansion.start + len(expansion.projection.columns)]
     if values[expansion.projection.columns.index("id")] is None:
         return {"id": reference, "object": expansion.target.singular, "redacted": True}
     return expansion.projection.render(values)
@@ -129,14 +129,14 @@ def framed(rows: Any, columns: Any = None) -> Statement:
 
 
 def compile_get(
-    kernel: Kernel, access: Access, resource: Resource, expand: tuple[str, ...], action: str = "read"
+    kernel: Kernel, access: Access, resource: Resource, expand: tuple[Path, ...], action: str = "read"
 ) -> Plan:
     """One row by id, under the gate for `action`."""
     table = resource.table
     gate = kernel.policy.gate(access, resource, action, table)
     projection = Projection(resource, access)
     page = sa.select(*projection.select(table)).where(table.c.id == _ID, *gate)
-    return _finish(kernel, access, resource, projection, page, expand, [], narrow=True, keys=0)
+    return _finish(kernel, access, projection, page, expand, [], narrow=True, keys=0)
 
 
 def compile_load(
@@ -171,9 +171,7 @@ def compile_list(kernel: Kernel, access: Access, resource: Resource, listing: Li
         extra.append(sa.select(sa.func.count()).select_from(some).scalar_subquery().label("total"))
     keys = ordered(resource, listing.sort, source)
     page = _page(listing, keys, projection.select(source), condition)
-    return _finish(
-        kernel, access, resource, projection, page, listing.expand, extra, narrow=listing.narrow, keys=len(keys)
-    )
+    return _finish(kernel, access, projection, page, listing.expand, extra, narrow=listing.narrow, keys=len(keys))
 
 
 def _source(
@@ -248,10 +246,9 @@ def _page(listing: Listing, keys: list[Ordered], columns: list[Any], condition: 
 def _finish(
     kernel: Kernel,
     access: Access,
-    resource: Resource,
     projection: Projection,
     page: Any,
-    expand: tuple[str, ...],
+    expand: tuple[Path, ...],
     extra: list[Any],
     *,
     narrow: bool,
@@ -269,61 +266,49 @@ def _finish(
     chosen = [rows.c[name] for name in (*projection.columns, *(f"k{i}" for i in range(keys)))]
     joined: Any = outer.outerjoin(rows, sa.true())
     expansions: list[_Expansion] = []
-    tables: dict[tuple[str, ...], Any] = {(): rows}
-    owners: dict[tuple[str, ...], Resource] = {(): resource}
-    for path in _paths(expand):
-        parent, name = owners[path[:-1]], path[-1]
-        position = start + len(chosen)
-        if len(path) == 1 and name in parent.many:
-            column, expansion = _many(kernel, access, parent, name, rows, position)
+    tables: dict[Path, Any] = {(): rows}
+    for path in sorted({whole[: i + 1] for whole in expand for i in range(len(whole))}, key=lambda it: (len(it), it)):
+        step, position, name = path[-1], start + len(chosen), f"x{len(expansions)}"
+        target = kernel.catalog.resources[step.target]
+        if step.many:
+            column, expansion = _many(kernel, access, path, rows, position)
             chosen.append(column)
         else:
-            column_name, target = kernel.catalog.to_one(parent)[name]
-            reference = tables[path[:-1]].c[column_name]
-            alias = target.table.alias("to_" + "_".join(path))
-            expansion = _Expansion(path, column_name, target, Projection(target, access), position)
+            reference = step.reference(tables[path[:-1]])
+            alias = target.table.alias(f"to_{name}")
+            expansion = _Expansion(path, target, Projection(target, access), position)
             gate = kernel.policy.gate(access, target, "read", alias, narrow=narrow)
             one = (
                 sa.select(*expansion.projection.select(alias))
                 .where(alias.c.id == sa.cast(reference, sa.Uuid()), *gate)
-                .lateral("_".join(path))
+                .lateral(name)
             )
             joined = joined.outerjoin(one, sa.true())
-            chosen += [one.c[item].label(f"{'_'.join(path)}__{item}") for item in expansion.projection.columns]
-            tables[path], owners[path] = one, target
+            chosen.append(sa.cast(reference, sa.Text()).label(name))
+            chosen += [one.c[item].label(f"{name}_{item}") for item in expansion.projection.columns]
+            tables[path] = one
         expansions.append(expansion)
     statement = sa.select(outer.c.access_version, *extra, *chosen).select_from(joined).order_by(rows.c.n)
     return Plan(Statement(statement), projection, start, keys, expansions)
 
 
-def _paths(expand: tuple[str, ...]) -> list[tuple[str, ...]]:
-    found: dict[tuple[str, ...], None] = {}
-    for text in expand:
-        steps = tuple(text.split("."))
-        for end in range(1, len(steps) + 1):
-            found[steps[:end]] = None
-    return sorted(found, key=len)
-
-
-def _many(
-    kernel: Kernel, access: Access, parent: Resource, name: str, rows: Any, position: int
-) -> tuple[Any, _Expansion]:
-    many = parent.many[name]
-    child = kernel.catalog.resources[many.plural]
+def _many(kernel: Kernel, access: Access, path: Path, rows: Any, position: int) -> tuple[Any, _Expansion]:
+    step = path[-1]
+    child = kernel.catalog.resources[step.target]
     projection = Projection(child, access)
-    alias = child.table.alias(f"many_{name}")
+    alias = child.table.alias(f"many_{step.name}")
     gate = kernel.policy.gate(access, child, "read", alias)
     some = (
         sa.select(*projection.select(alias))
-        .where(alias.c[many.column] == sa.cast(rows.c.id, sa.Uuid()), *gate)
+        .where(alias.c[step.column] == sa.cast(rows.c.id, sa.Uuid()), *gate)
         .order_by(alias.c.id)
         .limit(MANY + 1)
         .correlate(rows)
-        .subquery(f"some_{name}")
+        .subquery(f"some_{step.name}")
     )
-    image = sa.func.jsonb_agg(sa.func.to_jsonb(sa.literal_column(f'"some_{name}"')))
-    column = sa.select(image).select_from(some).scalar_subquery().label(f"many_{name}")
-    return column, _Expansion((name,), "", child, projection, position, many=True)
+    image = sa.func.jsonb_agg(sa.func.to_jsonb(sa.literal_column(f'"some_{step.name}"')))
+    column = sa.select(image).select_from(some).scalar_subquery().label(f"many_{step.name}")
+    return column, _Expansion(path, child, projection, position)
 
 
 def compile_breadth(kernel: Kernel, access: Access, resource: Resource, most: int, *, reached: bool) -> Statement:

@@ -15,6 +15,7 @@ from starlette.responses import Response
 from crm_api.domains.customs.custom_field import Choice
 from crm_api.kernel.context import Context
 from crm_api.kernel.customs import CUSTOM, Custom, Customs, customizable
+from crm_api.kernel.customs_expand import steps
 from crm_api.kernel.customs_records import CustomField
 from crm_api.kernel.database import TENANT, Statement
 from crm_api.kernel.domain import Catalog
@@ -67,7 +68,10 @@ class FieldDescription(BaseModel):
 
 
 class RelationDescription(BaseModel):
-    """Other objects that `expand` brings along; in filters a step of a path, or a list with `any`, `all`, `none`."""
+    """Other objects that `expand` brings along.
+
+    Declared ones are in filters a step of a path, or a list with `any`, `all`, `none`.
+    """
 
     name: Word
     type: Annotated[Word, Field(description="Of the other objects.")]
@@ -237,11 +241,12 @@ async def describe(
         told = await _told(ctx)
         fields += [_custom(ctx, resource, custom, told[custom.id]) for custom in customs.values()]
     graph = resource.lifecycle
-    one = catalog.to_one(resource).items()
-    relations = [RelationDescription(name=name, type=target.singular, is_list=False) for name, (_, target) in one]
-    relations += [
-        RelationDescription(name=name, type=catalog.resources[many.plural].singular, is_list=True)
-        for name, many in resource.many.items()
+    hidden = access.hides(resource.plural)
+    known = steps(catalog, access, resource, first=True).values()
+    relations = [
+        RelationDescription(name=step.name, type=catalog.resources[step.target].singular, is_list=step.many)
+        for step in known
+        if not step.key or step.name not in hidden
     ]
     return ObjectDescription(
         object="object_description",
