@@ -50,6 +50,15 @@ CustomValues = Annotated[
     Field(max_length=MOST_FIELDS, description="Custom fields by their key; null clears one, absent ones stay."),
 ]
 """What a create body takes under `custom`; the tenant's own document says which keys there are."""
+LONGEST_NAME = len(PREFIX) + 63
+FieldName = Annotated[
+    str,
+    Field(
+        pattern=r"^(custom\.)?[a-z][a-z0-9_]{0,62}$",
+        max_length=LONGEST_NAME,
+        description="A field, or `custom.` and the key of a custom field.",
+    ),
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -338,6 +347,15 @@ def touched(values: Mapping[str, Any]) -> Iterator[str]:
     yield from values
     for key in values.get(CUSTOM) or ():
         yield PREFIX + key
+
+
+def without(values: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """Values less one, which may be that of a custom field; of which there is then no member when none is left."""
+    found = {key: value for key, value in values.items() if key != name}
+    if name.startswith(PREFIX) and (custom := found.pop(CUSTOM, None)):
+        left = {key: value for key, value in custom.items() if PREFIX + key != name}
+        found |= {CUSTOM: left} if left else {}
+    return found
 
 
 def veiled(item: Mapping[str, Any], hidden: frozenset[str]) -> dict[str, Any]:

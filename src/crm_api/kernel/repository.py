@@ -257,7 +257,7 @@ async def update(
     indexes = writing.touched_indexes(bound)
     change = writing.Change(names, references, actions, match, emitted.mode, frozenset(owners), indexes)
     sent = {**parameters(ctx, resource, recorded or action, emitted), **bound}
-    sent |= {f"o_{name}": [source.code for source in sources] for name, sources in owners.items()}
+    sent |= {f"o_{i}": [source.code for source in owners[name]] for i, name in enumerate(sorted(owners))}
     sent |= {"id": id_, "if_match": if_match}
     seen = None
     for _ in range(_TRIES):

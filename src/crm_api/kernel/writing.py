@@ -12,7 +12,7 @@ from sqlalchemy.dialects.postgresql import insert as upsert
 from crm_api.kernel import customs_index
 from crm_api.kernel.coalescing import Mode
 from crm_api.kernel.context import Context
-from crm_api.kernel.customs import CUSTOM
+from crm_api.kernel.customs import CUSTOM, PREFIX
 from crm_api.kernel.database import TENANT, Row, Statement
 from crm_api.kernel.external import claim, kind_of, release, settled_links
 from crm_api.kernel.ledger import ACTOR, NOW, entries, image, insert_from
@@ -51,6 +51,17 @@ def assigned(resource: Resource, name: str) -> Any:
         return _bind(resource, name)
     merged = resource.table.c.custom.op("||", return_type=JSONB())(_bind(resource, name))
     return sa.func.jsonb_strip_nulls(merged, type_=JSONB())
+
+
+def differs(resource: Resource, name: str) -> Any:
+    """Whether an update would change a field of a row, which may be a custom one."""
+    if not name.startswith(PREFIX):
+        return resource.table.c[name].is_distinct_from(assigned(resource, name))
+    key = sa.literal(name.removeprefix(PREFIX), sa.Text())
+    old, new = (
+        side.op("->", return_type=JSONB())(key) for side in (resource.table.c.custom, assigned(resource, CUSTOM))
+    )
+    return old.is_distinct_from(new)
 
 
 def source(resource: Resource, columns: frozenset[str]) -> Any:
@@ -214,7 +225,7 @@ class Change:
         actions: permissions whose gates all apply.
         match: the row must have the version that is the parameter `if_match`.
         mode: how its event joins those of the transaction.
-        owned: fields that other systems own, on records that are linked to one of the parameters `o_{field}`.
+        owned: fields that other systems own, on records that are linked to one of the parameters `o_{i}`, by name.
         indexes: of values that it writes; see `touched_indexes`.
     """
 
@@ -244,10 +255,10 @@ def compile_update(ctx: Context, resource: Resource, change: Change) -> Writing:
         gate.append(sa.exists(new))
     if (opening := opens_circle(ctx, resource, columns, actions[0])) is not None:
         gate.append(opening)
-    for name in sorted(change.owned):
-        theirs = table.c.external_ids.has_any(sa.bindparam(f"o_{name}", type_=ARRAY(sa.Text())))
-        gate.append(~sa.and_(table.c[name].is_distinct_from(assigned(resource, name)), theirs))
-    if differences := [table.c[name].is_distinct_from(assigned(resource, name)) for name in ordered]:
+    for i, name in enumerate(sorted(change.owned)):
+        theirs = table.c.external_ids.has_any(sa.bindparam(f"o_{i}", type_=ARRAY(sa.Text())))
+        gate.append(~sa.and_(differs(resource, name), theirs))
+    if differences := [differs(resource, name) for name in ordered]:
         gate.append(sa.or_(*differences))
     assignments: dict[str, Any] = {name: assigned(resource, name) for name in ordered}
     if columns.intersection(resource.search):
