@@ -13,6 +13,7 @@ from starlette.responses import Response
 
 from crm_api.kernel.context import Context, settled
 from crm_api.kernel.customs_expand import Path, Step, step_names, steps
+from crm_api.kernel.customs_search import partly_hidden
 from crm_api.kernel.database import Row, Statement
 from crm_api.kernel.external import settle
 from crm_api.kernel.filters import Filters, Group, Leaf, custom_parameters, flat_parameters, from_parameters
@@ -277,7 +278,7 @@ def _sees_all_text(ctx: Context, resource: Resource) -> bool:
     their query looks at the text of the rows that are open to them, in the order of the sort, and ends with the page.
     """
     rows = ctx.kernel.policy.rows(ctx.access, resource, "read", resource.table, narrow=True)
-    return rows is None and not resource.fixed and not ctx.access.hides(resource.plural).intersection(resource.search)
+    return rows is None and not resource.fixed and not partly_hidden(resource, ctx.access)
 
 
 async def _few(ctx: Context, resource: Resource, listing: Listing) -> bool:

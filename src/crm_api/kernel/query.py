@@ -9,6 +9,8 @@ from sqlalchemy.dialects.postgresql import ARRAY
 
 from crm_api.kernel.context import Kernel
 from crm_api.kernel.customs_expand import Path
+from crm_api.kernel.customs_search import partly_hidden
+from crm_api.kernel.customs_search import pieces as customs_pieces
 from crm_api.kernel.database import TENANT, Row, Statement
 from crm_api.kernel.filters import Group
 from crm_api.kernel.paging import Key, Ordered, after, order, ordered
@@ -17,6 +19,7 @@ from crm_api.kernel.predicates import to_sql
 from crm_api.kernel.projection import Projection
 from crm_api.kernel.record import Tenant, among, readable, table_of
 from crm_api.kernel.resource import Resource
+from crm_api.kernel.schema import SEPARATOR
 
 BROAD = 10_000
 COUNT_LIMITS = {"estimate": 1_000, "exact": 10_000}
@@ -196,7 +199,7 @@ def _matching(
     hits = sa.select(sa.func.array(sa.select(_search(resource)).scalar_subquery()).label("ids")).cte("hits")
     ids = sa.cast(sa.select(hits.c.ids).scalar_subquery(), ARRAY(sa.Uuid()))
     conditions: list[sa.ColumnElement[bool]] = [among(source.c.id, ids)]
-    if access.hides(resource.plural).intersection(resource.search):
+    if partly_hidden(resource, access):
         conditions.append(exact)
     return conditions, [sa.func.cardinality(ids).label("hits")]
 
@@ -208,14 +211,15 @@ def _search(resource: Resource) -> Any:
 def searched_text(resource: Resource, access: Access, table: Any) -> Any:
     """The folded text that `q` looks into, without the pieces that are hidden from the caller."""
     hidden = access.hides(resource.plural)
-    if not hidden.intersection(resource.search):
+    if not partly_hidden(resource, access):
         return table.c.search_text
     pieces = [
-        sa.func.split_part(table.c.search_text, sa.literal("\x1f", sa.Text()), sa.literal(i + 1, sa.Integer()))
+        sa.func.split_part(table.c.search_text, sa.literal(SEPARATOR, sa.Text()), sa.literal(i + 1, sa.Integer()))
         for i, name in enumerate(resource.search)
         if name not in hidden
     ]
-    return sa.func.concat_ws(sa.literal("\x1f", sa.Text()), *pieces) if pieces else sa.literal("", sa.Text())
+    pieces += customs_pieces(resource, table, hidden=hidden)
+    return sa.func.concat_ws(sa.literal(SEPARATOR, sa.Text()), *pieces) if pieces else sa.literal("", sa.Text())
 
 
 def _page(listing: Listing, keys: list[Ordered], columns: list[Any], condition: list[Any]) -> Any:

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.dialects.postgresql import insert as upsert
 
-from crm_api.kernel import customs_index
+from crm_api.kernel import customs_index, customs_search
 from crm_api.kernel.coalescing import Mode
 from crm_api.kernel.context import Context
 from crm_api.kernel.customs import CUSTOM, PREFIX
@@ -22,10 +22,10 @@ from crm_api.kernel.projection import Projection
 from crm_api.kernel.query import frame
 from crm_api.kernel.record import IdempotencyKey, IdempotencyReply, Tenant, table_of
 from crm_api.kernel.resource import Resource
+from crm_api.kernel.schema import SEPARATOR
 from crm_api.kernel.value_index import index_values, unindex_values
 
 _ID = sa.bindparam("id", type_=sa.Uuid())
-SEPARATOR = "\x1f"
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +102,8 @@ class New:
     """It has values to index one by one."""
     indexed: bool
     """It has custom fields to index."""
+    searched: bool
+    """It has custom fields that text search looks into."""
 
     @classmethod
     def of(cls, ctx: Context, resource: Resource, row: Mapping[str, Any], sent: Mapping[str, Any]) -> "New":
@@ -116,6 +118,7 @@ class New:
             another,
             bool(sent["x_fields"]),
             bool(sent.get("cf_field_id")),
+            customs_search.TEXT in sent,
         )
 
 
@@ -150,6 +153,8 @@ def compile_create(ctx: Context, resource: Resource, form: New, mode: Mode, *, l
             sa.bindparam(f"s_{i}", type_=sa.Text()) if name in columns else sa.literal_column("''")
             for i, name in enumerate(resource.search)
         ]
+        if form.searched:
+            pieces.append(sa.bindparam(customs_search.TEXT, type_=sa.Text()))
         chosen.append(sa.func.concat_ws(sa.literal(SEPARATOR, sa.Text()), *pieces))
     insert = sa.insert(resource.table).from_select(names, sa.select(*chosen).select_from(feed))
     written = insert.returning(*facts(resource)).cte("written")
@@ -261,8 +266,8 @@ def compile_update(ctx: Context, resource: Resource, change: Change) -> Writing:
     if differences := [differs(resource, name) for name in ordered]:
         gate.append(sa.or_(*differences))
     assignments: dict[str, Any] = {name: assigned(resource, name) for name in ordered}
-    if columns.intersection(resource.search):
-        assignments["search_text"] = _search_text(resource, columns)
+    if columns.intersection(resource.search) or "searched" in change.indexes:
+        assignments["search_text"] = _search_text(resource, columns, replacing="searched" in change.indexes)
     public = [name for name in ordered if name in resource.columns]
     ctes: list[Any] = []
     written = _update(resource, gate, assignments, match=change.match, public=public)
@@ -282,11 +287,11 @@ _CUSTOM_INDEXES = {"cleared": customs_index.dropped, "kept": customs_index.kept}
 
 def touched_indexes(sent: Mapping[str, Any]) -> frozenset[str]:
     """Which indexes of values an update writes, from its parameters: statements without them are cheaper."""
-    asked = {"lists": "x_lists", "cleared": "cf_cleared", "kept": "cf_field_id"}
+    asked = {"lists": "x_lists", "cleared": "cf_cleared", "kept": "cf_field_id", "searched": customs_search.GONE}
     return frozenset(name for name, parameter in asked.items() if sent.get(parameter))
 
 
-def _search_text(resource: Resource, columns: frozenset[str]) -> Any:
+def _search_text(resource: Resource, columns: frozenset[str], *, replacing: bool) -> Any:
     separator = sa.literal(SEPARATOR, sa.Text())
     old = resource.table.c.search_text
     pieces = [
@@ -295,7 +300,7 @@ def _search_text(resource: Resource, columns: frozenset[str]) -> Any:
         else sa.func.split_part(old, separator, sa.literal_column(str(i + 1)))
         for i, name in enumerate(resource.search)
     ]
-    return sa.func.concat_ws(separator, *pieces)
+    return sa.func.concat_ws(separator, *pieces, *customs_search.pieces(resource, resource.table, replacing=replacing))
 
 
 def _update(

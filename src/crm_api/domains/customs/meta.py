@@ -60,6 +60,7 @@ class FieldDescription(BaseModel):
     is_read_only: Annotated[bool, Field(description="No body of the caller may set it.")]
     is_hidden: Annotated[bool, Field(description="From the caller; hidden custom fields are left out.")]
     is_sortable: bool
+    is_searched: Annotated[bool, Field(description="Whether `q` looks into it.")]
     operators: Annotated[Words, Field(description="Of filters by it; none when nobody filters by it.")]
     choices: Annotated[
         list[Choice], Field(max_length=500, description="Words of a vocabulary; empty when it has none.")
@@ -287,6 +288,7 @@ def _declared(catalog: Catalog, access: Access, resource: Resource, name: str) -
         is_read_only=given is None or hidden or name in access.read_only.get(resource.plural, ()),
         is_hidden=hidden,
         is_sortable=name in resource.sortable,
+        is_searched=name in resource.search and not hidden,
         operators=list(OPERATORS[filtered]) if filtered and not hidden else [],
         choices=[Choice(value=str(word)) for word in sorted(choices(resource).get(name, ()))],
         reference=target.singular if target else None,
@@ -318,6 +320,7 @@ def _custom(ctx: Context, resource: Resource, custom: Custom, told: Mapping[str,
         is_read_only=custom.retired or custom.name in ctx.access.read_only.get(resource.plural, ()),
         is_hidden=False,
         is_sortable=custom.sortable and custom.indexed,
+        is_searched=custom.searchable,
         operators=list(OPERATORS[filtered]) if filtered else [],
         choices=[Choice(**choice) for choice in told["choices"]],
         reference=target,
