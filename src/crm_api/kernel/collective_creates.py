@@ -89,8 +89,9 @@ def _parameters(ctx: Context, resource: Resource, rows: Sequence[Mapping[str, An
         for name, type_ in scaled.items():
             whole[name] = type_.process_bind_param(whole.get(name), _DIALECT)
         if resource.search:
-            names = [*(f"s_{i}" for i in range(len(resource.search))), customs_search.TEXT]
-            whole["search_text"] = SEPARATOR.join(bound.get(name, "") for name in names)
+            pieces = [bound.get(f"s_{i}", "") for i in range(len(resource.search))]
+            pieces += [bound[customs_search.TEXT]] if customs_search.TEXT in bound else []
+            whole["search_text"] = SEPARATOR.join(pieces)
         told.append(whole)
         index["x_ids"] += [row["id"]] * len(bound["x_fields"])
         index["x_fields"] += bound["x_fields"]

@@ -66,7 +66,7 @@ def pieces(
     if replacing:
         return [_replaced(resource, table, sa.bindparam(TEXT, type_=sa.Text()))]
     own = _piece(table, len(resource.search))
-    return [_less(own, sa.literal(pattern(keys), sa.Text())) if keys else own]
+    return [_or_none(_less(own, sa.literal(pattern(keys), sa.Text())) if keys else own)]
 
 
 def _piece(table: Any, number: int) -> Any:
@@ -82,7 +82,12 @@ def _less(text: Any, gone: Any) -> Any:
 
 def _replaced(resource: Resource, table: Any, parts: Any) -> Any:
     kept = _less(_piece(table, len(resource.search)), sa.bindparam(GONE, type_=sa.Text()))
-    return kept.op("||", return_type=sa.Text())(parts)
+    return _or_none(kept.op("||", return_type=sa.Text())(parts))
+
+
+def _or_none(text: Any) -> Any:
+    """Null where there is no text, so that `concat_ws` leaves out the separator, too."""
+    return sa.func.nullif(text, sa.literal_column("''"), type_=sa.Text())
 
 
 def build(resource: Resource) -> tuple[Statement, Statement]:
