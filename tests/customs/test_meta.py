@@ -37,6 +37,12 @@ def checker(contract, schema):
     return Draft202012Validator(whole)
 
 
+def told(schema):
+    """A schema without what its `expand` takes, into which references of the fields come."""
+    properties = {name: part for name, part in schema.get("properties", {}).items() if name != "expand"}
+    return {**schema, "properties": properties}
+
+
 def test_the_contract_is_valid_and_differs_only_by_the_fields(contract, org, server):
     validate(contract)
     plain = org.admin.get("/openapi.json").json()
@@ -45,7 +51,7 @@ def test_the_contract_is_valid_and_differs_only_by_the_fields(contract, org, ser
     changed = {
         name
         for name, schema in contract["components"]["schemas"].items()
-        if schema != plain["components"]["schemas"][name]
+        if told(schema) != told(plain["components"]["schemas"][name])
     }
     assert changed == {"Contact", "SparseContact", "ContactCreate", "ContactUpdate"}
 

@@ -5,8 +5,10 @@ import itertools
 import pytest
 
 from crm_api.catalog import CATALOG
-from crm_api.kernel.filters import flat_parameters
+from crm_api.kernel.customs import CUSTOM, KINDS, PREFIX, Custom, custom_of
+from crm_api.kernel.filters import custom_flat, flat_parameters
 from crm_api.kernel.schema import fold
+from tests.customs.kinds import EXAMPLES
 from tests.support.asking import RESOURCES, code, each
 from tests.support.examples import MADE, Examples
 from tests.support.org import Org
@@ -15,6 +17,33 @@ from tests.support.problems import problem
 _numbers = itertools.count(1)
 SAMPLES = {"integer": "1"}
 EVERYTHING = [{"permission": "*:*", "reach": "all"}]
+
+
+CUSTOMIZED = CATALOG.resources["accounts"]
+"""Its records have a custom field of each kind in `firm`, of which the laws of declared fields are asked, too."""
+KEYS = [f"my_{example.kind}" for example in EXAMPLES]
+
+
+def value_of(item, name: str):
+    """The value of a field in a record, or in one side of an audit entry; None where there is none."""
+    return (item.get(CUSTOM) or {}).get(name.removeprefix(PREFIX)) if name.startswith(PREFIX) else item.get(name)
+
+
+def setting(name: str, value) -> dict:
+    """A body that sets a field."""
+    return {CUSTOM: {name.removeprefix(PREFIX): value}} if name.startswith(PREFIX) else {name: value}
+
+
+def rest(row, left_out) -> dict:
+    """A record without some fields."""
+    found = {name: value for name, value in row.items() if name not in left_out}
+    custom = {key: value for key, value in (found.pop(CUSTOM, None) or {}).items() if PREFIX + key not in left_out}
+    return {**found, CUSTOM: custom}
+
+
+def customs(firm, resource) -> dict[str, Custom]:
+    """The custom fields of a resource, by name."""
+    return {custom.name: custom for custom in firm.customs} if resource is CUSTOMIZED else {}
 
 
 def told(resource, field) -> list[str]:
@@ -36,6 +65,17 @@ def firm(server) -> Org:
         if made and resource.plural != "access_defaults":
             for n in (1, 2):
                 org.examples.make(resource, n)
+    first = org.admin.all(f"/v1/{CUSTOMIZED.plural}", sort="id")[0]
+    other = org.admin.make("accounts", name="Referred to")["id"]
+    made, org.custom_values = [], {}
+    for key, example in zip(KEYS, EXAMPLES, strict=True):
+        body = {"resource": CUSTOMIZED.plural, "key": key, "kind": example.kind, "label": key, **example.definition}
+        body["is_searchable"] = KINDS[example.kind].searched
+        made.append(org.admin.make("custom_fields", **body))
+        org.custom_values[key] = "Quince jelly" if example.kind == "text" else (*example.values, other)[0]
+    answer = org.admin.patch(f"/v1/{CUSTOMIZED.plural}/{first['id']}", json={CUSTOM: org.custom_values})
+    assert answer.json()[CUSTOM] == org.custom_values, answer.text
+    org.customs = [custom_of(row) for row in made]
     return org
 
 
@@ -48,50 +88,62 @@ def rule(org, resource, field: str, kind: str) -> None:
 FIELDS = [
     pytest.param(item, field, id=f"{item.plural}.{field}") for item in RESOURCES for field in sorted(item.hideable)
 ]
+CUSTOMS = [pytest.param(CUSTOMIZED, PREFIX + key, id=f"{CUSTOMIZED.plural}.{PREFIX}{key}") for key in KEYS]
 
 
-@pytest.mark.parametrize(("resource", "field"), FIELDS)
+@pytest.mark.parametrize(("resource", "field"), [*FIELDS, *CUSTOMS])
 def test_a_hidden_field_is_shown_nowhere_and_answers_nothing(firm, resource, field):
     rule(firm, resource, field, "hidden")
     person, path = firm.rep, f"/v1/{resource.plural}"
     whole = {row["id"]: row for row in firm.admin.get(path, params={"limit": 20, "sort": "id"}).json()["data"]}
     masked = {"version", "redacted", "updated_at", "updated_by", "last_used_at", *told(resource, field)}
+    own = customs(firm, resource)
+    custom = own.get(field)
+    filterable = {**resource.filterable, **{name: item.kind.filter for name, item in own.items() if item.kind.filter}}
+    sortable = field in resource.sortable or (custom is not None and custom.sortable)
     for row in person.get(path, params={"limit": 20, "sort": "id"}).json()["data"]:
-        assert all(row[name] is None for name in told(resource, field))
+        assert all(value_of(row, name) is None for name in told(resource, field))
         assert row["redacted"] == told(resource, field)
-        other = {name: value for name, value in row.items() if name not in masked}
-        assert other == {name: whole[row["id"]][name] for name in other}
+        other = rest(row, masked)
+        assert other == {name: value for name, value in rest(whole[row["id"]], masked).items() if name in other}
+    if custom is not None:
+        assert any(value_of(row, field) is not None for row in whole.values())
     id_ = next(iter(whole))
-    assert person.get(f"{path}/{id_}").json()[field] is None
+    assert value_of(person.get(f"{path}/{id_}").json(), field) is None
+    flat = flat_parameters(resource) | custom_flat({item.key: item for item in own.values()})
     refused = [
         person.get(path, params={name: SAMPLES.get(kind, "true")})
-        for name, (of, _, kind) in flat_parameters(resource).items()
+        for name, (of, _, kind) in flat.items()
         if of == field
     ]
-    if field in resource.sortable:
+    if sortable:
         refused += [person.get(path, params={"sort": sort}) for sort in (field, f"-{field}", f"created_at,{field}")]
     expandable = {column: name for name, (column, _) in CATALOG.to_one(resource).items()}
+    expandable |= {name: name for name, item in own.items() if item.target}
     if field in expandable:
         refused.append(person.get(path, params={"expand": expandable[field]}))
         refused.append(person.get(f"{path}/{id_}", params={"expand": expandable[field]}))
     if "search" in resource.operations:
-        rows = person.post(f"{path}/search", json={"fields": [field], "limit": 3}).json()["data"]
-        assert all(row[field] is None and row["redacted"] == [field] for row in rows)
-        if field in resource.filterable:
+        asked = field if custom is None else CUSTOM
+        rows = person.post(f"{path}/search", json={"fields": [asked], "limit": 3}).json()["data"]
+        assert all(value_of(row, field) is None and row["redacted"] == [field] for row in rows)
+        if field in filterable:
             for op in ("eq", "ne", "in", "any", "is_null", "gt"):
                 tree = {"or": [{"field": "id", "value": id_}, {"field": field, "op": op, "value": True}]}
                 refused.append(person.post(f"{path}/search", json={"filter": tree}))
-        if field in resource.sortable:
+        if sortable:
             refused.append(person.post(f"{path}/search", json={"sort": [field]}))
         if field in expandable:
+            refused.append(person.post(f"{path}/search", json={"expand": [expandable[field]]}))
+        if field in expandable and custom is None:
             through = {"field": f"{expandable[field]}.id", "op": "eq", "value": id_}
             refused.append(person.post(f"{path}/search", json={"filter": through}))
-    if "aggregate" in resource.operations and resource.filterable.get(field, "values") != "values":
+    if "aggregate" in resource.operations and filterable.get(field, "values") != "values":
         measures = [{"op": "count"}]
         refused.append(person.post(f"{path}/aggregate", json={"group_by": [field], "measures": measures}))
         tree = {"field": field, "op": "is_null", "value": True}
         refused.append(person.post(f"{path}/aggregate", json={"measures": measures, "filter": tree}))
-        if resource.filterable[field] in ("money", "ratio", "integer"):
+        if filterable[field] in ("money", "ratio", "integer"):
             for op in ("sum", "avg", "min", "max", "count"):
                 refused.append(person.post(f"{path}/aggregate", json={"measures": [{"op": op, "field": field}]}))
     lists = resource.parts.keys() & told(resource, field)
@@ -104,8 +156,9 @@ def test_a_hidden_field_is_shown_nowhere_and_answers_nothing(firm, resource, fie
                     continue
                 listed = listing.json()["data"]
                 for row in listed:
-                    assert row[hop] is None or (row[hop][field], row[hop]["redacted"]) == (None, told(resource, field))
-                if "search" in referrer.operations and field in resource.filterable:
+                    if row[hop] is not None:
+                        assert (value_of(row[hop], field), row[hop]["redacted"]) == (None, told(resource, field))
+                if "search" in referrer.operations and field in filterable:
                     tree = {"field": f"{hop}.{field}", "op": "is_null", "value": False}
                     refused.append(person.post(f"/v1/{referrer.plural}/search", json={"filter": tree}))
         for name, many in referrer.many.items():
@@ -116,22 +169,31 @@ def test_a_hidden_field_is_shown_nowhere_and_answers_nothing(firm, resource, fie
                     continue
                 for row in brought.json()["data"]:
                     for child in row[name]["data"]:
-                        assert (child[field], child["redacted"]) == (None, told(resource, field))
+                        assert (value_of(child, field), child["redacted"]) == (None, told(resource, field))
     for answer in refused:
         assert code(answer) == (403, "forbidden"), (answer.request.url, answer.request.content, answer.text)
     entries = person.get("/v1/audit_log", params={"object_type": resource.singular, "limit": 50}).json()["data"]
-    assert all(field not in entry[side] for entry in entries for side in ("before", "after"))
+    assert all(value_of(entry[side], field) is None for entry in entries for side in ("before", "after"))
+    if custom is None:
+        assert all(field not in entry[side] for entry in entries for side in ("before", "after"))
     assert all(field in entry["redacted"] for entry in entries)
 
 
-@pytest.mark.parametrize(("resource", "field"), [item for item in FIELDS if item.values[1] in item.values[0].search])
+SEARCHED = [PREFIX + key for key, example in zip(KEYS, EXAMPLES, strict=True) if KINDS[example.kind].searched]
+
+
+@pytest.mark.parametrize(
+    ("resource", "field"),
+    [item for item in [*FIELDS, *CUSTOMS] if item.values[1] in (*item.values[0].search, *SEARCHED)],
+)
 def test_text_search_does_not_look_into_a_hidden_field(firm, resource, field):
     """The hidden value finds nothing, alone or with words of other fields; the other fields still find."""
     rule(firm, resource, field, "hidden")
     path = f"/v1/{resource.plural}"
     asked = 0
     for row in firm.admin.all(path, limit=200):
-        texts = {name: fold(_text(row[name])) for name in resource.search if row.get(name)}
+        names = [*resource.search, *(SEARCHED if resource is CUSTOMIZED else ())]
+        texts = {name: fold(_text(value_of(row, name))) for name in names if value_of(row, name)}
         if field not in texts:
             continue
         others = " ".join(value for name, value in texts.items() if name != field)
@@ -159,22 +221,24 @@ def test_writes_to_hidden_and_read_only_fields_are_refused(firm, resource, uncha
     bare = firm.examples.body(resource, 1, bare=True)
     row = firm.examples.make(resource, 2)
     path = f"/v1/{resource.plural}/{row['id']}"
-    fields = sorted(resource.hideable & set(resource.update.model_fields))
+    fields = sorted(resource.hideable & set(resource.update.model_fields)) + sorted(customs(firm, resource))
+    body |= {PREFIX + key: value for key, value in firm.custom_values.items() if PREFIX + key in fields}
     for kind in ("hidden", "read_only"):
         rules = [{"resource": resource.plural, "field": field, "rule": kind} for field in fields]
         assert firm.admin.patch(f"/v1/roles/{firm.role_id}", json={"field_rules": rules}).status_code == 200
         with unchanged(firm):
             for field in fields:
                 for value in (body.get(field), None):
-                    answer = firm.rep.patch(path, json={field: value})
+                    answer = firm.rep.patch(path, json=setting(field, value))
                     assert code(answer) in ((403, "field_read_only"), (422, "invalid")), (field, answer.text)
                 if body.get(field) not in (None, [], {}):
-                    assert code(firm.rep.patch(path, json={field: body[field]})) == (403, "field_read_only"), field
-                    answer = firm.rep.post(f"/v1/{resource.plural}", json={**bare, field: body[field]})
+                    set_ = setting(field, body[field])
+                    assert code(firm.rep.patch(path, json=set_)) == (403, "field_read_only"), field
+                    answer = firm.rep.post(f"/v1/{resource.plural}", json={**bare, **set_})
                     assert code(answer) == (403, "field_read_only"), (field, answer.text)
         shown = firm.rep.get(path).json()
         if kind == "read_only":
-            assert {field: shown[field] for field in fields} == {field: row[field] for field in fields}
+            assert [value_of(shown, field) for field in fields] == [value_of(row, field) for field in fields]
             assert shown["redacted"] == []
 
 

@@ -13,7 +13,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from crm_api.kernel.context import Context, settled
+from crm_api.kernel.customs_expand import Path, Step, step_names, steps
 from crm_api.kernel.customs_filters import custom_parameters
+from crm_api.kernel.customs_search import partly_hidden
 from crm_api.kernel.database import Row, Statement
 from crm_api.kernel.external import settle
 from crm_api.kernel.filters import Filters, Group, Leaf, flat_parameters, from_parameters
@@ -65,38 +67,36 @@ def record_id(text: str, resource: Resource) -> str:
     return text
 
 
-def parse_expand(ctx: Context, resource: Resource, text: str | None) -> tuple[str, ...]:
-    """`owner,account.parent` to checked paths, in a fixed order."""
+def parse_expand(ctx: Context, resource: Resource, text: str | None) -> tuple[Path, ...]:
+    """`owner,account.custom.partner` to checked paths, in a fixed order."""
     if not text:
         return ()
     paths = text.split(",")
     if len(paths) > MAX_PATHS:
         raise invalid_parameter("expand", "too_many", f"At most {MAX_PATHS} paths.")
-    paths = sorted(set(paths))
-    for path in paths:
-        steps = path.split(".")
-        if len(steps) > 2:
-            raise invalid_parameter("expand", "too_deep", "At most two levels.")
-        current = resource
-        for level, step in enumerate(steps):
-            one = ctx.kernel.catalog.to_one(current)
-            if level == 0 and step in current.many and len(steps) == 1:
-                many = current.many[step]
-                ctx.access.through(ctx.kernel.catalog.resources[many.plural])
-                if many.column in ctx.access.hides(many.plural):
-                    raise forbidden(f"field {many.plural}.{many.column}")
-                continue
-            if step not in one:
-                raise invalid_parameter(
-                    "expand",
-                    "unknown_relation",
-                    f"{path!r} cannot be expanded; one of {', '.join([*one, *current.many])}.",
-                )
-            if one[step][0] in ctx.access.hides(current.plural):
-                raise forbidden(f"field {current.plural}.{one[step][0]}")
-            current = one[step][1]
-            ctx.access.through(current)
-    return tuple(paths)
+    return tuple(sorted({_path(ctx, resource, path) for path in paths}))
+
+
+def _path(ctx: Context, resource: Resource, text: str) -> Path:
+    found: list[Step] = []
+    asked = step_names(text)
+    if len(asked) > 2:
+        raise invalid_parameter("expand", "too_deep", "At most two levels.")
+    for name in asked:
+        known = steps(ctx.kernel.catalog, ctx.access, resource, first=len(asked) == 1)
+        if name not in known:
+            hidden = ctx.access.hides(resource.plural)
+            shown = ", ".join(step.name for step in known.values() if step.field not in hidden)
+            raise invalid_parameter("expand", "unknown_relation", f"{text!r} cannot be expanded; one of {shown}.")
+        step = known[name]
+        target = ctx.kernel.catalog.resources[step.target]
+        holder = target if step.many else resource
+        if step.field in ctx.access.hides(holder.plural):
+            raise forbidden(f"field {holder.plural}.{step.field}")
+        ctx.access.through(target)
+        found.append(step)
+        resource = target
+    return tuple(found)
 
 
 def _limit(text: str | None) -> int:
@@ -202,24 +202,20 @@ async def listing_of(ctx: Context, resource: Resource, body: SearchRequest, as_o
     expand = parse_expand(ctx, resource, ",".join(body.expand))
     sort = parse_sort(resource, ctx.access, ",".join(body.sort))
     listing = Listing(tree, values, sort, body.limit, expand=expand, count=body.count)
-    listing.fields = _fields(ctx, resource, body.fields, expand)
+    listing.fields = _fields(resource, body.fields, expand)
     if body.q is not None:
         listing.needles = needles(ctx, resource, body.q)
     return listing
 
 
-def _fields(
-    ctx: Context, resource: Resource, names: list[str] | None, expand: tuple[str, ...]
-) -> tuple[str, ...] | None:
+def _fields(resource: Resource, names: list[str] | None, expand: tuple[Path, ...]) -> tuple[str, ...] | None:
     """What a sparse row holds: the fields asked for, and the references that are expanded."""
     if names is None:
         return None
     for i, name in enumerate(names):
         if name not in resource.output.model_fields:
             raise invalid(f"/fields/{i}", "unknown_field", f"{resource.plural} have no field {name!r}.")
-    one = ctx.kernel.catalog.to_one(resource)
-    followed = {one[step][0] for step in (path.split(".")[0] for path in expand) if step in one}
-    return tuple(sorted({*names, *followed}))
+    return tuple(sorted({*names, *(path[0].column for path in expand if not path[0].many)}))
 
 
 async def run(
@@ -301,7 +297,7 @@ def _sees_all_text(ctx: Context, resource: Resource) -> bool:
     their query looks at the text of the rows that are open to them, in the order of the sort, and ends with the page.
     """
     rows = ctx.kernel.policy.rows(ctx.access, resource, "read", resource.table, narrow=True)
-    return rows is None and not resource.fixed and not ctx.access.hides(resource.plural).intersection(resource.search)
+    return rows is None and not resource.fixed and not partly_hidden(resource, ctx.access)
 
 
 async def _few(ctx: Context, resource: Resource, listing: Listing) -> bool:

@@ -9,6 +9,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.dialects.postgresql import ARRAY, JSON, JSONB
 
+from crm_api.kernel import customs_search
 from crm_api.kernel.collective_writes import recorded, write
 from crm_api.kernel.context import Context
 from crm_api.kernel.customs import fields_of
@@ -21,7 +22,8 @@ from crm_api.kernel.policy import access_version
 from crm_api.kernel.record import FieldValue, table_of
 from crm_api.kernel.resource import Resource
 from crm_api.kernel.row import row_parameters
-from crm_api.kernel.writing import SEPARATOR, New, exists, facts
+from crm_api.kernel.schema import SEPARATOR
+from crm_api.kernel.writing import New, exists, facts
 
 _EMPTY = sa.literal_column("'{}'::jsonb", JSONB())
 _ONE: Any = sa.literal_column("1")
@@ -87,7 +89,9 @@ def _parameters(ctx: Context, resource: Resource, rows: Sequence[Mapping[str, An
         for name, type_ in scaled.items():
             whole[name] = type_.process_bind_param(whole.get(name), _DIALECT)
         if resource.search:
-            whole["search_text"] = SEPARATOR.join(bound.get(f"s_{i}", "") for i in range(len(resource.search)))
+            pieces = [bound.get(f"s_{i}", "") for i in range(len(resource.search))]
+            pieces += [bound[customs_search.TEXT]] if customs_search.TEXT in bound else []
+            whole["search_text"] = SEPARATOR.join(pieces)
         told.append(whole)
         index["x_ids"] += [row["id"]] * len(bound["x_fields"])
         index["x_fields"] += bound["x_fields"]

@@ -170,7 +170,7 @@ async def loads(ctx: Context, resource: Resource, owners: Sequence[str]) -> dict
 
 
 async def _run(ctx: Context, resource: Resource, key: Any, build: Any, values: Mapping[str, Any]) -> list[Row]:
-    owners = contested(ctx.access, resource, ("owner_id",)).get("owner_id", ())
+    owners = contested(ctx.access, resource, {"owner_id": None}).get("owner_id", ())
     sources = [source.code for source in owners]
     return (await settled(ctx, key, build, {**values, "sources": sources}, once=True))[1]
 

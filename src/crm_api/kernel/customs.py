@@ -50,6 +50,15 @@ CustomValues = Annotated[
     Field(max_length=MOST_FIELDS, description="Custom fields by their key; null clears one, absent ones stay."),
 ]
 """What a create body takes under `custom`; the tenant's own document says which keys there are."""
+LONGEST_NAME = len(PREFIX) + 63
+FieldName = Annotated[
+    str,
+    Field(
+        pattern=r"^(custom\.)?[a-z][a-z0-9_]{0,62}$",
+        max_length=LONGEST_NAME,
+        description="A field, or `custom.` and the key of a custom field.",
+    ),
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +71,7 @@ class CustomKind:
         filter: the kind of filter that it is like; None where nobody filters by it.
         column: where its indexed value stands; "" where values are kept one by one, or not at all.
         unique: whether it may be unique.
+        searched: whether text search may look into it.
     """
 
     name: str
@@ -69,6 +79,7 @@ class CustomKind:
     filter: str | None
     column: str
     unique: bool = False
+    searched: bool = False
 
 
 def _typed(type_: Any) -> Callable[[Any], Any]:
@@ -132,7 +143,7 @@ _OPTIONS = _typed(Annotated[list[Tag], Field(max_length=50)])
 KINDS = {
     kind.name: kind
     for kind in (
-        CustomKind("text", _typed(Line), "text", "text_value", unique=True),
+        CustomKind("text", _typed(Line), "text", "text_value", unique=True, searched=True),
         CustomKind("long_text", _typed(Paragraph), None, ""),
         CustomKind("number", _number, "integer", "number_value", unique=True),
         CustomKind("decimal", _decimal, "ratio", "number_value", unique=True),
@@ -143,9 +154,9 @@ KINDS = {
         CustomKind("choice", _typed(Tag), "text", "text_value"),
         CustomKind("multi_choice", lambda value: list(dict.fromkeys(_OPTIONS(value))), "values", ""),
         CustomKind("reference", _typed(Ref), "id", "text_value"),
-        CustomKind("url", _URL, "text", "text_value", unique=True),
-        CustomKind("email", _typed(Email), "text", "text_value", unique=True),
-        CustomKind("phone", lambda value: e164(_PHONE(value), None), "text", "text_value", unique=True),
+        CustomKind("url", _URL, "text", "text_value", unique=True, searched=True),
+        CustomKind("email", _typed(Email), "text", "text_value", unique=True, searched=True),
+        CustomKind("phone", lambda value: e164(_PHONE(value), None), "text", "text_value", unique=True, searched=True),
     )
 }
 assert set(KINDS) == set(KIND_NAMES)  # noqa: S101 - the table's vocabulary
@@ -162,6 +173,7 @@ class Custom:
         required: a create body must bring it, and no body may clear it.
         unique: no two live records have the same value.
         filterable: it may be filtered, sorted and grouped by.
+        searchable: text search looks into it.
         indexed: each record's value is in the index by now.
         default: what a new record gets when its body leaves it out.
         choices: what may be chosen now.
@@ -176,6 +188,7 @@ class Custom:
     required: bool
     unique: bool
     filterable: bool
+    searchable: bool
     indexed: bool
     default: Any
     choices: frozenset[str]
@@ -242,6 +255,7 @@ def custom_of(item: Mapping[str, Any]) -> Custom:
         required=item["is_required"],
         unique=item["is_unique"],
         filterable=item["is_filterable"] and kind.filter is not None,
+        searchable=item["is_searchable"],
         indexed=item["index_state"] == "ready",
         default=item["default_value"],
         choices=frozenset(choice["value"] for choice in choices if not choice["is_retired"]),
@@ -252,7 +266,7 @@ def custom_of(item: Mapping[str, Any]) -> Custom:
 
 
 COLUMNS = (
-    *("id", "resource", "key", "kind", "is_required", "is_unique", "is_filterable", "index_state"),
+    *("id", "resource", "key", "kind", "is_required", "is_unique", "is_filterable", "is_searchable", "index_state"),
     *("default_value", "choices", "is_open", "target", "state"),
 )
 """What `custom_of` asks of a row."""
@@ -338,6 +352,15 @@ def touched(values: Mapping[str, Any]) -> Iterator[str]:
     yield from values
     for key in values.get(CUSTOM) or ():
         yield PREFIX + key
+
+
+def without(values: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """Values less one, which may be that of a custom field; of which there is then no member when none is left."""
+    found = {key: value for key, value in values.items() if key != name}
+    if name.startswith(PREFIX) and (custom := found.pop(CUSTOM, None)):
+        left = {key: value for key, value in custom.items() if PREFIX + key != name}
+        found |= {CUSTOM: left} if left else {}
+    return found
 
 
 def veiled(item: Mapping[str, Any], hidden: frozenset[str]) -> dict[str, Any]:

@@ -10,12 +10,13 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.dialects.postgresql import insert as upsert
 
-from crm_api.kernel.customs import KINDS, Custom
+from crm_api.kernel.customs import CUSTOM, KINDS, PREFIX, Custom
 from crm_api.kernel.customs_records import CustomValue
 from crm_api.kernel.database import TENANT, Statement
 from crm_api.kernel.record import MONEY_SCALE, RATIO_SCALE, FieldValue, MoneyAmount, Ratio, among, table_of
 
 VALUES = table_of(CustomValue)
+_NONE = sa.literal_column("'{}'::jsonb", JSONB())
 Form = tuple[str, bool]
 """What SQL about a custom field depends on: its kind, and whether the index is asked."""
 
@@ -138,6 +139,21 @@ def options_of(fields: Mapping[str, Custom], values: Mapping[str, Any]) -> tuple
     lists = [field for key in values if (field := fields[key]).filterable and field.kind.filter == "values"]
     pairs = sorted({(field.id, option) for field in lists for option in values[field.key] or ()})
     return [field.id for field in lists], pairs
+
+
+def customs_changed(log: sa.Table, *conditions: Any) -> sa.Select[Any]:
+    """Names of the custom fields that differ between `before` and `after` in those rows of a log that pass."""
+    sides = (log.c.before, log.c.after)
+    old, new = (side.op("->", return_type=JSONB())(sa.literal(CUSTOM, sa.Text())) for side in sides)
+    keys = sa.func.jsonb_object_keys(sa.func.coalesce(old, _NONE).op("||", return_type=JSONB())(new))
+    changed = keys.table_valued(sa.column("key", sa.Text()), name="keys").render_derived()
+    was, is_ = (side.op("->", return_type=JSONB())(changed.c.key) for side in (old, new))
+    name = sa.literal(PREFIX, sa.Text()).op("||", return_type=sa.Text())(changed.c.key)
+    return (
+        sa.select(name.label("name"))
+        .select_from(sa.join(log, changed, sa.true()))
+        .where(*conditions, was.is_distinct_from(is_))
+    )
 
 
 def _array(name: str, type_: Any) -> Any:

@@ -38,6 +38,7 @@ class CustomField(Entity):
     is_required: Mapped[bool]
     is_unique: Mapped[bool]
     is_filterable: Mapped[bool]
+    is_searchable: Mapped[bool]
     default_value: Mapped[Any] = mapped_column(JSONB(none_as_null=True), nullable=True)
     choices: Mapped[list[Any]]
     is_open: Mapped[bool]

@@ -11,7 +11,7 @@ from crm_api.kernel.database import TENANT, Statement
 from crm_api.kernel.external_sources import EXTERNAL_IDS, Source
 from crm_api.kernel.resource import Resource
 from crm_api.kernel.row import row_parameters
-from crm_api.kernel.writing import assigned
+from crm_api.kernel.writing import differs
 
 Owners = dict[str, tuple[Source, ...]]
 
@@ -40,7 +40,7 @@ async def owned_changes(
 def _differences(resource: Resource, names: list[str]) -> Statement:
     """Whether each of these columns of a row differs from the parameters of an update."""
     table = resource.table
-    columns: list[Any] = [table.c[name].is_distinct_from(assigned(resource, name)).label(name) for name in names]
+    columns: list[Any] = [differs(resource, name).label(name) for name in names]
     return Statement(
         sa.select(*columns).where(table.c.tenant_id == TENANT, table.c.id == sa.bindparam("id", type_=sa.Uuid()))
     )

@@ -1,11 +1,12 @@
 """Sources: systems that know our records by ids of their own, and own some of their fields."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from crm_api.kernel.context import Context, refuse
+from crm_api.kernel.customs import fields_of, touched, without
 from crm_api.kernel.problems import FIELD_OWNED, Fault, Problem
 from crm_api.kernel.resource import Resource
 
@@ -32,19 +33,25 @@ class Source:
     ignores: bool = False
 
 
-def ownable(resource: Resource) -> frozenset[str]:
+def ownable(access: "Access", resource: Resource) -> frozenset[str]:
     """Fields of a resource that a source may own: what can be changed, and which external id of it a record has."""
-    return frozenset({EXTERNAL_IDS, *resource.update.model_fields}) if resource.update else frozenset()
+    if resource.update is None:
+        return frozenset()
+    customs = (custom.name for custom in fields_of(access, resource).values())
+    return frozenset({EXTERNAL_IDS, *resource.update.model_fields, *customs})
 
 
-def contested(access: "Access", resource: Resource, names: Iterable[str]) -> dict[str, tuple[Source, ...]]:
-    """Of these fields those that sources own as which the caller does not write; for `external_ids` see `may_name`."""
+def contested(access: "Access", resource: Resource, values: Mapping[str, Any]) -> dict[str, tuple[Source, ...]]:
+    """Of the fields with these values those that sources own as which the caller does not write.
+
+    For `external_ids` see `may_name`.
+    """
     if not access.sources:
         return {}
     found: dict[str, tuple[Source, ...]] = {}
     for source in access.sources.values():
         if source.account != access.principal_id:
-            for name in source.owned.get(resource.plural, frozenset()).intersection(names) - {EXTERNAL_IDS}:
+            for name in source.owned.get(resource.plural, frozenset()).intersection(touched(values)) - {EXTERNAL_IDS}:
                 found[name] = (*found.get(name, ()), source)
     return found
 
@@ -79,12 +86,12 @@ async def without_owned(
         if refuses is not None:
             refusing[name] = refuses.code
         else:
-            kept.pop(name, None)
+            kept = without(kept, name)
             ctx.ignored[name] = sources[0].code
     if refusing:
         first = next(iter(refusing.values()))
         faults = [
-            Fault("field_owned", f"The source {code} owns this field.", pointer=f"/{name}")
+            Fault("field_owned", f"The source {code} owns this field.", pointer=f"/{name.replace('.', '/')}")
             for name, code in refusing.items()
         ]
         detail = f"Only {first} changes some of these fields, on records that are linked to it."

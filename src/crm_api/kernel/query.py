@@ -9,7 +9,10 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import ARRAY
 
 from crm_api.kernel.context import Kernel
+from crm_api.kernel.customs_expand import Path
 from crm_api.kernel.customs_lists import Way, pattern, ways
+from crm_api.kernel.customs_search import partly_hidden
+from crm_api.kernel.customs_search import pieces as customs_pieces
 from crm_api.kernel.database import TENANT, Row, Statement
 from crm_api.kernel.filters import Group
 from crm_api.kernel.history_rows import rows_as_of
@@ -19,6 +22,7 @@ from crm_api.kernel.predicates import to_sql
 from crm_api.kernel.projection import Projection
 from crm_api.kernel.record import Tenant, among, readable, table_of
 from crm_api.kernel.resource import Resource
+from crm_api.kernel.schema import SEPARATOR
 
 BROAD = 10_000
 COUNT_LIMITS = {"estimate": 1_000, "exact": 10_000}
@@ -37,7 +41,7 @@ class Listing:
     sort: tuple[Key, ...]
     limit: int = 50
     cursor: list[Any] | None = None
-    expand: tuple[str, ...] = ()
+    expand: tuple[Path, ...] = ()
     fields: tuple[str, ...] | None = None
     count: str = "none"
     needles: list[str] = field(default_factory=list)
@@ -57,14 +61,12 @@ class Listing:
 
 @dataclass(slots=True)
 class _Expansion:
-    """How one expanded path is read back."""
+    """How one expanded path is read back; a reference stands before the columns of what it leads to."""
 
-    path: tuple[str, ...]
-    column: str
+    path: Path
     target: Resource
     projection: Projection
     start: int
-    many: bool = False
 
 
 @dataclass(slots=True)
@@ -90,19 +92,20 @@ class Plan:
         item = self.projection.render(row[self.start : self.start + self.width])
         for expansion in self.expansions:
             parent = item
-            for step in expansion.path[:-1]:
-                parent = parent.get(step) or {}
+            for before in expansion.path[:-1]:
+                parent = parent.get(before.name) or {}
             if parent and "redacted" in parent and parent["redacted"] is True:
                 continue
-            if expansion.many:
-                item[expansion.path[-1]] = _children(expansion, row[expansion.start])
+            step = expansion.path[-1]
+            if step.many:
+                item[step.name] = _children(expansion, row[expansion.start])
             elif parent:
-                parent[expansion.path[-1]] = _related(expansion, row, parent.get(expansion.column))
+                parent[step.name] = None if parent[step.column] is None else _related(expansion, row)
         return item
 
     def records(self, item: dict[str, Any]) -> int:
         """Records in a wire object: itself, and what is expanded."""
-        return 1 + sum(len(item[one.path[0]]["data"]) if one.many else 1 for one in self.expansions)
+        return 1 + sum(len(item[one.path[0].name]["data"]) if one.path[0].many else 1 for one in self.expansions)
 
     def key_values(self, row: Row) -> list[Any]:
         """The sort values of a row, for the cursor."""
@@ -110,10 +113,10 @@ class Plan:
         return list(row[end : end + self.keys])
 
 
-def _related(expansion: _Expansion, row: Row, reference: str | None) -> dict[str, Any] | None:
+def _related(expansion: _Expansion, row: Row) -> dict[str, Any] | None:
+    reference, *values = row[expansion.start : expansion.start + 1 + len(expansion.projection.columns)]
     if reference is None:
         return None
-    values = row[expansion.start : expansion.start + len(expansion.projection.columns)]
     if values[expansion.projection.columns.index("id")] is None:
         return {"id": reference, "object": expansion.target.singular, "redacted": True}
     return expansion.projection.render(values)
@@ -141,7 +144,7 @@ def compile_get(
     kernel: Kernel,
     access: Access,
     resource: Resource,
-    expand: tuple[str, ...],
+    expand: tuple[Path, ...],
     action: str = "read",
     *,
     as_of: bool = False,
@@ -150,7 +153,7 @@ def compile_get(
     source, gate = gated(kernel, access, resource, action, as_of=as_of)
     projection = Projection(resource, access)
     page = sa.select(*projection.select(source)).where(source.c.id == _ID, *gate)
-    return _finish(kernel, access, resource, projection, page, expand, [], narrow=True, keys=0)
+    return _finish(kernel, access, projection, page, expand, [], narrow=True, keys=0)
 
 
 def compile_load(
@@ -187,9 +190,7 @@ def compile_list(kernel: Kernel, access: Access, resource: Resource, listing: Li
     page, *more = [_page(listing, way, keys, columns, condition) for way in each]
     if more:
         page = sa.union_all(page, *more)
-    return _finish(
-        kernel, access, resource, projection, page, listing.expand, extra, narrow=listing.narrow, keys=len(keys)
-    )
+    return _finish(kernel, access, projection, page, listing.expand, extra, narrow=listing.narrow, keys=len(keys))
 
 
 def gated(
@@ -223,7 +224,7 @@ def _matching(
     hits = sa.select(sa.func.array(sa.select(_search(resource)).scalar_subquery()).label("ids")).cte("hits")
     ids = sa.cast(sa.select(hits.c.ids).scalar_subquery(), ARRAY(sa.Uuid()))
     conditions: list[sa.ColumnElement[bool]] = [among(source.c.id, ids)]
-    if access.hides(resource.plural).intersection(resource.search):
+    if partly_hidden(resource, access):
         conditions.append(exact)
     return conditions, [sa.func.cardinality(ids).label("hits")]
 
@@ -235,14 +236,15 @@ def _search(resource: Resource) -> Any:
 def searched_text(resource: Resource, access: Access, table: Any) -> Any:
     """The folded text that `q` looks into, without the pieces that are hidden from the caller."""
     hidden = access.hides(resource.plural)
-    if not hidden.intersection(resource.search):
+    if not partly_hidden(resource, access):
         return table.c.search_text
     pieces = [
-        sa.func.split_part(table.c.search_text, sa.literal("\x1f", sa.Text()), sa.literal(i + 1, sa.Integer()))
+        sa.func.split_part(table.c.search_text, sa.literal(SEPARATOR, sa.Text()), sa.literal(i + 1, sa.Integer()))
         for i, name in enumerate(resource.search)
         if name not in hidden
     ]
-    return sa.func.concat_ws(sa.literal("\x1f", sa.Text()), *pieces) if pieces else sa.literal("", sa.Text())
+    pieces += customs_pieces(resource, table, hidden=hidden)
+    return sa.func.concat_ws(sa.literal(SEPARATOR, sa.Text()), *pieces) if pieces else sa.literal("", sa.Text())
 
 
 def _page(listing: Listing, way: Way, own: list[Ordered], columns: list[Any], condition: list[Any]) -> Any:
@@ -272,10 +274,9 @@ def _page(listing: Listing, way: Way, own: list[Ordered], columns: list[Any], co
 def _finish(
     kernel: Kernel,
     access: Access,
-    resource: Resource,
     projection: Projection,
     page: Any,
-    expand: tuple[str, ...],
+    expand: tuple[Path, ...],
     extra: list[Any],
     *,
     narrow: bool,
@@ -293,61 +294,49 @@ def _finish(
     chosen = [rows.c[name] for name in (*projection.columns, *(f"k{i}" for i in range(keys)))]
     joined: Any = outer.outerjoin(rows, sa.true())
     expansions: list[_Expansion] = []
-    tables: dict[tuple[str, ...], Any] = {(): rows}
-    owners: dict[tuple[str, ...], Resource] = {(): resource}
-    for path in _paths(expand):
-        parent, name = owners[path[:-1]], path[-1]
-        position = start + len(chosen)
-        if len(path) == 1 and name in parent.many:
-            column, expansion = _many(kernel, access, parent, name, rows, position)
+    tables: dict[Path, Any] = {(): rows}
+    for path in sorted({whole[: i + 1] for whole in expand for i in range(len(whole))}, key=lambda it: (len(it), it)):
+        step, position, name = path[-1], start + len(chosen), f"x{len(expansions)}"
+        target = kernel.catalog.resources[step.target]
+        if step.many:
+            column, expansion = _many(kernel, access, path, rows, position)
             chosen.append(column)
         else:
-            column_name, target = kernel.catalog.to_one(parent)[name]
-            reference = tables[path[:-1]].c[column_name]
-            alias = target.table.alias("to_" + "_".join(path))
-            expansion = _Expansion(path, column_name, target, Projection(target, access), position)
+            reference = step.reference(tables[path[:-1]])
+            alias = target.table.alias(f"to_{name}")
+            expansion = _Expansion(path, target, Projection(target, access), position)
             gate = kernel.policy.gate(access, target, "read", alias, narrow=narrow)
             one = (
                 sa.select(*expansion.projection.select(alias))
                 .where(alias.c.id == sa.cast(reference, sa.Uuid()), *gate)
-                .lateral("_".join(path))
+                .lateral(name)
             )
             joined = joined.outerjoin(one, sa.true())
-            chosen += [one.c[item].label(f"{'_'.join(path)}__{item}") for item in expansion.projection.columns]
-            tables[path], owners[path] = one, target
+            chosen.append(sa.cast(reference, sa.Text()).label(name))
+            chosen += [one.c[item].label(f"{name}_{item}") for item in expansion.projection.columns]
+            tables[path] = one
         expansions.append(expansion)
     statement = sa.select(outer.c.access_version, *extra, *chosen).select_from(joined).order_by(rows.c.n)
     return Plan(Statement(statement), projection, start, keys, expansions)
 
 
-def _paths(expand: tuple[str, ...]) -> list[tuple[str, ...]]:
-    found: dict[tuple[str, ...], None] = {}
-    for text in expand:
-        steps = tuple(text.split("."))
-        for end in range(1, len(steps) + 1):
-            found[steps[:end]] = None
-    return sorted(found, key=len)
-
-
-def _many(
-    kernel: Kernel, access: Access, parent: Resource, name: str, rows: Any, position: int
-) -> tuple[Any, _Expansion]:
-    many = parent.many[name]
-    child = kernel.catalog.resources[many.plural]
+def _many(kernel: Kernel, access: Access, path: Path, rows: Any, position: int) -> tuple[Any, _Expansion]:
+    step = path[-1]
+    child = kernel.catalog.resources[step.target]
     projection = Projection(child, access)
-    alias = child.table.alias(f"many_{name}")
+    alias = child.table.alias(f"many_{step.name}")
     gate = kernel.policy.gate(access, child, "read", alias)
     some = (
         sa.select(*projection.select(alias))
-        .where(alias.c[many.column] == sa.cast(rows.c.id, sa.Uuid()), *gate)
+        .where(alias.c[step.column] == sa.cast(rows.c.id, sa.Uuid()), *gate)
         .order_by(alias.c.id)
         .limit(MANY + 1)
         .correlate(rows)
-        .subquery(f"some_{name}")
+        .subquery(f"some_{step.name}")
     )
-    image = sa.func.jsonb_agg(sa.func.to_jsonb(sa.literal_column(f'"some_{name}"')))
-    column = sa.select(image).select_from(some).scalar_subquery().label(f"many_{name}")
-    return column, _Expansion((name,), "", child, projection, position, many=True)
+    image = sa.func.jsonb_agg(sa.func.to_jsonb(sa.literal_column(f'"some_{step.name}"')))
+    column = sa.select(image).select_from(some).scalar_subquery().label(f"many_{step.name}")
+    return column, _Expansion(path, child, projection, position)
 
 
 def compile_breadth(kernel: Kernel, access: Access, resource: Resource, most: int, *, reached: bool) -> Statement:

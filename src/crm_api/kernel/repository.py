@@ -11,6 +11,7 @@ from crm_api.kernel.coalescing import Emission, emission
 from crm_api.kernel.context import Context, settled
 from crm_api.kernel.customs import fields_of, unique_ids
 from crm_api.kernel.customs_body import customized
+from crm_api.kernel.customs_expand import Path
 from crm_api.kernel.database import TENANT, Row, Statement
 from crm_api.kernel.duplicates_check import refuse_suspected
 from crm_api.kernel.external import is_external, key_parameters, own_id, referred
@@ -39,7 +40,7 @@ _ID = sa.bindparam("id", type_=sa.Uuid())
 
 
 async def find(
-    ctx: Context, resource: Resource, id_: str | UUID, expand: tuple[str, ...] = (), action: str = "read"
+    ctx: Context, resource: Resource, id_: str | UUID, expand: tuple[Path, ...] = (), action: str = "read"
 ) -> dict[str, Any] | None:
     """The wire object of a row the caller may see (or act on), or None. Here and below, an external id is an id too."""
     if is_external(id_):
@@ -51,7 +52,7 @@ async def find(
     return plan.item(rows[0]) if plan.present(rows[0]) else None
 
 
-async def get(ctx: Context, resource: Resource, id_: str | UUID, expand: tuple[str, ...] = ()) -> dict[str, Any]:
+async def get(ctx: Context, resource: Resource, id_: str | UUID, expand: tuple[Path, ...] = ()) -> dict[str, Any]:
     """Like `find`; 404 when there is none."""
     item = await find(ctx, resource, id_, expand)
     if item is None:
@@ -256,7 +257,7 @@ async def update(
     indexes = writing.touched_indexes(bound)
     change = writing.Change(names, references, actions, match, emitted.mode, frozenset(owners), indexes)
     sent = {**parameters(ctx, resource, recorded or action, emitted), **bound}
-    sent |= {f"o_{name}": [source.code for source in sources] for name, sources in owners.items()}
+    sent |= {f"o_{i}": [source.code for source in owners[name]] for i, name in enumerate(sorted(owners))}
     sent |= {"id": id_, "if_match": if_match}
     seen = None
     for _ in range(_TRIES):

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from crm_api.kernel import customs_index
+from crm_api.kernel import customs_index, customs_search
 from crm_api.kernel.context import Context, new_id
 from crm_api.kernel.customs import CUSTOM, Custom
 from crm_api.kernel.parts import split
@@ -76,7 +76,7 @@ def row_parameters(
     )
     lists = [f"{resource.plural}.{name}" for name in resource.values if name in row]
     if fields and (custom := row.get(CUSTOM)):
-        found |= customs_index.parameters(fields, custom)
+        found |= customs_index.parameters(fields, custom) | customs_search.parameters(fields, custom)
         further, chosen = customs_index.options_of(fields, custom)
         lists, pairs = [*lists, *further], [*pairs, *chosen]
     found["x_lists"] = lists

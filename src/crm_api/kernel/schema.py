@@ -233,6 +233,10 @@ def ratio_text(scaled: int) -> str:
 _SPECIAL = str.maketrans({"ß": "ss", "æ": "ae", "œ": "oe", "ø": "o", "ł": "l", "đ": "d", "ð": "d", "þ": "th", "ı": "i"})  # noqa: RUF001
 
 
+SEPARATOR = "\x1f"
+"""Between the pieces of searched text. A space to `fold`."""
+
+
 def fold(text: str) -> str:
     """Lower case without accents and with single spaces: how text is compared in search and sorted by name."""
     if text.isascii():

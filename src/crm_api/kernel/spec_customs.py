@@ -9,7 +9,7 @@ from crm_api.kernel.domain import Catalog
 from crm_api.kernel.resource import Resource
 from crm_api.kernel.schema import UUID_PATTERN
 from crm_api.kernel.spec_parameters import KINDS, REFERENCE, query_parameter
-from crm_api.kernel.spec_style import JsonSchema, array, name_of
+from crm_api.kernel.spec_style import JsonSchema, array, name_of, ref
 
 _TAG: JsonSchema = {"type": "string", "minLength": 1, "maxLength": 60}
 _SCHEMAS: Mapping[str, JsonSchema] = {
@@ -71,9 +71,12 @@ def tailored(
         told: by id of a field, what people call it: `title`, `description`, `x-labels`.
     """
     schemas, paths = dict(document["components"]["schemas"]), dict(document["paths"])
+    for resource in catalog.resources.values():
+        if further := _further(catalog, customs, resource):
+            _in_expand(schemas, paths, resource, further)
     for plural, fields in customs.items():
         resource = catalog.resources[plural]
-        _in_schemas(schemas, resource, tuple(fields.values()), told)
+        _in_schemas(catalog, schemas, resource, tuple(fields.values()), told)
         parameters = [
             query_parameter(f"{name}", op, kind, _filtered(fields[field.removeprefix("custom.")], op, kind))
             for name, (field, op, kind) in custom_flat(fields).items()
@@ -85,8 +88,48 @@ def tailored(
     return {**document, "paths": paths, "components": components}
 
 
+def _references(customs: Mapping[str, Mapping[str, Custom]], resource: Resource) -> dict[str, str]:
+    """Custom references of a resource, with the resource that each leads to."""
+    return {item.name: item.target for item in customs.get(resource.plural, {}).values() if item.target is not None}
+
+
+def _further(catalog: Catalog, customs: Mapping[str, Mapping[str, Custom]], resource: Resource) -> list[str]:
+    """What `expand` takes beside declared paths: those with a custom reference in them."""
+    own = _references(customs, resource)
+    found = list(own)
+    for name, target in own.items():
+        there = catalog.resources[target]
+        found += [f"{name}.{step}" for step in (*catalog.to_one(there), *_references(customs, there))]
+    for name, (_, there) in catalog.to_one(resource).items():
+        found += [f"{name}.{step}" for step in _references(customs, there)]
+    return sorted(found)
+
+
+def _in_expand(schemas: dict[str, Any], paths: dict[str, Any], resource: Resource, further: list[str]) -> None:
+    body = f"{name_of(resource.output)}Search"
+    if body in schemas:
+        properties = schemas[body]["properties"]
+        longer = _longer(properties["expand"], further)
+        schemas[body] = {**schemas[body], "properties": {**properties, "expand": longer}}
+    for path in (*_lists(resource, paths), f"/v1/{resource.plural}/{{id}}"):
+        if get := paths.get(path, {}).get("get"):
+            parameters = [
+                {**item, "schema": _longer(item["schema"], further)} if item.get("name") == "expand" else item
+                for item in get["parameters"]
+            ]
+            paths[path] = {**paths[path], "get": {**get, "parameters": parameters}}
+
+
+def _longer(schema: JsonSchema, further: list[str]) -> JsonSchema:
+    return {**schema, "items": {**schema["items"], "enum": sorted([*schema["items"]["enum"], *further])}}
+
+
 def _in_schemas(
-    schemas: dict[str, Any], resource: Resource, customs: tuple[Custom, ...], told: Mapping[str, JsonSchema]
+    catalog: Catalog,
+    schemas: dict[str, Any],
+    resource: Resource,
+    customs: tuple[Custom, ...],
+    told: Mapping[str, JsonSchema],
 ) -> None:
     name = name_of(resource.output)
     forms = {name: {"sent": True}, f"Sparse{name}": {"sent": True}}
@@ -101,6 +144,15 @@ def _in_schemas(
             schemas[schema] = {**whole, "properties": {**whole["properties"], CUSTOM: own}}
             if "required" in own:
                 schemas[schema]["required"] = [*whole.get("required", ()), CUSTOM]
+            if form["sent"]:
+                led = {item.name: _led(item, catalog.resources[item.target]) for item in customs if item.target}
+                schemas[schema]["properties"] |= led
+
+
+def _led(custom: Custom, target: Resource) -> JsonSchema:
+    """What `expand` brings along."""
+    options = [ref(name_of(target.output)), ref("Redacted"), {"type": "null"}]
+    return {"description": f"With `expand={custom.name}`: what it refers to.", "anyOf": options}
 
 
 def _filtered(custom: Custom, op: str, kind: str) -> JsonSchema:

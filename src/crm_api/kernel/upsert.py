@@ -134,8 +134,9 @@ async def _create(
     ctx.require(resource, "create")
     source = await known(ctx, key[0], invalid_parameter("id", "unknown_source", "There is no such source."))
     await may_name(ctx, resource, source.code)
-    owners = {name: (source,) for name, all_ in contested(ctx.access, resource, given).items() if source in all_}
-    await without_owned(ctx, dict.fromkeys(given), owners, whole=True)
+    sent = {name: values[name] for name in given}
+    owners = {name: (source,) for name, all_ in contested(ctx.access, resource, sent).items() if source in all_}
+    await without_owned(ctx, sent, owners, whole=True)
     whole = {**values, EXTERNAL_IDS: {key[0]: key[1]}}
     return await repository.create(ctx, resource, whole, given=given, external=key)
 

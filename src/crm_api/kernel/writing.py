@@ -9,10 +9,10 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.dialects.postgresql import insert as upsert
 
-from crm_api.kernel import customs_index
+from crm_api.kernel import customs_index, customs_search
 from crm_api.kernel.coalescing import Mode
 from crm_api.kernel.context import Context
-from crm_api.kernel.customs import CUSTOM
+from crm_api.kernel.customs import CUSTOM, PREFIX
 from crm_api.kernel.database import TENANT, Row, Statement
 from crm_api.kernel.external import claim, kind_of, release, settled_links
 from crm_api.kernel.ledger import ACTOR, NOW, entries, image, insert_from
@@ -22,10 +22,10 @@ from crm_api.kernel.projection import Projection
 from crm_api.kernel.query import frame
 from crm_api.kernel.record import IdempotencyKey, IdempotencyReply, Tenant, table_of
 from crm_api.kernel.resource import Resource
+from crm_api.kernel.schema import SEPARATOR
 from crm_api.kernel.value_index import index_values, unindex_values
 
 _ID = sa.bindparam("id", type_=sa.Uuid())
-SEPARATOR = "\x1f"
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +51,17 @@ def assigned(resource: Resource, name: str) -> Any:
         return _bind(resource, name)
     merged = resource.table.c.custom.op("||", return_type=JSONB())(_bind(resource, name))
     return sa.func.jsonb_strip_nulls(merged, type_=JSONB())
+
+
+def differs(resource: Resource, name: str) -> Any:
+    """Whether an update would change a field of a row, which may be a custom one."""
+    if not name.startswith(PREFIX):
+        return resource.table.c[name].is_distinct_from(assigned(resource, name))
+    key = sa.literal(name.removeprefix(PREFIX), sa.Text())
+    old, new = (
+        side.op("->", return_type=JSONB())(key) for side in (resource.table.c.custom, assigned(resource, CUSTOM))
+    )
+    return old.is_distinct_from(new)
 
 
 def source(resource: Resource, columns: frozenset[str]) -> Any:
@@ -91,6 +102,8 @@ class New:
     """It has values to index one by one."""
     indexed: bool
     """It has custom fields to index."""
+    searched: bool
+    """It has custom fields that text search looks into."""
 
     @classmethod
     def of(cls, ctx: Context, resource: Resource, row: Mapping[str, Any], sent: Mapping[str, Any]) -> "New":
@@ -105,6 +118,7 @@ class New:
             another,
             bool(sent["x_fields"]),
             bool(sent.get("cf_field_id")),
+            customs_search.TEXT in sent,
         )
 
 
@@ -139,6 +153,8 @@ def compile_create(ctx: Context, resource: Resource, form: New, mode: Mode, *, l
             sa.bindparam(f"s_{i}", type_=sa.Text()) if name in columns else sa.literal_column("''")
             for i, name in enumerate(resource.search)
         ]
+        if form.searched:
+            pieces.append(sa.bindparam(customs_search.TEXT, type_=sa.Text()))
         chosen.append(sa.func.concat_ws(sa.literal(SEPARATOR, sa.Text()), *pieces))
     insert = sa.insert(resource.table).from_select(names, sa.select(*chosen).select_from(feed))
     written = insert.returning(*facts(resource)).cte("written")
@@ -214,7 +230,7 @@ class Change:
         actions: permissions whose gates all apply.
         match: the row must have the version that is the parameter `if_match`.
         mode: how its event joins those of the transaction.
-        owned: fields that other systems own, on records that are linked to one of the parameters `o_{field}`.
+        owned: fields that other systems own, on records that are linked to one of the parameters `o_{i}`, by name.
         indexes: of values that it writes; see `touched_indexes`.
     """
 
@@ -244,14 +260,14 @@ def compile_update(ctx: Context, resource: Resource, change: Change) -> Writing:
         gate.append(sa.exists(new))
     if (opening := opens_circle(ctx, resource, columns, actions[0])) is not None:
         gate.append(opening)
-    for name in sorted(change.owned):
-        theirs = table.c.external_ids.has_any(sa.bindparam(f"o_{name}", type_=ARRAY(sa.Text())))
-        gate.append(~sa.and_(table.c[name].is_distinct_from(assigned(resource, name)), theirs))
-    if differences := [table.c[name].is_distinct_from(assigned(resource, name)) for name in ordered]:
+    for i, name in enumerate(sorted(change.owned)):
+        theirs = table.c.external_ids.has_any(sa.bindparam(f"o_{i}", type_=ARRAY(sa.Text())))
+        gate.append(~sa.and_(differs(resource, name), theirs))
+    if differences := [differs(resource, name) for name in ordered]:
         gate.append(sa.or_(*differences))
     assignments: dict[str, Any] = {name: assigned(resource, name) for name in ordered}
-    if columns.intersection(resource.search):
-        assignments["search_text"] = _search_text(resource, columns)
+    if columns.intersection(resource.search) or "searched" in change.indexes:
+        assignments["search_text"] = _search_text(resource, columns, replacing="searched" in change.indexes)
     public = [name for name in ordered if name in resource.columns]
     ctes: list[Any] = []
     written = _update(resource, gate, assignments, match=change.match, public=public)
@@ -271,11 +287,11 @@ _CUSTOM_INDEXES = {"cleared": customs_index.dropped, "kept": customs_index.kept}
 
 def touched_indexes(sent: Mapping[str, Any]) -> frozenset[str]:
     """Which indexes of values an update writes, from its parameters: statements without them are cheaper."""
-    asked = {"lists": "x_lists", "cleared": "cf_cleared", "kept": "cf_field_id"}
+    asked = {"lists": "x_lists", "cleared": "cf_cleared", "kept": "cf_field_id", "searched": customs_search.GONE}
     return frozenset(name for name, parameter in asked.items() if sent.get(parameter))
 
 
-def _search_text(resource: Resource, columns: frozenset[str]) -> Any:
+def _search_text(resource: Resource, columns: frozenset[str], *, replacing: bool) -> Any:
     separator = sa.literal(SEPARATOR, sa.Text())
     old = resource.table.c.search_text
     pieces = [
@@ -284,7 +300,7 @@ def _search_text(resource: Resource, columns: frozenset[str]) -> Any:
         else sa.func.split_part(old, separator, sa.literal_column(str(i + 1)))
         for i, name in enumerate(resource.search)
     ]
-    return sa.func.concat_ws(separator, *pieces)
+    return sa.func.concat_ws(separator, *pieces, *customs_search.pieces(resource, resource.table, replacing=replacing))
 
 
 def _update(

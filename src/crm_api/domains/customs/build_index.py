@@ -1,4 +1,4 @@
-"""Job: puts the values that records have of a custom field into the index, some records at a time."""
+"""Job: puts the values that records have of a custom field into the index and the searched text, some at a time."""
 
 import asyncio
 from collections.abc import Mapping
@@ -11,7 +11,9 @@ from pydantic import Field
 
 from crm_api.kernel import customs_index
 from crm_api.kernel.context import Context
+from crm_api.kernel.customs import KINDS
 from crm_api.kernel.customs_records import CustomField
+from crm_api.kernel.customs_search import GONE, build, part, pattern
 from crm_api.kernel.database import TENANT, Statement, bound
 from crm_api.kernel.domain import JobKind
 from crm_api.kernel.jobs import start
@@ -28,10 +30,12 @@ LONGEST_PAUSE = 0.2
 MOST_TOLD = 20
 _FIELDS = table_of(CustomField)
 _ID = sa.bindparam("id", type_=sa.Uuid())
+_ASKED = (
+    *("resource", "key", "kind", "is_unique", "is_filterable", "is_searchable"),
+    *("index_state", "index_build"),
+)
 _FIELD = Statement(
-    sa.select(
-        *(_FIELDS.c[name] for name in ("resource", "key", "kind", "is_unique", "index_state", "index_build"))
-    ).where(_FIELDS.c.tenant_id == TENANT, _FIELDS.c.id == _ID)
+    sa.select(*(_FIELDS.c[name] for name in _ASKED)).where(_FIELDS.c.tenant_id == TENANT, _FIELDS.c.id == _ID)
 )
 _NOW = Statement(customs_index.horizon())
 _PAST = Statement(customs_index.past_horizon())
@@ -97,7 +101,8 @@ async def _some(ctx: Context, body: IndexRequest, field: Any, after: str | None)
             )
         return None
     ids = bound(row["id"] for row in rows)
-    for statement in fill:
+    kind = KINDS[field["kind"]]
+    for statement in fill if field["is_filterable"] and kind.filter else ():
         values = {
             "id": body.custom_field_id,
             "list": body.custom_field_id.lower(),
@@ -106,6 +111,11 @@ async def _some(ctx: Context, body: IndexRequest, field: Any, after: str | None)
             "unique": field["is_unique"],
         }
         await ctx.fetch(statement, values)
+    if kind.searched:
+        read, write = ctx.kernel.statement(("search_custom_field", resource.plural), lambda: build(resource))
+        held = {row["id"]: row["value"] for row in await ctx.fetch(read, {"ids": ids, "key": field["key"]})}
+        texts = [part(field["key"], value) if field["is_searchable"] else "" for value in held.values()]
+        await ctx.fetch(write, {"ids": bound(held), "texts": texts, GONE: pattern([field["key"]])})
     return Step({"after": str(rows[-1]["id"])}, len(rows))
 
 

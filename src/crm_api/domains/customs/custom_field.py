@@ -85,6 +85,7 @@ _TEXTS = {
     "is_required": "New records must bring it, and none may clear it; records from before stay as they are.",
     "is_unique": "No two live records have the same value. It must be filterable.",
     "is_filterable": "It may be filtered, sorted and grouped by, as far as its kind can be.",
+    "is_searchable": "Text search, `q`, looks into it: fields of text, web, e-mail addresses and phone numbers.",
     "is_open": "Other words than the choices are taken, too.",
     "target": "The resource that a reference leads to.",
     "currency": "Of an amount; that of the record, unless told.",
@@ -106,6 +107,7 @@ class CustomFieldCreate(Input):
     is_required: Annotated[bool, Field(description=_TEXTS["is_required"])] = False
     is_unique: Annotated[bool, Field(description=_TEXTS["is_unique"])] = False
     is_filterable: Annotated[bool, Field(description=_TEXTS["is_filterable"])] = True
+    is_searchable: Annotated[bool, Field(description=_TEXTS["is_searchable"])] = False
     default_value: Default = None
     choices: Choices = []
     is_open: Annotated[bool, Field(description=_TEXTS["is_open"])] = False
@@ -127,6 +129,7 @@ class CustomFieldView(Output):
     is_required: Annotated[bool, Field(description=_TEXTS["is_required"])]
     is_unique: Annotated[bool, Field(description=_TEXTS["is_unique"])]
     is_filterable: Annotated[bool, Field(description=_TEXTS["is_filterable"])]
+    is_searchable: Annotated[bool, Field(description=_TEXTS["is_searchable"])]
     default_value: Default
     choices: Choices
     is_open: Annotated[bool, Field(description=_TEXTS["is_open"])]
@@ -164,6 +167,7 @@ async def _whole(
         (row["is_open"] and not chosen, "is_open"),
         ((row["target"] is None) == (kind.name == "reference"), "target"),
         (row["currency"] is not None and kind.name != "money", "currency"),
+        (row["is_searchable"] and not kind.searched, "is_searchable"),
         (row["is_unique"] and not (kind.unique and row["is_filterable"]), "is_unique"),
     )
     for wrong, name in refused:
@@ -180,7 +184,9 @@ async def _whole(
         return {**found, "index_state": "ready" if row["is_filterable"] and kind.filter else "none", "index_build": 0}
     if row["is_filterable"] != before["is_filterable"]:
         state = "building" if row["is_filterable"] and kind.filter else "none"
-        found |= {"index_state": state, "index_build": before["index_build"] + 1}
+        found["index_state"] = state
+    if any(row[name] != before[name] for name in ("is_filterable", "is_searchable")):
+        found["index_build"] = before["index_build"] + 1
     return found
 
 
@@ -245,7 +251,9 @@ async def _reindexed(
     del resource
     if before is None:
         return
-    if values.get("index_state") == "building" or (values.get("is_unique") and not before["is_unique"]):
+    whole = {**before, **values}
+    text = whole["index_build"] != before["index_build"] and (whole["is_searchable"] or before["is_searchable"])
+    if values.get("index_state") == "building" or text or (values.get("is_unique") and not before["is_unique"]):
         build = values.get("index_build", before["index_build"])
         await begin(ctx, IndexRequest(custom_field_id=str(before["id"]), build=build))
 
@@ -265,7 +273,7 @@ CUSTOM_FIELDS = Resource(
     checks=(
         Check(frozenset({"resource", "key"}), _placed),
         Check(frozenset({"is_unique"}), _unique),
-        Check(frozenset({"is_filterable", "is_unique"}), _reindexed),
+        Check(frozenset({"is_filterable", "is_searchable", "is_unique"}), _reindexed),
     ),
     operations=frozenset({"get", "list", "search", "create", "update"}),
     default_access="read",

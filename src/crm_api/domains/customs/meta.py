@@ -15,6 +15,7 @@ from starlette.responses import Response
 from crm_api.domains.customs.custom_field import Choice
 from crm_api.kernel.context import Context
 from crm_api.kernel.customs import CUSTOM, Custom, Customs, customizable
+from crm_api.kernel.customs_expand import steps
 from crm_api.kernel.customs_records import CustomField
 from crm_api.kernel.database import TENANT, Statement
 from crm_api.kernel.domain import Catalog
@@ -59,6 +60,7 @@ class FieldDescription(BaseModel):
     is_read_only: Annotated[bool, Field(description="No body of the caller may set it.")]
     is_hidden: Annotated[bool, Field(description="From the caller; hidden custom fields are left out.")]
     is_sortable: bool
+    is_searched: Annotated[bool, Field(description="Whether `q` looks into it.")]
     operators: Annotated[Words, Field(description="Of filters by it; none when nobody filters by it.")]
     choices: Annotated[
         list[Choice], Field(max_length=500, description="Words of a vocabulary; empty when it has none.")
@@ -67,7 +69,10 @@ class FieldDescription(BaseModel):
 
 
 class RelationDescription(BaseModel):
-    """Other objects that `expand` brings along; in filters a step of a path, or a list with `any`, `all`, `none`."""
+    """Other objects that `expand` brings along.
+
+    Declared ones are in filters a step of a path, or a list with `any`, `all`, `none`.
+    """
 
     name: Word
     type: Annotated[Word, Field(description="Of the other objects.")]
@@ -237,11 +242,12 @@ async def describe(
         told = await _told(ctx)
         fields += [_custom(ctx, resource, custom, told[custom.id]) for custom in customs.values()]
     graph = resource.lifecycle
-    one = catalog.to_one(resource).items()
-    relations = [RelationDescription(name=name, type=target.singular, is_list=False) for name, (_, target) in one]
-    relations += [
-        RelationDescription(name=name, type=catalog.resources[many.plural].singular, is_list=True)
-        for name, many in resource.many.items()
+    hidden = access.hides(resource.plural)
+    known = steps(catalog, access, resource, first=True).values()
+    relations = [
+        RelationDescription(name=step.name, type=catalog.resources[step.target].singular, is_list=step.many)
+        for step in known
+        if not step.key or step.name not in hidden
     ]
     return ObjectDescription(
         object="object_description",
@@ -282,6 +288,7 @@ def _declared(catalog: Catalog, access: Access, resource: Resource, name: str) -
         is_read_only=given is None or hidden or name in access.read_only.get(resource.plural, ()),
         is_hidden=hidden,
         is_sortable=name in resource.sortable,
+        is_searched=name in resource.search and not hidden,
         operators=list(OPERATORS[filtered]) if filtered and not hidden else [],
         choices=[Choice(value=str(word)) for word in sorted(choices(resource).get(name, ()))],
         reference=target.singular if target else None,
@@ -313,6 +320,7 @@ def _custom(ctx: Context, resource: Resource, custom: Custom, told: Mapping[str,
         is_read_only=custom.retired or custom.name in ctx.access.read_only.get(resource.plural, ()),
         is_hidden=False,
         is_sortable=custom.sortable and custom.indexed,
+        is_searched=custom.searchable,
         operators=list(OPERATORS[filtered]) if filtered else [],
         choices=[Choice(**choice) for choice in told["choices"]],
         reference=target,

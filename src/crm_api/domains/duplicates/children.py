@@ -4,10 +4,13 @@ from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import Annotated, Any, Literal
 
+import orjson
 import sqlalchemy as sa
 from pydantic import Field
 
 from crm_api.kernel.context import Context
+from crm_api.kernel.customs import CUSTOM, LONGEST_NAME, PREFIX, Custom, fields_of, kept_of
+from crm_api.kernel.customs_index import VALUES, entry, expression
 from crm_api.kernel.database import TENANT, Row, Statement
 from crm_api.kernel.domain import Catalog
 from crm_api.kernel.problems import LIMIT_REACHED, Problem
@@ -18,7 +21,7 @@ from crm_api.kernel.sight import seen
 
 MOST = 1_000
 """Records that refer to the one that is merged; all of them move in one transaction."""
-Name = Annotated[str, Field(max_length=63)]
+Name = Annotated[str, Field(max_length=LONGEST_NAME)]
 _HANGING = ("object_type", "object_id")
 """Columns of what hangs on records of any kind."""
 _FROM, _TO = sa.bindparam("other", type_=sa.Uuid()), sa.bindparam("survivor", type_=sa.Uuid())
@@ -57,6 +60,16 @@ def referring(catalog: Catalog, resource: Resource) -> Iterator[tuple[Resource, 
             yield child, _HANGING[1]
 
 
+def _customs(ctx: Context, resource: Resource) -> Iterator[tuple[Resource, Custom]]:
+    """Every custom field that refers to records of this one, as far as it takes values and its values are indexed."""
+    catalog = ctx.kernel.catalog
+    for plural, fields in ctx.access.customs.items():
+        for field in fields.values():
+            leads = field.target is not None and catalog.resources[field.target].table is resource.table
+            if leads and field.filterable and not field.retired:
+                yield catalog.resources[plural], field
+
+
 def _others(child: Resource, column: str) -> list[list[str]]:
     """Of each unique key with this column, the other columns: two rows that agree in them cannot both move."""
     found = []
@@ -85,6 +98,22 @@ def _rows(ctx: Context, resource: Resource, child: Resource, column: str) -> Sta
     return Statement(rows.limit(sa.literal_column(str(MOST + 1))))
 
 
+def _custom_rows(ctx: Context, child: Resource, *, indexed: bool) -> Statement:
+    """Live rows, other than the record itself, whose custom field `of` refers to it."""
+    table = child.table
+    other = sa.cast(_FROM, sa.Text())
+    if indexed:
+        alias = VALUES.alias("custom_reference")
+        value = [*entry(table, "of", alias), alias.c.text_value == other]
+        refers: Any = sa.exists(sa.select(sa.literal(1)).select_from(alias).where(*value).correlate(table))
+    else:
+        refers = expression(table, "reference", sa.bindparam("of", type_=sa.Text())) == other
+    gate = ctx.kernel.policy.gate(ctx.access, child, "read", table)
+    columns = (sa.cast(table.c.id, sa.Text()).label("id"), sa.cast(sa.null(), sa.Text()).label("twin"))
+    rows = sa.select(*columns).where(*gate, refers, table.c.id != _FROM).order_by(table.c.id)
+    return Statement(rows.limit(sa.literal_column(str(MOST + 1))))
+
+
 Found = list[tuple[Resource, str, list[Row]]]
 
 
@@ -98,10 +127,18 @@ async def gather(
     """
     found: Found = []
     told, total = [], 0
+    asked: list[tuple[Resource, str, Statement, dict[str, Any]]] = []
     for child, column in referring(ctx.kernel.catalog, resource):
-        key = ("referring", resource.plural, child.plural, column, ours.access.shape)
-        statement = ctx.kernel.statement(key, partial(_rows, ours, resource, child, column))
-        rows = await ours.fetch(statement, {**ours.access.values, "survivor": survivor, "other": other})
+        key: tuple[Any, ...] = ("referring", resource.plural, child.plural, column, ours.access.shape)
+        build = partial(_rows, ours, resource, child, column)
+        asked.append((child, column, ctx.kernel.statement(key, build), {"survivor": survivor}))
+    for child, field in _customs(ours, resource):
+        key = ("custom_referring", child.plural, field.indexed, ours.access.shape)
+        build = partial(_custom_rows, ours, child, indexed=field.indexed)
+        of = field.place if field.indexed else field.key
+        asked.append((child, field.name, ctx.kernel.statement(key, build), {"of": of}))
+    for child, column, statement, values in asked:
+        rows = await ours.fetch(statement, {**ours.access.values, **values, "other": other})
         total += len(rows)
         if total > MOST:
             raise Problem(LIMIT_REACHED, f"More than {MOST} records refer to the other one; move some of them first.")
@@ -129,13 +166,27 @@ async def move(
         for row in rows:
             note = {"resource": child.plural, "id": row["id"], "field": column}
             if row["twin"] is None:
-                await update(ctx, child, row["id"], {column: survivor}, by_verb=True, recorded="merge")
+                await update(ctx, child, row["id"], _setting(column, survivor), by_verb=True, recorded="merge")
                 journal.append({**note, "how": "moved"})
                 continue
             journal += await _raise(ctx, child, row, greater)
             await delete(ctx, child, row["id"])
             journal.append({**note, "how": "removed", "twin": row["twin"]})
     return journal
+
+
+def _setting(name: str, value: Any) -> dict[str, Any]:
+    """Values of a write that sets a field, which may be a custom one."""
+    return {CUSTOM: {name.removeprefix(PREFIX): value}} if name.startswith(PREFIX) else {name: value}
+
+
+def _present(ctx: Context, child: Resource, item: Mapping[str, Any], name: str) -> Any:
+    """The value of a field of a record as it is sent; None for a custom one that takes no values by now."""
+    if not name.startswith(PREFIX):
+        return item[name]
+    field = fields_of(ctx.access, child).get(name.removeprefix(PREFIX))
+    held = orjson.loads(orjson.dumps(item[CUSTOM]))  # it is JSON already, and not parsed
+    return None if field is None else kept_of(field, held.get(field.key))
 
 
 async def _raise(
@@ -184,8 +235,8 @@ async def put_back(
         expected, back = (survivor, other) if note["how"] == "moved" else (note["to"], note["from"])
         if present is None:
             kept.append({**place, "reason": "gone"})
-        elif present[name] != expected:
+        elif _present(ctx, child, present, name) != expected:
             kept.append({**place, "reason": "changed"})
         else:
-            await update(ctx, child, note["id"], {name: back}, by_verb=True, recorded="unmerge")
+            await update(ctx, child, note["id"], _setting(name, back), by_verb=True, recorded="unmerge")
     return kept

@@ -11,7 +11,7 @@ from crm_api.domains.duplicates.circle import hand_over, keep_taken, unite_share
 from crm_api.domains.duplicates.survivorship import Choices, FieldTaken, held, plain, survivors, unmoved
 from crm_api.kernel.coalescing import emission
 from crm_api.kernel.context import Context, new_id, settled
-from crm_api.kernel.customs import CUSTOM, touched, unique_ids
+from crm_api.kernel.customs import CUSTOM, touched, unique_ids, without
 from crm_api.kernel.database import TENANT, Row, Statement
 from crm_api.kernel.external import own_id
 from crm_api.kernel.external_ownership import owned_changes
@@ -92,7 +92,7 @@ async def merge(ctx: Context, resource: Resource, row: Any, body: MergeRequest) 
     ids = united_ids(mine, theirs)
     for source in ids:
         await may_name(ctx, resource, source)
-    await not_theirs(ctx, resource, survivor, values)
+    values = await not_theirs(ctx, resource, survivor, values)
     changed = {*touched(values)}
     taken = [item for item in taken if item.field in changed]
     found, moved = await gather(ctx, ours, resource, survivor, other["id"])
@@ -222,8 +222,8 @@ def _alike(ctx: Context, resource: Resource, row: Any, other: Row) -> None:
             raise Problem(CONFLICT, detail, [Fault("different", detail, pointer="/other_id")])
 
 
-async def not_theirs(ctx: Context, resource: Resource, id_: str, values: dict[str, Any]) -> None:
-    """409 when the record has a source that owns one of the fields, and the caller is not it.
+async def not_theirs(ctx: Context, resource: Resource, id_: str, values: dict[str, Any]) -> dict[str, Any]:
+    """The values; 409 when the record has a source that owns one of the fields, and the caller is not it.
 
     A field that is hidden from the caller stays as it is instead: to refuse it would tell of its values.
     """
@@ -231,8 +231,10 @@ async def not_theirs(ctx: Context, resource: Resource, id_: str, values: dict[st
         item = await get(ctx, resource, id_)
         theirs = await owned_changes(ctx, resource, item, derived(resource, values), owners)
         for name in ctx.access.hides(resource.plural).intersection(theirs):
-            del theirs[name], values[name]
+            del theirs[name]
+            values = without(values, name)
         await without_owned(ctx, values, theirs, whole=True)
+    return values
 
 
 async def mark(ctx: Context, resource: Resource, id_: str, survivor: str, *, deleted: bool) -> None:

@@ -80,7 +80,7 @@ def survivors(
         if name not in ctx.access.hides(resource.plural):
             taken.append(FieldTaken(field=name, taken=choice))
     if CUSTOM in resource.table.c:
-        custom = _customs(ctx, resource, (held(row, resource, CUSTOM), held(other, resource, CUSTOM)), choices, taken)
+        custom = _customs(ctx, resource, (row, other), choices, taken)
         values |= {CUSTOM: custom} if custom else {}
     only_read(ctx, resource, values, "/fields/")
     return values, taken
@@ -89,14 +89,19 @@ def survivors(
 def _customs(
     ctx: Context,
     resource: Resource,
-    pair: tuple[Mapping[str, Any], Mapping[str, Any]],
+    pair: tuple[Any, Any],
     choices: Mapping[str, Choice],
     taken: list[FieldTaken],
 ) -> dict[str, Any]:
-    """The custom fields that the survivor gets, by key; what is retired by now is only taken when it is chosen."""
+    """The custom fields that the survivor gets, by key; what is retired by now is only taken when it is chosen.
+
+    A reference of the other record to itself is none.
+    """
     found: dict[str, Any] = {}
+    values = [held(one, resource, CUSTOM) for one in pair]
     for key, field in fields_of(ctx.access, resource).items():
-        mine, theirs = (values.get(key) for values in pair)
+        mine, theirs = (value.get(key) for value in values)
+        theirs = None if field.target is not None and theirs == pair[1]["id"] else theirs
         fits = mine is None and kept_of(field, theirs) is not None
         choice = choices.get(field.name) or ("other" if fits else "survivor")
         if choice == "survivor" or mine == theirs:

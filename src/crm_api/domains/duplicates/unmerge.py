@@ -83,7 +83,7 @@ async def unmerge(ctx: Context, resource: Resource, row: Any, body: UnmergeReque
     values, kept = _former(ctx, resource, row, journal)
     only_read(ctx, resource, values, "/")
     await unmoved(ctx, resource, survivor, values, values.keys())
-    await not_theirs(ctx, resource, survivor, values)
+    values = await not_theirs(ctx, resource, survivor, values)
     for source in journal["external_ids"]:
         await may_name(ctx, resource, source)
     if resource.owned:

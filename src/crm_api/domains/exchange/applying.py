@@ -162,7 +162,7 @@ async def _create(
         external = drafts[row["row"]].external
         try:
             for source in external:
-                await _own(ctx, found, source, given)
+                await _own(ctx, found, source, {name: whole[name] for name in given})
             if alone:
                 item = await create(ctx, found.resource, whole, given=given)
                 assert item is not None  # noqa: S101 - None is for keys, which jobs have none of
@@ -201,13 +201,13 @@ async def _renew(ctx: Context) -> None:
         ctx.moved = False
 
 
-async def _own(ctx: Context, found: Subject, source: str, given: Any) -> None:
+async def _own(ctx: Context, found: Subject, source: str, given: Mapping[str, Any]) -> None:
     """A record with an external id has fields of its source that only the source sets."""
     known = ctx.access.sources.get(source)
     owners = {
         name: (known,) for name, all_ in contested(ctx.access, found.resource, given).items() if known in all_ and known
     }
-    await without_owned(ctx, dict.fromkeys(given), owners, whole=True)
+    await without_owned(ctx, given, owners, whole=True)
 
 
 async def _update(ctx: Context, found: Subject, draft: Draft, id_: str) -> Settled:

@@ -8,6 +8,7 @@ from pydantic import BaseModel, Field
 from starlette.requests import Request
 
 from crm_api.kernel.context import Context, Principal
+from crm_api.kernel.customs import LONGEST_NAME, MOST_FIELDS
 from crm_api.kernel.external import own_id
 from crm_api.kernel.headers import query
 from crm_api.kernel.policy import Access
@@ -19,7 +20,7 @@ from crm_api.kernel.unit_of_work import open_context
 
 router = APIRouter()
 _Name = Annotated[str, Field(max_length=200)]
-_Fields = Annotated[list[Annotated[str, Field(max_length=63)]], Field(max_length=200)]
+_Fields = Annotated[list[Annotated[str, Field(max_length=LONGEST_NAME)]], Field(max_length=200 + MOST_FIELDS)]
 
 
 class EffectivePermission(BaseModel):

@@ -12,7 +12,7 @@ from sqlalchemy.orm import Mapped
 from crm_api.domains.identity.delegation import open_to_all, parsed, pass_on, pass_on_role, speak_for
 from crm_api.domains.identity.grants import expand
 from crm_api.kernel.context import Context
-from crm_api.kernel.customs import PREFIX, fields_of
+from crm_api.kernel.customs import PREFIX, FieldName, fields_of
 from crm_api.kernel.database import TENANT, Statement, bound
 from crm_api.kernel.problems import invalid, meant
 from crm_api.kernel.record import Entity, one_of, reference, sortable, table_of, unique
@@ -51,15 +51,7 @@ class FieldRule(Wire):
     """Hides a field from holders of the role, or makes it read-only."""
 
     resource: Code
-    field: Annotated[
-        str,
-        Field(
-            pattern=r"^(custom\.)?[a-z][a-z0-9_]{0,62}$",
-            max_length=70,
-            description="A field, or `custom.` and the key of a custom field.",
-            examples=["credit_limit"],
-        ),
-    ]
+    field: Annotated[FieldName, Field(examples=["credit_limit"])]
     rule: Literal["hidden", "read_only"]
 
 

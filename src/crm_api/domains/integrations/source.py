@@ -7,6 +7,7 @@ from pydantic import Field
 
 from crm_api.domains.identity.delegation import parsed
 from crm_api.kernel.context import Context
+from crm_api.kernel.customs import FieldName
 from crm_api.kernel.external_records import Source
 from crm_api.kernel.external_sources import EXTERNAL_IDS, ownable
 from crm_api.kernel.problems import invalid
@@ -25,7 +26,7 @@ class OwnedField(Wire):
     """A field that only the source writes, on records that are linked to it."""
 
     resource: Annotated[Code, Field(examples=["accounts"])]
-    field: Annotated[Code, Field(examples=["name"])]
+    field: Annotated[FieldName, Field(examples=["name"])]
 
 
 OwnedFields = Annotated[list[OwnedField], Field(max_length=MOST_OWNED)]
@@ -72,7 +73,7 @@ async def _owned(ctx: Context, resource: Resource, values: Mapping[str, Any], be
         target = ctx.kernel.catalog.resources.get(owned["resource"])
         if target is None:
             raise invalid(f"/owned_fields/{i}/resource", "unknown_resource", "There is no such resource.")
-        if owned["field"] not in ownable(target):
+        if owned["field"] not in ownable(ctx.access, target):
             detail = f"There is no such field, or nobody changes it; or {EXTERNAL_IDS}, for who may link and unlink."
             raise invalid(f"/owned_fields/{i}/field", "unknown_field", detail)
 

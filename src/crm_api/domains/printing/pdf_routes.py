@@ -25,6 +25,7 @@ from crm_api.domains.printing.sheet import Logo, Sheet
 from crm_api.domains.products.unit import UNITS
 from crm_api.kernel.collections import path_id
 from crm_api.kernel.context import Context, settled
+from crm_api.kernel.customs_expand import Path, steps
 from crm_api.kernel.database import Statement, bound
 from crm_api.kernel.domain import Catalog
 from crm_api.kernel.headers import header, query, single
@@ -113,16 +114,11 @@ async def _sheet(
     return Sheet(resource, record, await _units(ctx, ids) if ids else {}, issuer, form)
 
 
-def _open(ctx: Context, resource: Resource) -> tuple[str, ...]:
+def _open(ctx: Context, resource: Resource) -> tuple[Path, ...]:
     """Of account and contact those that the caller's rights lead to; what of them is shown, their own rules say."""
-    one = ctx.kernel.catalog.to_one(resource)
-    return tuple(
-        name
-        for name in ("account", "contact")
-        if name in one
-        and one[name][0] not in ctx.access.hides(resource.plural)
-        and one[name][1].plural not in ctx.access.closed
-    )
+    known, hidden = steps(ctx.kernel.catalog, ctx.access, resource, first=False), ctx.access.hides(resource.plural)
+    asked = [known[name] for name in ("account", "contact") if name in known]
+    return tuple((step,) for step in asked if step.field not in hidden and step.target not in ctx.access.closed)
 
 
 async def _units(ctx: Context, ids: set[str]) -> dict[str, str]:

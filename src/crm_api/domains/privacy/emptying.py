@@ -26,7 +26,8 @@ from crm_api.kernel.record import Record, Share, among, table_of
 from crm_api.kernel.repository import delete
 from crm_api.kernel.resource import Resource
 from crm_api.kernel.row import derived, piece
-from crm_api.kernel.writing import SEPARATOR, compile_record
+from crm_api.kernel.schema import SEPARATOR
+from crm_api.kernel.writing import compile_record
 
 ANYWHERE: Mapping[str, Any] = {"custom": {}, "external_ids": {}}
 """What tells of a person on any record of theirs, whatever it is."""

@@ -1,14 +1,18 @@
 """Rows of one resource that match a text, under the caller's policy: one statement for each way of finding them."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
+import orjson
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import ARRAY
 
-from crm_api.domains.search.words import MOST_FUZZY, Query
+from crm_api.domains.search.words import MOST_FUZZY, Query, texts
 from crm_api.kernel.collections import narrow
 from crm_api.kernel.context import Context, settled
+from crm_api.kernel.customs import CUSTOM, PREFIX, fields_of
+from crm_api.kernel.customs_search import partly_hidden
 from crm_api.kernel.database import TENANT, Row, Statement
 from crm_api.kernel.projection import Projection
 from crm_api.kernel.query import framed, searched_text
@@ -39,11 +43,23 @@ _ENDS = sa.bindparam("ends", type_=sa.Text())
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """A row found: its sparse wire object, and how alike its words are (None: it holds them as they were written)."""
+    """A row found: its sparse wire object, and how alike its words are (None: it holds them as they were written).
+
+    `customs` are the keys of the custom fields that were looked into.
+    """
 
     resource: Resource
     item: dict[str, Any]
+    customs: tuple[str, ...]
     alike: float | None
+
+    @property
+    def texts(self) -> Iterator[tuple[str, str]]:
+        """The texts that were looked into, each with the name of its field."""
+        for name in self.resource.search:
+            yield from ((name, text) for text in texts(self.item.get(name)))
+        custom = orjson.loads(orjson.dumps(self.item[CUSTOM])) if self.customs else {}
+        yield from ((PREFIX + key, custom[key]) for key in self.customs if key in custom)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +101,10 @@ async def alike(ctx: Context, resource: Resource, text: Query) -> list[Match]:
 
 
 async def _found(ctx: Context, resource: Resource, form: _Form, text: Query) -> list[Match]:
-    only = sorted({resource.title, *fields(ctx, resource), "created_at", "updated_at"})
+    hidden = ctx.access.hides(resource.plural)
+    customs = [item for item in fields_of(ctx.access, resource).values() if item.searchable and item.name not in hidden]
+    keys = tuple(sorted(item.key for item in customs))
+    only = sorted({resource.title, *fields(ctx, resource), *([CUSTOM] if keys else []), "created_at", "updated_at"})
     projection = Projection(resource, ctx.access, only)
     values: dict[str, Any] = {"needles": text.patterns, "similar": text.longest}
     values |= {"begins": text.folded, "ends": text.folded + LAST}
@@ -93,14 +112,14 @@ async def _found(ctx: Context, resource: Resource, form: _Form, text: Query) -> 
     values["slips"] = [pattern for slips in text.slips for pattern in slips or ()]
 
     async def rows_of(form: _Form) -> list[Row]:
-        shape = ("matches", resource.plural, form)
+        shape = ("matches", resource.plural, form, bool(keys))
         return (await settled(ctx, shape, lambda: _compile(ctx, resource, projection, form), values))[1]
 
     rows = await rows_of(form)
     if form.found == "index" and rows[0]["hits"] > (BROAD_ALIKE if form.fuzzy else BROAD):
         rows = await rows_of(replace(form, found="newest"))
     return [
-        Match(resource, projection.render(row[3:]), row["alike"] if row["alike"] <= 1 else None)
+        Match(resource, projection.render(row[3:]), keys, row["alike"] if row["alike"] <= 1 else None)
         for row in rows
         if row["alike"] is not None
     ]
@@ -172,4 +191,4 @@ def _by_index(ctx: Context, resource: Resource, *, fuzzy: bool) -> tuple[Any, An
 def _all_open(ctx: Context, resource: Resource) -> bool:
     """Whether the caller sees each row and text that the function looks at, so that it may choose the newest."""
     rows = ctx.kernel.policy.rows(ctx.access, resource, "read", resource.table, narrow=True)
-    return rows is None and not resource.fixed and not ctx.access.hides(resource.plural).intersection(resource.search)
+    return rows is None and not resource.fixed and not partly_hidden(resource, ctx.access)

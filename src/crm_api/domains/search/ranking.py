@@ -4,7 +4,7 @@ import re
 from typing import Any
 
 from crm_api.domains.search.matches import Match
-from crm_api.domains.search.words import Query, segments, texts
+from crm_api.domains.search.words import Query, segments
 from crm_api.kernel.schema import fold
 
 NAMES = {"contacts": ("first_name", "last_name"), "leads": ("first_name", "last_name", "company")}
@@ -29,7 +29,7 @@ def score(match: Match, query: Query) -> float:
     names = [fold(title(match)), fold(str(match.item.get(match.resource.title) or ""))]
     if query.folded in names:
         return EXACT
-    values = [fold(text) for name in match.resource.search for text in texts(match.item.get(name))]
+    values = [fold(text) for _, text in match.texts]
     if query.folded in values:
         return VALUE
     if any(name.startswith(query.folded) for name in names):
@@ -45,11 +45,10 @@ def score(match: Match, query: Query) -> float:
 def highlights(match: Match, query: Query) -> list[dict[str, Any]]:
     """Values of searched fields with what matches in them, in the order of the fields."""
     found: list[dict[str, Any]] = []
-    for name in match.resource.search:
-        for text in texts(match.item.get(name)):
-            pieces = segments(text[:LONGEST_TEXT], query, fuzzy=match.alike is not None)
-            if pieces is not None:
-                found.append({"field": name, "segments": pieces})
-            if len(found) == MOST_HIGHLIGHTS:
-                return found
+    for name, text in match.texts:
+        pieces = segments(text[:LONGEST_TEXT], query, fuzzy=match.alike is not None)
+        if pieces is not None:
+            found.append({"field": name, "segments": pieces})
+        if len(found) == MOST_HIGHLIGHTS:
+            break
     return found

@@ -105,7 +105,7 @@ async def refuse_owned(
 
     Even where the source lets writes of others be ignored: totals without the lines that they are of would be wrong.
     """
-    owners = {} if before is None else contested(ctx.access, resource, ("lines", *further))
+    owners = {} if before is None else contested(ctx.access, resource, dict.fromkeys(("lines", *further)))
     if before is None or not owners:
         return
     present = orjson.loads(before[EXTERNAL_IDS])
