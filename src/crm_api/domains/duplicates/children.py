@@ -104,7 +104,7 @@ def _custom_rows(ctx: Context, child: Resource, *, indexed: bool) -> Statement:
     other = sa.cast(_FROM, sa.Text())
     if indexed:
         alias = VALUES.alias("custom_reference")
-        value = [*entry(table, "of", alias), alias.c.text_value == other]
+        value = [*entry(table.c.id, "of", alias), alias.c.text_value == other]
         refers: Any = sa.exists(sa.select(sa.literal(1)).select_from(alias).where(*value).correlate(table))
     else:
         refers = expression(table, "reference", sa.bindparam("of", type_=sa.Text())) == other
