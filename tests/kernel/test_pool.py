@@ -266,6 +266,13 @@ def test_long_answers_of_one_tenant_and_of_another_have_slices_in_turns():
     assert order[first:last].count(ONE) <= 12
 
 
+def test_our_own_code_gets_a_list_however_long_it_takes():
+    async def main():
+        return await Floor().words(ONE, range(5), lambda n: busy(2 * admission.SLICE) or n)
+
+    assert asyncio.run(main()) == [0, 1, 2, 3, 4]
+
+
 def test_a_page_in_slices_is_the_same_page(server, shared_org, monkeypatch):
     for n in range(30):
         shared_org.rep.make("accounts", name=f"Sliced {n}")

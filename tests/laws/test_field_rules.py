@@ -6,7 +6,8 @@ import pytest
 
 from crm_api.catalog import CATALOG
 from crm_api.kernel.customs import CUSTOM, KINDS, PREFIX, Custom, custom_of
-from crm_api.kernel.filters import custom_flat, flat_parameters
+from crm_api.kernel.customs_filters import custom_flat
+from crm_api.kernel.filters import flat_parameters
 from crm_api.kernel.schema import fold
 from tests.customs.kinds import EXAMPLES
 from tests.support.asking import RESOURCES, code, each

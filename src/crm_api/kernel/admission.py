@@ -106,19 +106,26 @@ class Floor:
         return rows
 
     async def words(
-        self, tenant: UUID | None, rows: Iterable[Row], render: Callable[[Row], Any], pack: Callable[[list[Any]], bytes]
+        self,
+        tenant: UUID | None,
+        rows: Iterable[Row],
+        render: Callable[[Row], Any],
+        pack: Callable[[list[Any]], bytes] | None = None,
     ) -> Any:
-        """Rows as the list of what they are rendered to; if that takes longer than a slice, as a fragment of JSON."""
+        """Rows as the list of what they are rendered to; with `pack`, as a fragment of JSON when it is a long one."""
         packed: list[bytes] = []
         some: list[Any] = []
         until = time.perf_counter() + SLICE
         for row in rows:
             if some and time.perf_counter() > until:
-                packed.append(pack(some)[1:-1])
-                some = []
+                if pack is not None:
+                    packed.append(pack(some)[1:-1])
+                    some = []
                 until = await self.turn(tenant)
             some.append(render(row))
-        return orjson.Fragment(b"[%b]" % b",".join([*packed, pack(some)[1:-1]])) if packed else some
+        if pack is None or not packed:
+            return some
+        return orjson.Fragment(b"[%b]" % b",".join([*packed, pack(some)[1:-1]]))
 
     def _give(self, loop: asyncio.AbstractEventLoop) -> None:
         while (following := self._turns.next()) is not None:

@@ -150,7 +150,7 @@ def list_endpoint(resource: Resource, column: str = "") -> Endpoint:
         )
         if text is not None:
             listing.needles = needles(ctx, resource, text)
-        body, next_cursor = await run(ctx, resource, listing, cursor, as_of)
+        body, next_cursor = await run(ctx, resource, listing, cursor, as_of, sent=True)
         headers = {}
         if next_cursor:
             headers["Link"] = f'<{_following(request, next_cursor)}>; rel="next"'
@@ -190,7 +190,7 @@ def search_endpoint(resource: Resource) -> Endpoint:
         as_of = parse_as_of(ctx, single(query(request, further(resource)), "as_of"))
         body = parse(await read_body(request), SearchRequest)
         listing = await listing_of(ctx, resource, body, as_of)
-        answer, _ = await run(ctx, resource, listing, body.cursor, as_of)
+        answer, _ = await run(ctx, resource, listing, body.cursor, as_of, sent=True)
         return Json(answer)
 
     return endpoint
@@ -219,9 +219,15 @@ def _fields(resource: Resource, names: list[str] | None, expand: tuple[Path, ...
 
 
 async def run(
-    ctx: Context, resource: Resource, listing: Listing, cursor: str | None, as_of: datetime | None = None
+    ctx: Context,
+    resource: Resource,
+    listing: Listing,
+    cursor: str | None,
+    as_of: datetime | None = None,
+    *,
+    sent: bool = False,
 ) -> tuple[dict[str, Any], str | None]:
-    """Runs a listing; gives the reply and the next cursor.
+    """Runs a listing; gives the reply and the next cursor. The data of one that is `sent` may be JSON already.
 
     Raises:
         Problem: 400 for a foreign cursor, 422 for a text query that matches too much of what its caller may all see,
@@ -243,11 +249,11 @@ async def run(
             raise Problem(QUERY_TOO_BROAD, f"The text matches more than {BROAD} records; add a word.")
         listing.indexed = False
         plan, rows = await page_rows(ctx, resource, listing)
-    return await _page(ctx, listing, plan, rows, binding)
+    return await _page(ctx, listing, plan, rows, binding, sent=sent)
 
 
 async def _page(
-    ctx: Context, listing: Listing, plan: Plan, rows: list[Row], binding: bytes
+    ctx: Context, listing: Listing, plan: Plan, rows: list[Row], binding: bytes, *, sent: bool
 ) -> tuple[dict[str, Any], str | None]:
     records = 0
 
@@ -257,7 +263,7 @@ async def _page(
         return item
 
     floor, shown = ctx.kernel.database.floor, filter(plan.present, rows[: listing.limit])
-    data = await floor.words(ctx.principal.tenant_id, shown, render, dumps)
+    data = await floor.words(ctx.principal.tenant_id, shown, render, dumps if sent else None)
     ctx.kernel.limiter.charge(ctx.principal, (records - 1) // ONE_REQUEST)
     more = len(rows) > listing.limit
     following = encode(ctx.kernel.cursor_keys, binding, plan.key_values(rows[listing.limit - 1])) if more else None

@@ -169,7 +169,7 @@ async def present(
         keys = (Key("id", descending=False),)
         listing = Listing(tree, filters.values, keys, _AT_ONCE, fields=tuple(sorted(fields)))
         answer, _ = await page_of(ctx, resource, listing, None)
-        found |= {item["id"]: item for item in plain(answer)["data"]}
+        found |= {item["id"]: plain(item) for item in answer["data"]}
     return found
 
 

@@ -84,5 +84,5 @@ async def list_saved_view_records(request: Request) -> Response:
         raise invalid_parameter("count", "invalid_value", "none, estimate or exact.")
     view = orjson.loads(dumps(await get(ctx, SAVED_VIEWS, path_id(request, SAVED_VIEWS))))
     shown = await shown_by(ctx, view, limit=int(limit or 50), count=count or "none")
-    body, _ = await run(ctx, shown.target, shown.listing, cursor)
+    body, _ = await run(ctx, shown.target, shown.listing, cursor, sent=True)
     return Json({**body, "notices": shown.notices})
