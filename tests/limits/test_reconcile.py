@@ -140,3 +140,27 @@ def test_the_number_of_callers_remembered_is_bounded(clock, monkeypatch):
     assert len(gate._right) <= 10
     assert gate.caller(people[0]).key == people[0].credential_id, "who asks often stays"
     assert len(gate._tenants) == 1
+
+
+def test_requests_of_one_tenant_are_spaced_out_while_another_is_there(clock, principal):
+    gate = Gate(POLICIES, clock)
+    other = Principal(uuid4(), uuid4(), "user", uuid4())
+
+    async def admit(who: Principal):
+        return await gate.admit(who, ACCESS, None)
+
+    async def main():
+        clock.now += 2
+        first = await admit(principal)
+        clock.now += 2
+        assert not (await admit(principal)).crowded, "it is alone"
+        assert not (await admit(other)).crowded, "it has none at the same time"
+        assert (await admit(principal)).crowded
+        clock.now += 2
+        assert not (await admit(principal)).crowded, "the other one has gone"
+        for _ in range(4):
+            first.leave()
+        await admit(other)
+        assert not (await admit(principal)).crowded, "its others are answered"
+
+    asyncio.run(main())

@@ -151,9 +151,13 @@ class Floor:
 
 
 class Admission(Protocol):
-    """A request that was let in; `told` are headers for its answer that say how much more may be asked."""
+    """A request that was let in; `told` are headers for its answer that say how much more may be asked.
+
+    `crowded`: its tenant has others at the same time, and is not the only one there.
+    """
 
     told: tuple[tuple[bytes, bytes], ...]
+    crowded: bool
 
     def leave(self) -> None:
         """It has been answered."""
@@ -204,3 +208,5 @@ async def admit(scope: Scope, principal: "Principal", access: "Access", credenti
         admission = await scope["crm.kernel"].limiter.admit(principal, access, credential)
         scope["crm.leave"].append(admission.leave)
         scope["crm.headers"] += admission.told
+        if admission.crowded:
+            await scope["crm.kernel"].database.floor.turn(principal.tenant_id)

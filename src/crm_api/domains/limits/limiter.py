@@ -27,6 +27,8 @@ LATE_SECONDS = 1.0
 MOST_LATE = 1_000
 """Answers of a process that are held back at the same time; with more, connections are closed instead."""
 
+TOGETHER_SECONDS = 1.0
+"""How long a process goes on to space out requests after two tenants were there together."""
 _MOVED = 1.0
 """Seconds after which a caller who asks is among the last ones again."""
 
@@ -65,16 +67,28 @@ _STATE = b'"credential";r=%d;t=%d, "tenant";r=%d;t=%d, "in_flight";r=%d'
 _POLICY = b'"credential";q=%d;w=%d, "tenant";q=%d;w=%d, "in_flight";q=%d;qu="concurrent-requests"'
 
 
+class Crowd:
+    """How many requests of one tenant a process has at the same time."""
+
+    __slots__ = ("__weakref__", "in_flight")
+
+    def __init__(self) -> None:
+        self.in_flight = 0
+
+
 class Caller:
     """One credential, as this process knows it. It is the admission of each of its requests, too.
 
     `told` are the headers RateLimit-Policy and RateLimit (draft-ietf-httpapi-ratelimit-headers-10, structured fields of
     RFC 9651) as of the latest request.
+    `crowded`: others of its tenant came before it, while other tenants are there.
     """
 
     __slots__ = (
         "at",
         "clock",
+        "crowd",
+        "crowded",
         "in_flight",
         "key",
         "most",
@@ -87,11 +101,13 @@ class Caller:
         "told",
     )
 
-    def __init__(self, principal: Principal, most: int, clock: Callable[[], float]) -> None:
+    def __init__(self, principal: Principal, crowd: Crowd, most: int, clock: Callable[[], float]) -> None:
         self.tenant_id = principal.tenant_id
         self.key = _key(principal)
         self.most = most
         self.clock = clock
+        self.crowd = crowd
+        self.crowded = False
         self.in_flight = 0
         self.at = 0.0
         self.refusals = Meter(REFUSALS, 1)
@@ -104,6 +120,7 @@ class Caller:
         """Counts a request."""
         self.at = now
         self.in_flight += 1
+        self.crowd.in_flight += 1
         left, whole = self.own.take(now), self.tenant.take(now)
         more = 1 if left else self.own.standing(now)[1]
         later = 1 if whole else self.tenant.standing(now)[1]
@@ -117,6 +134,7 @@ class Caller:
     def leave(self) -> None:
         """One request less at the same time."""
         self.in_flight -= 1
+        self.crowd.in_flight -= 1
 
 
 class Gate:
@@ -128,6 +146,10 @@ class Gate:
         self._callers: OrderedDict[int, Caller] = OrderedDict()
         """By the number of the id, whose hash is at hand."""
         self._tenants: WeakValueDictionary[UUID, Meter] = WeakValueDictionary()
+        self._crowds: WeakValueDictionary[UUID, Crowd] = WeakValueDictionary()
+        self._latest: Crowd | None = None
+        self._together = -math.inf
+        """When a request came of another tenant than the one before it."""
         self.failing: OrderedDict[str, tuple[Meter, Meter]] = OrderedDict()
         """Address -> its wrong credentials, and how often it was refused for them."""
         self._right: set[int] = set()
@@ -145,6 +167,9 @@ class Gate:
             await self._refuse(caller, now)
         if caller.at < now - _MOVED:
             self._callers.move_to_end(caller.key.int)
+        if caller.crowd is not self._latest:
+            self._latest, self._together = caller.crowd, now
+        caller.crowded = caller.crowd.in_flight > 0 and now - self._together < TOGETHER_SECONDS
         caller.take(now)
         return caller
 
@@ -171,7 +196,8 @@ class Gate:
         key = _key(principal).int
         caller = self._callers.get(key)
         if caller is None:
-            caller = self._callers[key] = Caller(principal, self.policies.in_flight, self.clock)
+            crowd = self._crowds.setdefault(principal.tenant_id, Crowd())
+            caller = self._callers[key] = Caller(principal, crowd, self.policies.in_flight, self.clock)
             if len(self._callers) > MOST_REMEMBERED:
                 self._callers.popitem(last=False)
         window = self.policies.window
