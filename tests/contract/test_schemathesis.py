@@ -186,6 +186,7 @@ def asked_by(report: Report, person, collection: str) -> Counter:
     return Counter(mine)
 
 
+@pytest.mark.broad  # it takes ten seconds
 def test_nobody_else_gets_the_representatives_records(server, tmp_path):
     org, other = Org.create(server), Org.create(server)
     included = ("--include-path-regex", "^/v1/(accounts|contacts)(/[{]id[}](/transitions)?)?$")

@@ -43,6 +43,7 @@ def told(schema):
     return {**schema, "properties": properties}
 
 
+@pytest.mark.broad  # it takes ten seconds, most of them to check the document
 def test_the_contract_is_valid_and_differs_only_by_the_fields(contract, org, server):
     validate(contract)
     plain = org.admin.get("/openapi.json").json()

@@ -172,6 +172,7 @@ def found(org: Org) -> dict[str, dict[tuple[str, str], set[str]]]:
     return seen
 
 
+@pytest.mark.broad  # it takes ten seconds
 @settings(max_examples=5, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 @given(seed=st.integers(0, 2**32))
 def test_the_real_change_does_what_the_simulation_said(server, seed):

@@ -349,10 +349,10 @@ def check_figures(world, resource, group, measures, expected, tree=None):
 
 
 @each("search")
-def test_sparse_rows_have_what_was_asked_for(world, rows, resource):
+def test_sparse_rows_have_what_was_asked_for(world, resource):
+    by_id = {row["id"]: row for row in world.admin.all(f"/v1/{resource.plural}", limit=200)}  # as of now: jobs move on
     for name in resource.output.model_fields.keys() - {"last_used_at"}:  # the server writes that one by itself
         found = world.admin.post(f"/v1/{resource.plural}/search", json={"fields": [name], "limit": 3}).json()["data"]
-        by_id = {row["id"]: row for row in rows(resource)}
         for row in found:
             assert set(row) == {"id", "object", "version", name}
             assert row[name] == by_id[row["id"]][name]
