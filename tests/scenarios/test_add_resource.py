@@ -47,6 +47,9 @@ asyncio.run(main(*sys.argv[1:]))
 """
 
 
+pytestmark = pytest.mark.broad  # a server with one more domain takes half a minute to be made
+
+
 @dataclass
 class Product:
     """The product with the document's resource in it, as processes of their own."""
