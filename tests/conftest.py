@@ -7,9 +7,11 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ import pytest
 from crm_api import migrate
 from crm_api.adapters import embedded
 from crm_api.bootstrap import bootstrap, on_database
+from crm_api.domains.distribution import walk
 from tests.support.org import Org
 from tests.support.server import LiveServer
 
@@ -231,3 +234,33 @@ def sql(database) -> Any:
     yield query
     runner.run(connection.close())
     runner.close()
+
+
+@pytest.fixture
+def halted(monkeypatch):
+    """`with halted():` lets a job in bulk do its first step of two records; the second waits for the end of the block.
+
+    A step that is tried again, since rights changed or a lock was waited for, is not the second.
+    """
+    monkeypatch.setattr(walk, "STEP", 2)
+    going, reached = threading.Event(), threading.Event()
+    page = walk._page
+
+    async def slow(ctx, resource, body, place, most):
+        if place is not None:
+            reached.set()
+            while not going.is_set():  # noqa: ASYNC110 - set by another thread
+                await asyncio.sleep(0.01)
+        return await page(ctx, resource, body, place, most)
+
+    monkeypatch.setattr(walk, "_page", slow)
+
+    @contextmanager
+    def block():
+        assert reached.wait(10)
+        try:
+            yield
+        finally:
+            going.set()
+
+    return block

@@ -154,7 +154,14 @@ def test_a_break_of_our_contract_is_refused_until_it_is_declared(tmp_path, chang
     real = (ROOT / "openapi" / "changes.md").read_text(encoding="utf-8").partition("\n## Unreleased\n")[2]
     real = real.partition("\n## ")[0].partition("\nBreaking:\n")[2].partition("\nBesides:\n")[0]
     history.write_text(f"## Unreleased\n\nBreaking:\n{real}")
-    make = ("make", "--no-print-directory", "breaking", f"DOCUMENT={document}", f"HISTORY={history}")
+    make = (
+        "make",
+        "--no-print-directory",
+        "breaking",
+        f"DOCUMENT={document}",
+        f"HISTORY={history}",
+        f"SCRATCH={tmp_path}",
+    )
     code, output = run(*make)
     assert code != 0
     assert f"`! {told}`" in output, output

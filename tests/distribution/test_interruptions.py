@@ -1,46 +1,13 @@
 """Verbs in bulk while rows, rights and people change under them, or two of them run at once."""
 
-import asyncio
 import itertools
-import threading
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-
-import pytest
 
 from crm_api.domains.distribution import transfer, walk
 from tests.distribution.test_bulk import accounts, owners, preview, run, skipped, start
 from tests.support.jobs import get, wait, working
 
 _numbers = itertools.count(1)
-
-
-@pytest.fixture
-def halted(monkeypatch):
-    """`with halted():` lets a job do its first step of two records; the second waits until the block has ended."""
-    monkeypatch.setattr(walk, "STEP", 2)
-    going, reached = threading.Event(), threading.Event()
-    page = walk._page
-    calls = itertools.count(1)
-
-    async def slow(*given):
-        if next(calls) == 2:
-            reached.set()
-            while not going.is_set():  # noqa: ASYNC110 - set by another thread
-                await asyncio.sleep(0.01)
-        return await page(*given)
-
-    monkeypatch.setattr(walk, "_page", slow)
-
-    @contextmanager
-    def block():
-        assert reached.wait(10)
-        try:
-            yield
-        finally:
-            going.set()
-
-    return block
 
 
 def test_rows_that_are_gone_or_changed_meanwhile_are_left_alone(org, halted):

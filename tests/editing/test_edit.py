@@ -7,7 +7,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.distribution.test_bulk import accounts, preview, skipped, start
-from tests.distribution.test_interruptions import halted  # noqa: F401 - a fixture
 from tests.integrations.conftest import Follower
 from tests.support.asking import fault
 from tests.support.jobs import get, wait, working
@@ -169,7 +168,7 @@ def test_what_cannot_be_done_is_refused_before_the_job(shared_org):
     assert fault(org.rep.post("/v1/opportunities/edit", json=lines)) == [("/changes/lines", "not_editable")]
 
 
-def test_others_change_rows_while_it_goes(org, halted):  # noqa: F811 - the fixture
+def test_others_change_rows_while_it_goes(org, halted):
     industry = f"E {next(_numbers)}"
     ids = accounts(org.rep, 6, industry=industry)
     body = {"filter": {"field": "industry", "value": industry}, "changes": {"industry": "Edited"}}
@@ -190,7 +189,7 @@ def test_others_change_rows_while_it_goes(org, halted):  # noqa: F811 - the fixt
     assert values(org.rep, ids[4:5], "name") == [("Renamed",)]
 
 
-def test_a_cancelled_edit_is_undone_as_far_as_it_came_and_goes_no_further(org, halted):  # noqa: F811 - the fixture
+def test_a_cancelled_edit_is_undone_as_far_as_it_came_and_goes_no_further(org, halted):
     ids = accounts(org.rep, 4, industry="Before")
     with working(org.server):
         job = start(org.rep, "accounts/edit", ids=ids, changes={"industry": "After"})

@@ -3,7 +3,6 @@
 import pytest
 
 from tests.distribution.test_bulk import skipped, start
-from tests.distribution.test_interruptions import halted  # noqa: F401 - a fixture
 from tests.editing.test_edit import undo
 from tests.integrations.conftest import Follower
 from tests.support.asking import code
@@ -109,7 +108,7 @@ def test_it_takes_the_right_to_reassign(moved):
     assert where(moved, moved.ids[0]) == (moved.new, moved.second)
 
 
-def test_one_that_was_cancelled_is_undone_as_far_as_it_came(moved, halted):  # noqa: F811 - the fixture
+def test_one_that_was_cancelled_is_undone_as_far_as_it_came(moved, halted):
     with working(moved.server):
         job = start(moved.admin, "accounts/reassign", ids=moved.ids)
         with halted():

@@ -8,7 +8,6 @@ from typing import Any
 from uuid import UUID
 
 import asyncpg
-import orjson
 import structlog
 from pydantic_core import to_json
 
@@ -32,7 +31,7 @@ from crm_api.kernel.problems import (
     invalid,
     unavailable,
 )
-from crm_api.kernel.projection import dumps
+from crm_api.kernel.projection import plain
 from crm_api.kernel.repository import find
 from crm_api.kernel.resource import Resource
 from crm_api.kernel.unit_of_work import Outcome, Work, write
@@ -103,8 +102,7 @@ class _Known:
 
     def note(self, step: Step, entry: Entry) -> None:
         if step.name is not None:
-            plain = None if entry.item is None else orjson.loads(dumps(entry.item))
-            self._entries[step.name] = replace(entry, item=plain)
+            self._entries[step.name] = replace(entry, item=plain(entry.item))
 
     def value(self, name: str, field: str) -> Any:
         """The value of `{"$ref": "name.field"}`.

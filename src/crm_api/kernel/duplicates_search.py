@@ -12,7 +12,7 @@ from crm_api.kernel.context import Context, settled
 from crm_api.kernel.database import TENANT
 from crm_api.kernel.duplicates import Rule
 from crm_api.kernel.predicates import like
-from crm_api.kernel.projection import Projection, dumps
+from crm_api.kernel.projection import Projection, plain
 from crm_api.kernel.query import Plan, framed
 from crm_api.kernel.record import FieldValue, among, table_of
 from crm_api.kernel.resource import Resource
@@ -112,10 +112,7 @@ async def candidates(
 
 def _decoded(record: Mapping[str, Any]) -> dict[str, Any]:
     """A record as plain values: parts that the database gave as JSON are read."""
-    return {
-        name: orjson.loads(dumps(value)) if isinstance(value, orjson.Fragment) else value
-        for name, value in record.items()
-    }
+    return {name: plain(value) if isinstance(value, orjson.Fragment) else value for name, value in record.items()}
 
 
 def _wanted(resource: Resource, rule: Rule, record: Mapping[str, Any]) -> set[str]:

@@ -3,12 +3,12 @@
 from collections.abc import Mapping
 from typing import Any
 
-import orjson
 import sqlalchemy as sa
 
 from crm_api.kernel.context import Context
 from crm_api.kernel.database import TENANT, Statement
 from crm_api.kernel.external_sources import EXTERNAL_IDS, Source
+from crm_api.kernel.projection import plain
 from crm_api.kernel.resource import Resource
 from crm_api.kernel.row import row_parameters
 from crm_api.kernel.writing import differs
@@ -28,7 +28,7 @@ async def owned_changes(
         values: columns that the write sets.
         owners: by field, the sources that own it, whether or not they know the record.
     """
-    present = orjson.loads(orjson.dumps(item[EXTERNAL_IDS]))  # it is JSON already, and not parsed
+    present = plain(item[EXTERNAL_IDS])
     found = {name: tuple(source for source in sources if source.code in present) for name, sources in owners.items()}
     found = {name: sources for name, sources in found.items() if sources}
     if not found:

@@ -1,6 +1,6 @@
 """Reads of records as they were at an instant: what a request may ask, and one record by its id."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -9,7 +9,7 @@ from starlette.responses import Response
 
 from crm_api.kernel.context import Context, settled
 from crm_api.kernel.external import is_external, own_id
-from crm_api.kernel.filters import Group, Leaf, Node
+from crm_api.kernel.filters import Group, Node, Through
 from crm_api.kernel.merged import absent
 from crm_api.kernel.problems import Problem, invalid_parameter
 from crm_api.kernel.projection import Json
@@ -53,23 +53,23 @@ def refuse_related(filter_: Group, asked: Mapping[str, Any]) -> None:
     """
     if given := [name for name, value in asked.items() if value]:
         raise _refused(given[0], "This is read as it is now, not as it was.")
-    if strange := [name for name in map(_related, _nodes(filter_)) if name is not None]:
-        raise _refused("as_of", f"{strange[0]!r} is known as it is now, not as it was.")
+    if (strange := next(_strange(filter_), None)) is not None:
+        raise _refused("as_of", f"{strange!r} is known as it is now, not as it was.")
 
 
 def _refused(parameter: str, detail: str) -> Problem:
     return invalid_parameter(parameter, "not_as_of", detail)
 
 
-def _nodes(node: Node) -> list[Node]:
-    return [found for child in node.children for found in _nodes(child)] if isinstance(node, Group) else [node]
-
-
-def _related(node: Node) -> str | None:
-    if isinstance(node, Leaf) and not node.hops and (node.form is not None or node.op not in ("any", "all")):
-        return None
-    last = node.field if isinstance(node, Leaf) else node.relation  # type: ignore[union-attr]
-    return ".".join((*node.hops, last))  # type: ignore[union-attr]
+def _strange(node: Node) -> Iterator[str]:
+    """What a filter asks that the past row does not tell: of others, or of lists that only an index of now has."""
+    if isinstance(node, Group):
+        for child in node.children:
+            yield from _strange(child)
+    elif isinstance(node, Through):
+        yield ".".join((*node.hops, node.relation))
+    elif node.hops or (node.form is None and node.op in ("any", "all")):
+        yield ".".join((*node.hops, node.field))
 
 
 async def get_as_of(

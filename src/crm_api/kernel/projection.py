@@ -101,6 +101,11 @@ class Json(Response):
             self.raw_headers += [(name.lower().encode(), value.encode("latin-1")) for name, value in headers.items()]
 
 
+def plain(value: Any) -> Any:
+    """What is sent, as plain values: parts that the database gave as JSON are read."""
+    return orjson.loads(dumps(value))
+
+
 def dumps(value: Any) -> bytes:
     """JSON as it is sent: instants in UTC with Z."""
     return orjson.dumps(value, option=orjson.OPT_UTC_Z)

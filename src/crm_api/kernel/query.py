@@ -105,6 +105,8 @@ class Plan:
 
     def records(self, item: dict[str, Any]) -> int:
         """Records in a wire object: itself, and what is expanded."""
+        if not self.expansions:
+            return 1
         return 1 + sum(len(item[one.path[0].name]["data"]) if one.path[0].many else 1 for one in self.expansions)
 
     def key_values(self, row: Row) -> list[Any]:

@@ -39,6 +39,7 @@ LONGEST_REF = 4 + 63 + 1 + LONGEST_EXTERNAL_ID
 _MONEY_PATTERN = r"^-?[0-9]{1,14}(\.[0-9]{1,4})?$"
 _QUANTITY_PATTERN = r"^[0-9]{1,12}(\.[0-9]{1,6})?$"
 _EXTERNAL = re.compile(EXTERNAL_PATTERN[1:-1])
+_REF = re.compile(REF_PATTERN)
 _PLAIN_EMAIL = re.compile(
     r"[a-z0-9_+-]{1,32}(\.[a-z0-9_+-]{1,31})?@(([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.){1,3}[a-z]{2,24})"
 )
@@ -66,15 +67,19 @@ def with_defaults(model: type[Input], given: Mapping[str, Any]) -> dict[str, Any
     )
 
 
-def _text(pattern: str, least: int, most: int, **more: Any) -> dict[str, Any]:
+def text_schema(pattern: str, least: int, most: int, **more: Any) -> dict[str, Any]:
+    """The schema of text of a pattern and a length, with `more` of its members."""
     return {"type": "string", "pattern": pattern, "minLength": least, "maxLength": most, **more}
 
 
-def _decimal(pattern: str, code: LiteralString, told: LiteralString) -> BeforeValidator:
+def decimal_of(pattern: str, code: LiteralString, told: LiteralString) -> BeforeValidator:
+    """Takes a decimal string of a pattern, or says by code and words what it takes."""
+    known = re.compile(pattern)
+
     def read(value: Any) -> Decimal:
         if isinstance(value, Decimal):
             return value
-        if not isinstance(value, str) or not re.fullmatch(pattern, value):
+        if not isinstance(value, str) or not known.fullmatch(value):
             raise PydanticCustomError(code, told)
         return Decimal(value)
 
@@ -107,7 +112,7 @@ def _url(value: str) -> str:
 
 
 def _ref(value: Any) -> Any:
-    if isinstance(value, str) and not re.fullmatch(REF_PATTERN, value.strip()):
+    if isinstance(value, str) and not _REF.fullmatch(value.strip()):
         raise PydanticCustomError("invalid_reference", "This is neither an id (a UUID) nor ext:source:external_id.")
     return value
 
@@ -162,26 +167,26 @@ Url = Annotated[str, Field(pattern=r"^https?://[^\s<>\x22]+$", min_length=8, max
 Email = Annotated[
     str, Field(min_length=3, max_length=254, json_schema_extra={"format": "email"}), AfterValidator(_email)
 ]
-Country = Annotated[str, WithJsonSchema(_text("^[A-Z]{2}$", 2, 2)), AfterValidator(_country)]
-Currency = Annotated[str, WithJsonSchema(_text("^[A-Z]{3}$", 3, 3)), AfterValidator(_currency)]
+Country = Annotated[str, WithJsonSchema(text_schema("^[A-Z]{2}$", 2, 2)), AfterValidator(_country)]
+Currency = Annotated[str, WithJsonSchema(text_schema("^[A-Z]{3}$", 3, 3)), AfterValidator(_currency)]
 Language = Annotated[str, Field(pattern="^[a-z]{2,3}(-[A-Z]{2})?$", min_length=2, max_length=6)]
 PhoneNumber = Annotated[str, Field(pattern=_E164, min_length=5, max_length=16)]
 Instant = Annotated[AwareDatetime, WithJsonSchema({"type": "string", "format": "date-time", "maxLength": 40})]
 Money = Annotated[
     Decimal,
-    _decimal(
+    decimal_of(
         _MONEY_PATTERN, "invalid_money", 'An amount is a decimal string such as "1234.50", with at most 4 decimals.'
     ),
-    WithJsonSchema(_text(_MONEY_PATTERN, 1, 20, examples=["1234.50"])),
+    WithJsonSchema(text_schema(_MONEY_PATTERN, 1, 20, examples=["1234.50"])),
 ]
 Quantity = Annotated[
     Decimal,
-    _decimal(
+    decimal_of(
         _QUANTITY_PATTERN,
         "invalid_quantity",
         'A quantity is a decimal string such as "2.5", not negative, with at most 6 decimals.',
     ),
-    WithJsonSchema(_text(_QUANTITY_PATTERN, 1, 19, examples=["2.5"])),
+    WithJsonSchema(text_schema(_QUANTITY_PATTERN, 1, 19, examples=["2.5"])),
 ]
 """How much or how many, never negative; a column of type `Ratio` keeps it."""
 PositiveQuantity = Annotated[Quantity, AfterValidator(_positive)]

@@ -21,6 +21,12 @@ def ref(name: str) -> JsonSchema:
     return {"$ref": REF + name}
 
 
+def parameter(name: str, description: str, *, required: bool = False, place: str = "query", **schema: Any) -> Any:
+    """A parameter that is text, of a hand-written operation."""
+    given = {"type": "string", "minLength": 1, **schema}
+    return {"name": name, "in": place, "required": required, "description": description, "schema": given}
+
+
 def name_of(model: type[BaseModel]) -> str:
     """How the contract calls a schema: `AccountView` is sent as `Account`."""
     return _public(model.__name__)

@@ -19,10 +19,12 @@ from crm_api.kernel.domain import JobKind
 from crm_api.kernel.headers import query
 from crm_api.kernel.jobs import begin, start, trusted
 from crm_api.kernel.problems import INVALID, TRANSITION_REFUSED, Problem, not_found
+from crm_api.kernel.projection import plain
 from crm_api.kernel.repository import find, load
 from crm_api.kernel.resource import Resource
 from crm_api.kernel.running import Run, Step
 from crm_api.kernel.schema import Id, Wire
+from crm_api.kernel.spec_style import parameter, ref
 from crm_api.kernel.unit_of_work import permitted
 
 STEP = 200
@@ -121,7 +123,7 @@ async def _of_job(ctx: Context, job: str) -> Resource:
 
 def _parameters(job: Mapping[str, Any]) -> dict[str, Any]:
     value = job["parameters"]
-    found: dict[str, Any] = orjson.loads(value) if isinstance(value, str | bytes) else orjson.loads(orjson.dumps(value))
+    found: dict[str, Any] = orjson.loads(value) if isinstance(value, str) else plain(value)
     return found
 
 
@@ -136,22 +138,14 @@ def _parameters(job: Mapping[str, Any]) -> dict[str, Any]:
         202: {
             "description": "Accepted: a job does it.",
             "headers": {"Location": {}, "Retry-After": {}},
-            "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Job"}}},
+            "content": {"application/json": {"schema": ref("Job")}},
         },
         403: {},
         404: {},
         409: {},
     },
     openapi_extra={
-        "parameters": [
-            {
-                "name": "id",
-                "in": "path",
-                "required": True,
-                "description": "The job to take back.",
-                "schema": {"type": "string", "minLength": 1, "maxLength": 300},
-            }
-        ]
+        "parameters": [parameter("id", "The job to take back.", required=True, place="path", maxLength=300)]
     },
 )
 async def undo_edit(request: Request) -> Response:

@@ -9,13 +9,13 @@ from starlette.responses import Response
 
 from crm_api.domains.document_graph.links import DOCUMENTS, links
 from crm_api.domains.document_graph.walking import MOST_LINES, MOST_NODES, around, origins
-from crm_api.domains.files.contract import parameter
 from crm_api.kernel.collections import path_id
 from crm_api.kernel.headers import query
 from crm_api.kernel.projection import Json
 from crm_api.kernel.repository import get
 from crm_api.kernel.resource import Resource
 from crm_api.kernel.schema import Id, Instant, Line, Quantity, Wire, ratio_text
+from crm_api.kernel.spec_style import parameter
 from crm_api.kernel.unit_of_work import permitted
 
 

@@ -4,7 +4,6 @@ from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import Annotated, Any, Literal
 
-import orjson
 import sqlalchemy as sa
 from pydantic import Field
 
@@ -14,6 +13,7 @@ from crm_api.kernel.customs_index import VALUES, entry, expression
 from crm_api.kernel.database import TENANT, Row, Statement
 from crm_api.kernel.domain import Catalog
 from crm_api.kernel.problems import LIMIT_REACHED, Problem
+from crm_api.kernel.projection import plain
 from crm_api.kernel.repository import delete, find, restore, update
 from crm_api.kernel.resource import Resource
 from crm_api.kernel.schema import Count, Id, Wire
@@ -185,7 +185,7 @@ def _present(ctx: Context, child: Resource, item: Mapping[str, Any], name: str) 
     if not name.startswith(PREFIX):
         return item[name]
     field = fields_of(ctx.access, child).get(name.removeprefix(PREFIX))
-    held = orjson.loads(orjson.dumps(item[CUSTOM]))  # it is JSON already, and not parsed
+    held = plain(item[CUSTOM])
     return None if field is None else kept_of(field, held.get(field.key))
 
 

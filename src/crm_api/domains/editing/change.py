@@ -18,7 +18,7 @@ from crm_api.kernel.filters import Filters, Group
 from crm_api.kernel.headers import parse
 from crm_api.kernel.paging import Key
 from crm_api.kernel.problems import INVALID, Fault, Problem
-from crm_api.kernel.projection import dumps
+from crm_api.kernel.projection import plain
 from crm_api.kernel.query import Listing
 from crm_api.kernel.repository import check_references
 from crm_api.kernel.resource import Resource
@@ -170,12 +170,6 @@ async def present(
         listing = Listing(tree, filters.values, keys, _AT_ONCE, fields=tuple(sorted(fields)))
         answer, _ = await page_of(ctx, resource, listing, None)
         found |= {item["id"]: plain(item) for item in answer["data"]}
-    return found
-
-
-def plain(item: Mapping[str, Any]) -> dict[str, Any]:
-    """A record as plain JSON values."""
-    found: dict[str, Any] = orjson.loads(dumps(item))
     return found
 
 

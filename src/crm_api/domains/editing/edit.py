@@ -10,11 +10,12 @@ from pydantic_core import PydanticCustomError
 from crm_api.domains.distribution import edited
 from crm_api.domains.distribution.selection import LONGEST_FILTER, Selection
 from crm_api.domains.distribution.walk import Bulk, State, Task
-from crm_api.domains.editing.change import OWNERSHIP, Change, check, differing, field_of, plain, present
+from crm_api.domains.editing.change import OWNERSHIP, Change, check, differing, field_of, present
 from crm_api.domains.editing.restore import UNDO
 from crm_api.kernel.context import Context
 from crm_api.kernel.customs import customizable
 from crm_api.kernel.problems import Problem
+from crm_api.kernel.projection import plain
 from crm_api.kernel.repository import update
 from crm_api.kernel.resource import Resource
 from crm_api.kernel.running import attempt

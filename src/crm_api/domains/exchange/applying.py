@@ -10,7 +10,7 @@ import orjson
 from crm_api.domains.exchange import rows as kept
 from crm_api.domains.exchange.importing import ImportJob
 from crm_api.domains.exchange.mapping import Draft
-from crm_api.domains.exchange.matching import match, plain, records, refer
+from crm_api.domains.exchange.matching import match, records, refer
 from crm_api.domains.exchange.subject import Subject, note, subject
 from crm_api.domains.exchange.validating import waiting
 from crm_api.domains.exchange.walking import Refused, Settled, Walk, failed, imports_of, same, told
@@ -21,6 +21,7 @@ from crm_api.kernel.domain import JobKind
 from crm_api.kernel.external_links import LinkRequest, link_actions
 from crm_api.kernel.external_sources import EXTERNAL_IDS, contested, without_owned
 from crm_api.kernel.problems import CONFLICT, Fault, Problem
+from crm_api.kernel.projection import plain
 from crm_api.kernel.repository import create, drafted, load, update
 from crm_api.kernel.resource import Resource
 from crm_api.kernel.running import Run, Step

@@ -8,7 +8,6 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-import orjson
 from pydantic import Field
 
 from crm_api import settings
@@ -27,7 +26,7 @@ from crm_api.kernel.filters import Filters, Group
 from crm_api.kernel.jobs import Job
 from crm_api.kernel.paging import MAX_SORT_KEYS, parse_sort
 from crm_api.kernel.problems import AccessMoved, forbidden, invalid, meant, unavailable
-from crm_api.kernel.projection import dumps
+from crm_api.kernel.projection import plain
 from crm_api.kernel.query import Listing
 from crm_api.kernel.resource import READS, Resource
 from crm_api.kernel.running import Run, Step
@@ -180,7 +179,7 @@ def _flat(item: dict[str, Any], names: Collection[str]) -> dict[str, Any]:
     asked = [name for name in names if name.startswith(PREFIX)]
     if not asked:
         return item
-    custom = orjson.loads(dumps(item[CUSTOM] or {}))
+    custom = plain(item[CUSTOM] or {})
     return {**item, **{name: custom.get(name.removeprefix(PREFIX)) for name in asked}}
 
 

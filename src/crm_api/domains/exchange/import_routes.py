@@ -27,7 +27,7 @@ from crm_api.domains.exchange.reading import MOST_COLUMNS, SAMPLE, Source
 from crm_api.domains.exchange.subject import importable
 from crm_api.domains.exchange.suggesting import suggested
 from crm_api.domains.exchange.tables import cell
-from crm_api.domains.files.contract import BYTES, parameter
+from crm_api.domains.files.contract import BYTES
 from crm_api.domains.files.download import disposition
 from crm_api.domains.files.lease import lease
 from crm_api.domains.files.upload import Received, receive, uploading
@@ -40,6 +40,7 @@ from crm_api.kernel.problems import FORBIDDEN, INVALID_CURSOR, Problem, invalid_
 from crm_api.kernel.projection import Json
 from crm_api.kernel.repository import load, update
 from crm_api.kernel.schema import Id
+from crm_api.kernel.spec_style import parameter
 from crm_api.kernel.unit_of_work import open_context, write
 
 router = APIRouter()

@@ -11,7 +11,7 @@ from pydantic import Field
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
-from crm_api.domains.files.contract import REF, SENT, asked, parameter
+from crm_api.domains.files.contract import SENT, asked
 from crm_api.domains.files.download import DownloadLink, send
 from crm_api.domains.files.link import LONGEST, link, reader
 from crm_api.kernel.collections import path_id
@@ -22,10 +22,11 @@ from crm_api.kernel.projection import Json
 from crm_api.kernel.repository import load
 from crm_api.kernel.resource import Resource
 from crm_api.kernel.schema import Code, Instant, Output
+from crm_api.kernel.spec_style import parameter, ref
 from crm_api.kernel.unit_of_work import open_context
 
 STARTED: dict[int | str, dict[str, Any]] = {
-    202: {"description": "The job.", "content": {"application/json": {"schema": {"$ref": REF + "Job"}}}},
+    202: {"description": "The job.", "content": {"application/json": {"schema": ref("Job")}}},
     403: {},
     409: {},
     413: {},

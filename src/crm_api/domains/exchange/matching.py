@@ -4,8 +4,6 @@ import re
 from collections.abc import Container, Iterable, Mapping, Sequence
 from typing import Any
 
-import orjson
-
 from crm_api.domains.exchange.importing import ColumnMapping, MatchRule
 from crm_api.domains.exchange.mapping import Draft, Plan, Wanted, target_in
 from crm_api.kernel.collections import run as page_of
@@ -17,7 +15,7 @@ from crm_api.kernel.external_sources import known
 from crm_api.kernel.filters import Filters, Group
 from crm_api.kernel.paging import Key
 from crm_api.kernel.problems import Problem, forbidden, invalid
-from crm_api.kernel.projection import dumps
+from crm_api.kernel.projection import plain
 from crm_api.kernel.query import Listing
 from crm_api.kernel.resource import Resource
 from crm_api.kernel.schema import UUID_PATTERN, external_key, fold
@@ -51,12 +49,6 @@ async def records(
         found += [plain(item) for item in answer["data"]]
         if following is None:
             break
-    return found
-
-
-def plain(item: Mapping[str, Any]) -> dict[str, Any]:
-    """A record as plain JSON values."""
-    found: dict[str, Any] = orjson.loads(dumps(item))
     return found
 
 

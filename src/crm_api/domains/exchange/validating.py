@@ -20,7 +20,7 @@ from crm_api.kernel.context import Context
 from crm_api.kernel.customs import CUSTOM, read_values
 from crm_api.kernel.domain import JobKind
 from crm_api.kernel.problems import Fault, Problem, from_validation
-from crm_api.kernel.projection import dumps
+from crm_api.kernel.projection import plain
 from crm_api.kernel.running import Run, Step
 from crm_api.kernel.schema import external_key
 
@@ -190,7 +190,7 @@ def _record(found: Subject, draft: Draft, state: str, current: Mapping[str, Any]
 def _differs(draft: Draft, name: str, current: Mapping[str, Any]) -> bool:
     if name == CUSTOM:
         return any(current[CUSTOM].get(key) != value for key, value in draft.custom.items())
-    return bool(orjson.loads(dumps(draft.values[name])) != current.get(name))
+    return bool(plain(draft.values[name]) != current.get(name))
 
 
 def waiting(found: Subject, data: Mapping[str, Any]) -> list[Wanted]:

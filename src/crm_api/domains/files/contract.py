@@ -2,14 +2,7 @@
 
 from typing import Any
 
-REF = "#/components/schemas/"
-
-
-def parameter(name: str, description: str, *, required: bool = False, place: str = "query", **schema: Any) -> Any:
-    """A parameter that is text."""
-    given = {"type": "string", "minLength": 1, **schema}
-    return {"name": name, "in": place, "required": required, "description": description, "schema": given}
-
+from crm_api.kernel.spec_style import parameter
 
 BYTES: dict[str, Any] = {
     "content": {"*/*": {"schema": {"type": "string", "format": "binary", "maxLength": 1_000_000_000}}},

@@ -12,7 +12,7 @@ from starlette.responses import Response, StreamingResponse
 from crm_api import settings
 from crm_api.adapters.storage import StoreError, storage
 from crm_api.domains.files.content_type import TYPES, UNKNOWN
-from crm_api.domains.files.contract import SENT, asked, parameter
+from crm_api.domains.files.contract import SENT, asked
 from crm_api.domains.files.file import FILES
 from crm_api.domains.files.link import LONGEST, link, reader
 from crm_api.kernel.collections import path_id
@@ -20,6 +20,7 @@ from crm_api.kernel.headers import header, query, single
 from crm_api.kernel.problems import unavailable
 from crm_api.kernel.projection import Json
 from crm_api.kernel.repository import load
+from crm_api.kernel.spec_style import parameter
 from crm_api.kernel.unit_of_work import permitted
 
 router = APIRouter()

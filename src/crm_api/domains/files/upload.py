@@ -17,7 +17,6 @@ from starlette.responses import Response
 from crm_api import settings
 from crm_api.adapters.storage import StoreError, storage
 from crm_api.domains.files.content_type import HEAD, content_type
-from crm_api.domains.files.contract import REF, parameter
 from crm_api.domains.files.file import FILES
 from crm_api.domains.files.lease import claim, lease
 from crm_api.domains.files.policy import attachable
@@ -31,6 +30,7 @@ from crm_api.kernel.problems import TOO_LARGE, Problem, forbidden, invalid_param
 from crm_api.kernel.projection import Json
 from crm_api.kernel.repository import create, find, load
 from crm_api.kernel.resource import Resource
+from crm_api.kernel.spec_style import parameter, ref
 from crm_api.kernel.unit_of_work import permitted, write
 
 router = APIRouter()
@@ -61,7 +61,7 @@ class Received:
     status_code=201,
     response_model=None,
     responses={
-        201: {"description": "The file.", "content": {"application/json": {"schema": {"$ref": REF + "File"}}}},
+        201: {"description": "The file.", "content": {"application/json": {"schema": ref("File")}}},
         403: {},
         404: {},
         409: {},

@@ -10,7 +10,6 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from crm_api import settings
-from crm_api.domains.files.contract import parameter
 from crm_api.domains.identity.me import Current
 from crm_api.domains.limits.fixed import fixed
 from crm_api.domains.limits.limiter import Gate
@@ -21,6 +20,7 @@ from crm_api.kernel.headers import header
 from crm_api.kernel.problems import Problem
 from crm_api.kernel.resource import Resource
 from crm_api.kernel.router import operations
+from crm_api.kernel.spec_style import parameter
 
 router = APIRouter()
 _Word = Annotated[str, Field(max_length=130)]

@@ -5,7 +5,6 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-import orjson
 import sqlalchemy as sa
 from fastapi import APIRouter
 from sqlalchemy.dialects.postgresql import ARRAY
@@ -15,7 +14,6 @@ from starlette.responses import Response
 from crm_api import settings
 from crm_api.adapters.storage import StoreError, storage
 from crm_api.adapters.typesetting_child import LARGEST
-from crm_api.domains.files.contract import parameter
 from crm_api.domains.files.download import disposition
 from crm_api.domains.printing.choosing import choose, form_of
 from crm_api.domains.printing.document_template import DOCUMENT_TEMPLATES
@@ -30,12 +28,13 @@ from crm_api.kernel.database import Statement, bound
 from crm_api.kernel.domain import Catalog
 from crm_api.kernel.headers import header, query, single
 from crm_api.kernel.problems import unavailable
-from crm_api.kernel.projection import dumps
+from crm_api.kernel.projection import plain
 from crm_api.kernel.query import framed
 from crm_api.kernel.record import among
 from crm_api.kernel.repository import get
 from crm_api.kernel.resource import Resource
 from crm_api.kernel.schema import LONGEST_REF, REF_PATTERN
+from crm_api.kernel.spec_style import parameter
 from crm_api.kernel.unit_of_work import permitted
 
 PDF = "application/pdf"
@@ -107,7 +106,7 @@ async def _sheet(
     ctx: Context, request: Request, resource: Resource, language: str | None, template_id: str | None
 ) -> Sheet:
     item = await get(ctx, resource, path_id(request, resource), _open(ctx, resource))
-    record = orjson.loads(dumps(item))  # lists are kept as the text that they are sent as
+    record = plain(item)
     contact = record.get("contact") or {}
     issuer, form = await choose(ctx, resource, language, template_id, contact.get("language"))
     ids = {line["unit_id"] for line in record["lines"]} - {None}

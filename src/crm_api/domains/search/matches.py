@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-import orjson
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import ARRAY
 
@@ -14,7 +13,7 @@ from crm_api.kernel.context import Context, settled
 from crm_api.kernel.customs import CUSTOM, PREFIX, fields_of
 from crm_api.kernel.customs_search import partly_hidden
 from crm_api.kernel.database import TENANT, Row, Statement
-from crm_api.kernel.projection import Projection
+from crm_api.kernel.projection import Projection, plain
 from crm_api.kernel.query import framed, searched_text
 from crm_api.kernel.record import among
 from crm_api.kernel.resource import Resource
@@ -58,7 +57,7 @@ class Match:
         """The texts that were looked into, each with the name of its field."""
         for name in self.resource.search:
             yield from ((name, text) for text in texts(self.item.get(name)))
-        custom = orjson.loads(orjson.dumps(self.item[CUSTOM])) if self.customs else {}
+        custom = plain(self.item[CUSTOM]) if self.customs else {}
         yield from ((PREFIX + key, custom[key]) for key in self.customs if key in custom)
 
 

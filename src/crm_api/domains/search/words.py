@@ -11,6 +11,7 @@ import orjson
 
 from crm_api.kernel.duplicates_search import trigrams
 from crm_api.kernel.predicates import like
+from crm_api.kernel.projection import plain
 from crm_api.kernel.schema import fold
 
 MOST_WORDS = 8
@@ -73,7 +74,7 @@ def _indexed(word: str) -> bool:
 def texts(value: Any) -> Iterator[str]:
     """The texts in the value of a field: itself, its items, the parts of its items."""
     if isinstance(value, orjson.Fragment):  # lists come from the database as JSON
-        value = orjson.loads(orjson.dumps(value))
+        value = plain(value)
     if isinstance(value, str):
         yield value
     elif isinstance(value, dict):

@@ -20,7 +20,7 @@ from crm_api.kernel.external_sources import EXTERNAL_IDS, contested, without_own
 from crm_api.kernel.joints import Build
 from crm_api.kernel.parts import identified, items_of, split
 from crm_api.kernel.problems import INVALID, Fault, Problem, invalid
-from crm_api.kernel.projection import dumps
+from crm_api.kernel.projection import plain
 from crm_api.kernel.record import MONEY_SCALE, RATIO_SCALE
 from crm_api.kernel.repository import find
 from crm_api.kernel.resource import Resource
@@ -141,7 +141,7 @@ async def _of_opportunity(ctx: Context, resource: Resource, document: Mapping[st
     if document["opportunity_id"] is None or opportunities is None or opportunities.plural in ctx.access.closed:
         return {"lines": []}
     found = await find(ctx, opportunities, document["opportunity_id"]) or {}
-    items = orjson.loads(dumps(found.get("lines"))) or ()  # kept as the text that it is sent as
+    items = plain(found.get("lines")) or ()
     if not items:
         return {"lines": []}
     theirs = {"currency": found["currency"], "prices": "net"}

@@ -2,22 +2,21 @@
 
 from typing import Annotated, Any, Literal
 
-import orjson
 from fastapi import APIRouter
 from pydantic import BaseModel, Field
 from starlette.requests import Request
 from starlette.responses import Response
 
-from crm_api.domains.files.contract import parameter
 from crm_api.domains.views.listing import shown_by
 from crm_api.domains.views.saved_view import SAVED_VIEWS
 from crm_api.kernel.collections import MAX_LIMIT, path_id, run
 from crm_api.kernel.headers import query, single
 from crm_api.kernel.problems import invalid_parameter
-from crm_api.kernel.projection import Json, dumps
+from crm_api.kernel.projection import Json, plain
 from crm_api.kernel.query import COUNT_LIMITS
 from crm_api.kernel.repository import get
 from crm_api.kernel.schema import Code
+from crm_api.kernel.spec_style import parameter
 from crm_api.kernel.unit_of_work import permitted
 
 router = APIRouter()
@@ -82,7 +81,7 @@ async def list_saved_view_records(request: Request) -> Response:
         raise invalid_parameter("limit", "out_of_range", f"1 to {MAX_LIMIT}.")
     if count not in (None, "none", *COUNT_LIMITS):
         raise invalid_parameter("count", "invalid_value", "none, estimate or exact.")
-    view = orjson.loads(dumps(await get(ctx, SAVED_VIEWS, path_id(request, SAVED_VIEWS))))
+    view = plain(await get(ctx, SAVED_VIEWS, path_id(request, SAVED_VIEWS)))
     shown = await shown_by(ctx, view, limit=int(limit or 50), count=count or "none")
     body, _ = await run(ctx, shown.target, shown.listing, cursor, sent=True)
     return Json({**body, "notices": shown.notices})
