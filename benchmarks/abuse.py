@@ -7,7 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Coroutine, Iterator
 
-CONNECTIONS, PACE = 16, 10.0
+CONNECTIONS, PACE = 16, 40.0
 """Connections of each credential, and requests each second of each of them, where no answer keeps them waiting."""
 TRICKLING, PIPELINED = 300, 20
 """Connections that hardly say anything, and requests that one sends without reading an answer."""

@@ -24,6 +24,7 @@ class Open(Gate):
     """Lets everybody in, counts nothing and says nothing."""
 
     told = ()
+    crowded = False
 
     async def admit(self, principal: Principal, access: Access, credential: str | None) -> "Open":  # type: ignore[override]
         """Lets in."""
@@ -69,7 +70,8 @@ def cost(texts: list[bytes]) -> dict[str, list[float]]:
             before = there(switch(gates[name]))
             for text in texts[turn % 10 : turn % 10 + BATCH]:
                 writer.write(text)
-                await answer(reader)
+                if (status := await answer(reader)) != 200:
+                    raise SystemExit(f"a get was answered with {status}")
             after = there(switch(gates[name]))
             if turn >= 20:
                 found[name].append((after - before) / BATCH * 1e6)

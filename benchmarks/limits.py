@@ -42,8 +42,8 @@ OTHERS = {
     ),
 }
 """What the tenant that behaves does."""
-SETTLE = 3.0
-"""Seconds before a window: the burst that everybody has is used by then, or given back."""
+SETTLE, CALM = 6.0, 2.0
+"""Seconds before a window with abuse, in which the burst that everybody has is used, and before a quiet one."""
 WHAT = {
     "flood": "units are read, more often than allowed",
     "locks": "an account is changed that another transaction holds, so that each request waits for it on a connection",
@@ -176,6 +176,7 @@ class Scene:
 
     stage: Stage
     server: servers.Server
+    abused: servers.Server
     texts: dict[str, list[bytes]]
     keys: list[str]
     account: str
@@ -183,9 +184,9 @@ class Scene:
     async def window(self, kind: str | None, others: str, seconds: float, seen: Seen) -> None:
         """One window of a kind of abuse, or of none."""
         async with _held(self.stage, self.account):
-            command = [sys.executable, "-m", "benchmarks.abuse", kind or "", str(self.server.port), self.account]
+            command = [sys.executable, "-m", "benchmarks.abuse", kind or "", str(self.abused.port), self.account]
             abuser = _started([*command, *self.keys]) if kind else None
-            await asyncio.sleep(SETTLE)
+            await asyncio.sleep(SETTLE if kind else CALM)
             before = cpu_seconds(self.server.pid), cpu_seconds(abuser.pid) if abuser else 0.0
             times = await read(self.server.port, self.texts[others], seconds)
             after = cpu_seconds(self.server.pid), cpu_seconds(abuser.pid) if abuser else 0.0
@@ -225,6 +226,7 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=5, help="of quiet and each kind of abuse in turns")
     parser.add_argument("--only", nargs="+", choices=KINDS, default=list(KINDS), help="kinds of abuse")
     parser.add_argument("--others", nargs="+", choices=OTHERS, default=list(OTHERS), help="what who behaves does")
+    parser.add_argument("--apart", action="store_true", help="who abuses asks another server over the same database")
     parser.add_argument("--name", help="of the result files")
     options = parser.parse_args()
     facts = machine()
@@ -245,7 +247,11 @@ def _run(stack: ExitStack, options: argparse.Namespace) -> tuple[dict[str, Any],
     defaults = {"rate_credential": 100, "rate_tenant": 1000}
     server = servers.start("ours", stage, **defaults)
     stack.callback(server.stop)
-    scene = Scene(stage, server, texts, keys, _accounts(server.port, keys[0]))
+    abused = server
+    if options.apart:
+        abused = servers.start("ours", stage, **defaults)
+        stack.callback(abused.stop)
+    scene = Scene(stage, server, abused, texts, keys, _accounts(server.port, keys[0]))
     seen = _rounds(scene, options.only, options.rounds, options.seconds)
     return {"cost": cost, "abuse": seen}, [("Limits", _lines(cost, seen, options))]
 
