@@ -7,7 +7,7 @@ import zipfile
 
 import openpyxl
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from crm_api.kernel import feed
@@ -484,6 +484,17 @@ def random_org(server):
     return org
 
 
+def _line(tax, key, name="Acme"):
+    return {"name": name, "tax": tax, "tier": "", "revenue": "", "mail": "", "key": key}
+
+
+# The second row is refused; so the third is applied alone, and ties its record in a version of its own.
+@example(
+    present=[_line("T-b", "")],
+    lines=[_line("T-b", "T-c"), _line("T-b", "T-d"), _line("T-a", "T-a"), _line("T-a", "", "Zoo")],
+    mode="upsert",
+    by=[{"by": "field", "field": "tax_id"}],
+)
 @settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     present=st.lists(ACCOUNT, max_size=4, unique_by=lambda item: item["tax"]),

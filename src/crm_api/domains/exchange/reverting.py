@@ -30,10 +30,11 @@ _CREATED = Statement(
     .where(
         _AUDIT.c.tenant_id == TENANT,
         _AUDIT.c.object_id == sa.bindparam("object_id", type_=sa.Uuid()),
-        _AUDIT.c.version == sa.literal_column("1"),
+        _AUDIT.c.version <= sa.bindparam("version", type_=sa.BigInteger()),
     )
-    .limit(sa.literal_column("1"))
+    .order_by(_AUDIT.c.version)
 )
+"""How the row made it: what ties it to another system may have come after it, each tie a version."""
 
 
 async def revert(run: Run, body: ImportJob) -> dict[str, Any]:
@@ -72,18 +73,20 @@ async def _act(ctx: Context, found: Subject, rows: Sequence[Any], prepared: Any)
 
 
 async def _remove(ctx: Context, resource: Resource, row: Any, present: Mapping[str, Any]) -> Settled:
-    if present["version"] != row["version"] and (changed := await _changed(ctx, present)):
+    if present["version"] != row["version"] and (changed := await _changed(ctx, row, present)):
         return _kept(row, "changed_since", f"Others have changed {', '.join(changed)} since.")
     await delete(ctx, resource, row["object_id"], if_match=present["version"])
     return {**same(row), "state": "reverted"}
 
 
-async def _changed(ctx: Context, present: Mapping[str, Any]) -> list[str]:
-    """The fields in which a record differs from what it was when it was created."""
-    rows = await ctx.read(_CREATED, {"object_id": present["id"]})
-    if not rows:
+async def _changed(ctx: Context, row: Any, present: Mapping[str, Any]) -> list[str]:
+    """The fields in which a record differs from what it was when the row had made it."""
+    entries = await ctx.read(_CREATED, {"object_id": present["id"], "version": row["version"]})
+    if not entries:
         return ["what is not known any more"]
-    first = orjson.loads(rows[0]["after"])
+    first: dict[str, Any] = {}
+    for entry in entries:
+        first |= orjson.loads(entry["after"])
     hidden = {"redacted", "object", CUSTOM, *_STAMPS, *present["redacted"]}
     changed = [name for name, value in present.items() if name not in hidden and not _equal(value, first.get(name))]
     if CUSTOM in present and CUSTOM not in present["redacted"]:
