@@ -11,6 +11,7 @@ from sqlalchemy.orm import Mapped
 from crm_api.domains.identity.delegation import open_rows
 from crm_api.domains.identity.invite import INVITE
 from crm_api.domains.identity.issue_key import ISSUE_KEY
+from crm_api.domains.identity.leaving import left
 from crm_api.domains.identity.role import ROLES_OF, act_as
 from crm_api.domains.identity.team import MEMBERS_ROLES
 from crm_api.kernel.context import Context
@@ -162,16 +163,16 @@ PRINCIPALS = Resource(
     search=("name", "email"),
 )
 
+_CHECKS = (
+    Check(frozenset({"manager_id"}), acyclic("manager_id")),
+    Check(frozenset({"manager_id"}), _managed),
+    Check(frozenset({"team_id"}), _teamed),
+    Check(frozenset({"is_active", "deleted_at"}), _back),
+)
 _SHARED: dict[str, Any] = {
     "model": Principal,
     "keys": {"name": Principal.name_key},
     "owner": Principal.id,
-    "checks": (
-        Check(frozenset({"manager_id"}), acyclic("manager_id")),
-        Check(frozenset({"manager_id"}), _managed),
-        Check(frozenset({"team_id"}), _teamed),
-        Check(frozenset({"is_active", "deleted_at"}), _back),
-    ),
     "access_fields": frozenset({"manager_id", "team_id", "is_active"}),
     "rights": lambda _past, changed, _row, _me: "manager_id" in changed,
 }
@@ -186,6 +187,8 @@ USERS = Resource(
     sorts=(Principal.name, Principal.created_at),
     search=("name", "email"),
     actions=(ISSUE_KEY, INVITE),
+    checks=(*_CHECKS, Check(frozenset({"is_active"}), left)),
+    deletable=left,
     **_SHARED,
 )
 SERVICE_ACCOUNTS = Resource(
@@ -198,5 +201,6 @@ SERVICE_ACCOUNTS = Resource(
     sorts=(Principal.name, Principal.created_at),
     search=("name", "email"),
     actions=(ISSUE_KEY,),
+    checks=_CHECKS,
     **_SHARED,
 )

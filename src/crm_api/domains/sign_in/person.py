@@ -10,6 +10,7 @@ from sqlalchemy.dialects.postgresql import insert
 from starlette.requests import Request
 
 from crm_api import settings as process
+from crm_api.domains.identity.leaving import ends
 from crm_api.domains.identity.principal import USERS
 from crm_api.domains.identity.principal import Principal as PrincipalRow
 from crm_api.domains.identity.role import Role, RoleAssignment
@@ -194,3 +195,8 @@ async def end_sessions(ctx: Context, principal_id: UUID, *, but: UUID | None = N
         if row["id"] != str(but) and (only is None or row["id"] == str(only)):
             change, events = {"revoked_at": ctx.now}, ("updated", "revoked")
             await update(ctx, SESSIONS, row["id"], change, action="revoke", events=events, by_verb=True)
+
+
+@ends
+async def _sessions(ctx: Context, principal_id: UUID) -> None:
+    await end_sessions(ctx, principal_id)
