@@ -10,6 +10,7 @@ from sqlalchemy.orm import Mapped
 
 from crm_api.kernel.context import Context
 from crm_api.kernel.database import TENANT, Statement
+from crm_api.kernel.joints import ERASED
 from crm_api.kernel.ledger import NOW
 from crm_api.kernel.problems import CONFLICT, Problem
 from crm_api.kernel.record import Entity, reference, sortable, table_of
@@ -65,6 +66,7 @@ API_KEYS = Resource(
     sorts=(ApiKey.created_at,),
     operations=READS,
     access_fields=frozenset({"revoked_at"}),
+    personal={"name": ERASED, "allowed_networks": []},
     actions=(Action("revoke", "End the key", revoke, event="revoked"),),
 )
 

@@ -13,7 +13,7 @@ from crm_api.domains.privacy.person import PersonInput
 from crm_api.kernel.problems import CATALOGUE, Kind
 from crm_api.kernel.record import Entity, one_of, sortable, unique_while
 from crm_api.kernel.resource import READS, Resource
-from crm_api.kernel.schema import Code, Count, Id, Instant, Output, Wire
+from crm_api.kernel.schema import Code, Count, Id, Instant, Output, Ref, Wire
 
 BASES = ("request", "consent_withdrawn", "objection", "unlawful", "legal_obligation", "no_longer_needed")
 """Why data is erased: the cases of GDPR, article 17 (1)."""
@@ -61,6 +61,7 @@ class Erasure(Entity):
 class ErasureRequest(PersonInput):
     """Whose data is to be erased, and why."""
 
+    principal_id: Annotated[Ref | None, Field(description="A user who is inactive or deleted.")] = None
     basis: Annotated[Basis, Field(description=_WHY)] = "request"
     reference: Annotated[Reference | None, Field(description="Where the matter is filed, e.g. a ticket.")] = None
 
@@ -68,7 +69,7 @@ class ErasureRequest(PersonInput):
 class ErasureObstacle(Wire):
     """Why the data of a person has to be kept."""
 
-    code: Literal["legal_hold", "open_documents"]
+    code: Literal["legal_hold", "open_documents", "still_active", "owned_records", "last_administrator"]
     detail: Annotated[str, Field(max_length=500)]
     resource: Annotated[str, Field(max_length=63)]
     count: Count
@@ -79,7 +80,7 @@ class ErasurePreview(Wire):
     """What an erasure would do."""
 
     object: Literal["erasure_preview"]
-    obstacles: Annotated[list[ErasureObstacle], Field(max_length=20, description="None: it may be done.")]
+    obstacles: Annotated[list[ErasureObstacle], Field(max_length=50, description="None: it may be done.")]
     records: Annotated[dict[str, Count], Field(description="Records that lose their personal fields, by resource.")]
     kept: Annotated[dict[str, Count], Field(description="Issued documents, which stay as they are, by resource.")]
 
@@ -88,7 +89,7 @@ class ErasureView(Output):
     """The proof of an erasure: who, when, why, and how much of what, but nothing that was erased."""
 
     object: Literal["erasure"]
-    object_type: Annotated[Code, Field(description="`contact` or `lead`.")]
+    object_type: Annotated[Code, Field(description="`contact`, `lead` or `user`.")]
     object_id: Id
     basis: Basis
     reference: Reference | None
@@ -99,7 +100,7 @@ class ErasureView(Output):
     counts: Annotated[dict[str, Count], Field(description="Rows that were changed, by where they are.")]
     digest: Annotated[str, Field(min_length=64, max_length=64, description=_DIGEST)] | None
     finished_at: Instant | None
-    obstacles: Annotated[list[ErasureObstacle], Field(max_length=20, description="Why it was blocked.")] | None
+    obstacles: Annotated[list[ErasureObstacle], Field(max_length=50, description="Why it was blocked.")] | None
 
 
 ERASURES = Resource(
