@@ -1,14 +1,17 @@
 """What a new password and a deactivation end: sessions, grants with all their tokens, links; and API keys if wanted."""
 
+import asyncio
 import time
+from typing import Any
 
+import asyncpg
 import pytest
 from pydantic import SecretStr
 
 from tests.oauth.test_processes import _ask, others  # noqa: F401 - a fixture
 from tests.sign_in.browsing import PASSWORD, Browser, handle, invited, read
 from tests.sign_in.letters import MailServer
-from tests.support.oauth import App
+from tests.support.oauth import App, redirected
 
 OTHER = "a different phrase altogether"
 OFFLINE = "accounts:read offline_access"
@@ -159,3 +162,53 @@ def test_the_person_is_told_by_letter_how_many_keys_remain(person, monkeypatch, 
     person.org.admin.patch(f"/v1/users/{person.id}", json={"language": None})
     assert (letter["To"], letter["Subject"]) == (person.email, subject)
     assert f": {link['live_keys']}." in letter.get_content()
+
+
+class Meanwhile:
+    """A transaction of somebody else, who changes a row and commits once another waits for it."""
+
+    def __init__(self, database, change: str, *values) -> None:
+        self.database, self.change, self.values = database, change, values
+
+    async def during(self, work) -> Any:
+        mine, watching = [await asyncpg.connect(self.database["admin"]) for _ in range(2)]
+        try:
+            await mine.execute("BEGIN")
+            await mine.execute(self.change, *self.values)
+            waits = asyncio.create_task(asyncio.to_thread(work))
+            waiting = "SELECT 1 FROM pg_stat_activity WHERE $1 = ANY (pg_blocking_pids(pid))"
+            while not await watching.fetch(waiting, mine.get_server_pid()):
+                assert not waits.done(), "it did not wait"
+                await asyncio.sleep(0.01)
+            await mine.execute("COMMIT")
+            return await waits
+        finally:
+            await mine.close()
+            await watching.close()
+
+    def run(self, work) -> Any:
+        return asyncio.run(asyncio.wait_for(self.during(work), 30))
+
+
+def test_who_signs_in_while_the_password_is_changed_is_not_signed_in(person, database, sql):
+    change = "UPDATE passwords SET changed_at = now() WHERE principal_id = $1"
+    browser = Browser(person.org.server)
+    before = sql("SELECT id FROM sessions WHERE principal_id = $1", person.id)
+    answer = Meanwhile(database, change, person.id).run(
+        lambda: browser.sign_in(handle(person.org), person.email, PASSWORD)
+    )
+    assert answer.status_code == 403
+    assert not browser.signed_in
+    assert sql("SELECT id FROM sessions WHERE principal_id = $1", person.id) == before
+
+
+def test_what_is_allowed_while_the_session_is_ended_is_not_granted(person, database, sql):
+    session = person.org.admin.all("/v1/sessions", principal_id=person.id, revoked_at_is_null=True)[0]
+    page = person.browser.get(person.app.address(scope=OFFLINE, prompt="consent"))
+    assert page.status_code == 200, page.text
+    grants = "SELECT id FROM oauth_grants WHERE principal_id = $1"
+    before = sql(grants, person.id)
+    change = "UPDATE sessions SET revoked_at = now() WHERE id = $1"
+    answer = Meanwhile(database, change, session["id"]).run(lambda: person.browser.submit(page, decision="allow"))
+    assert redirected(answer)["error"] == "access_denied"
+    assert sql(grants, person.id) == before

@@ -107,7 +107,7 @@ async def change(request: Request, session: BrowserSession) -> Response:
     keys = await transact(acting(request, person.tenant_id, person.id), work)
     behind(request, tell(request, person, keys))
     response = go("/account?notice=password")
-    ticket = await start_session(request, person, session.methods)
+    ticket = await start_session(request, await _person(request, session), session.methods)
     set_cookie(response, SESSION, ticket.text)
     return response
 

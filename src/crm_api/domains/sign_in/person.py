@@ -26,6 +26,7 @@ from crm_api.kernel.context import Context, Kernel, Principal, new_id
 from crm_api.kernel.database import TENANT, Statement
 from crm_api.kernel.ledger import NOW, parameters
 from crm_api.kernel.policy import Access
+from crm_api.kernel.problems import FORBIDDEN, Problem
 from crm_api.kernel.record import Tenant, table_of
 from crm_api.kernel.repository import record, update
 from crm_api.kernel.unit_of_work import transact
@@ -132,6 +133,14 @@ _OPEN = Statement(
 )
 
 
+_STILL = Statement(
+    sa.select(_PASSWORDS.c.changed_at)
+    .where(_PASSWORDS.c.tenant_id == TENANT, _PASSWORDS.c.principal_id == sa.bindparam("principal", type_=sa.Uuid()))
+    .with_for_update(read=True)
+)
+"""Waits for who is changing the password, and keeps others from it until there is a session, which they end then."""
+
+
 def _person(tenant_id: UUID, rows: list[Any]) -> Person | None:
     if len(rows) != 1:  # none, or two whose addresses differ in case alone
         return None
@@ -163,7 +172,11 @@ async def note(ctx: Context, person: Person, action: str, **after: Any) -> None:
 
 
 async def start_session(request: Request, person: Person, methods: tuple[str, ...]) -> Ticket:
-    """A new session, whose ticket is the cookie; the one that the browser had is ended, whosever it was."""
+    """A new session, whose ticket is the cookie; the one that the browser had is ended, whosever it was.
+
+    Raises:
+        Problem: 403 when the password is another since the person was looked up by it.
+    """
     ctx = acting(request, person.tenant_id, person.id)
     ticket, former = Ticket(person.tenant_id, new_id()), await signed_in(request)
     values = {
@@ -178,6 +191,10 @@ async def start_session(request: Request, person: Person, methods: tuple[str, ..
     }
 
     async def work(inner: Context) -> None:
+        if "pwd" in methods:
+            now = [row["changed_at"] for row in await inner.fetch(_STILL, {"principal": person.id})]
+            if now != ([] if person.changed_at is None else [person.changed_at]):
+                raise Problem(FORBIDDEN, "The password was changed meanwhile.")
         await inner.fetch(_START, values)
         await record(inner, SESSIONS, ticket.id, "sign_in", "started", after={"methods": list(methods)})
         await note(inner, person, "sign_in", session_id=str(ticket.id), methods=list(methods))
