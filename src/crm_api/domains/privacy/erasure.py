@@ -80,7 +80,7 @@ class ErasurePreview(Wire):
     """What an erasure would do."""
 
     object: Literal["erasure_preview"]
-    obstacles: Annotated[list[ErasureObstacle], Field(max_length=50, description="None: it may be done.")]
+    obstacles: Annotated[list[ErasureObstacle], Field(max_length=20, description="None: it may be done.")]
     records: Annotated[dict[str, Count], Field(description="Records that lose their personal fields, by resource.")]
     kept: Annotated[dict[str, Count], Field(description="Issued documents, which stay as they are, by resource.")]
 
@@ -100,7 +100,7 @@ class ErasureView(Output):
     counts: Annotated[dict[str, Count], Field(description="Rows that were changed, by where they are.")]
     digest: Annotated[str, Field(min_length=64, max_length=64, description=_DIGEST)] | None
     finished_at: Instant | None
-    obstacles: Annotated[list[ErasureObstacle], Field(max_length=50, description="Why it was blocked.")] | None
+    obstacles: Annotated[list[ErasureObstacle], Field(max_length=20, description="Why it was blocked.")] | None
 
 
 ERASURES = Resource(
