@@ -8,6 +8,7 @@ import asyncpg
 import pytest
 
 from crm_api.domains.privacy import erase as erasing
+from tests.approvals.test_approvals import submitted
 from tests.privacy.conftest import EMAIL, FIRST, LAST, NEEDLES, someone
 from tests.privacy.test_person_export import _held_up, ask, content
 from tests.sign_in.browsing import PASSWORD, Browser, handle
@@ -199,6 +200,18 @@ def test_what_keeps_a_user(org, erase):
     body = {"filter": {"field": "owner_id", "op": "eq", "value": person.id}, "owner_id": org.rep.id}
     assert wait(admin, admin.post("/v1/accounts/transfer", json=body).json())["state"] == "succeeded"
     assert erase(admin, principal_id=person.id)["state"] == "done"
+
+
+def test_an_approval_that_waits_for_the_user_is_passed_on_first(org, erase):
+    person = user(org)
+    _, approval = submitted(org, org.rep, {"kind": "principal", "principal_id": person.id})
+    assert approval["approver_id"] == person.id
+    leave(org, person)
+    body = {"principal_id": person.id}
+    assert codes(org.admin.post("/v1/erasures", json=body)) == {("owned_records", "approvals")}
+    passed = org.admin.post(f"/v1/approvals/{approval['id']}/delegate", json={"principal_id": org.manager.id})
+    assert passed.status_code == 200, passed.text
+    assert erase(org.admin, **body)["state"] == "done"
 
 
 def test_the_last_administrator_stays(org, erase):

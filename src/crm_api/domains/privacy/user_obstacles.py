@@ -8,6 +8,7 @@ from uuid import UUID
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import JSONB
 
+from crm_api.domains.approvals.approval import APPROVALS
 from crm_api.domains.distribution.transfer import movable
 from crm_api.domains.identity.principal import USERS
 from crm_api.domains.identity.role import ROLE_ASSIGNMENTS, ROLES
@@ -57,24 +58,24 @@ async def of_user(ctx: Context, id_: str) -> list[dict[str, Any]]:
         detail = "No other active user may do everything; make somebody else an administrator first."
         found.append(obstacle("last_administrator", USERS, mine, detail))
     for resource in ctx.kernel.catalog.resources.values():
-        if not movable(resource):
+        if resource is not APPROVALS and not movable(resource):
             continue
         statement = ctx.kernel.statement(("owned_by", resource.plural), partial(_owned, resource))
         if rows := await ctx.fetch(statement, {"id": UUID(id_)}):
-            detail = (
-                f"The user owns {resource.plural}; give them to others first, by POST /v1/{resource.plural}/transfer."
-            )
+            how = "delegate" if resource is APPROVALS else f"POST /v1/{resource.plural}/transfer"
+            detail = f"There are {resource.plural} of the user under way; give them to others first, by {how}."
             found.append(obstacle("owned_records", resource, rows, detail, rows[0]["number"]))
     return found
 
 
 def _owned(resource: Resource) -> Statement:
-    """The first of the open records of an owner, and how many there are."""
+    """The first of the open records of an owner, and how many there are; an approval is of who is asked."""
     table = resource.table
     kind = [table.c[name] == sa.literal(value, sa.Text()) for name, value in resource.fixed.items()]
+    owner = table.c.owner_id if resource.owner is None else table.c[resource.owner.key]
     number: Any = sa.func.count().over()
     rows = sa.select(sa.cast(table.c.id, sa.Text()).label("id"), number.label("number")).where(
-        table.c.tenant_id == TENANT, table.c.owner_id == _ID, table.c.deleted_at.is_(None), still_open(resource), *kind
+        table.c.tenant_id == TENANT, owner == _ID, table.c.deleted_at.is_(None), still_open(resource), *kind
     )
     return Statement(rows.order_by(table.c.id).limit(sa.literal_column(str(MOST))))
 
