@@ -103,7 +103,8 @@ def what_workers_find_out(server, database) -> Org:
         contact = org.admin.make("contacts", last_name="Forgotten")["id"]
         org.admin.make("consents", contact_id=contact, purpose="letters", status="granted", at="2026-01-02T03:04:05Z")
         lead = org.admin.make("leads", last_name="Forgotten")["id"]
-        for person in ({"contact_id": contact}, {"lead_id": lead}):
+        user = org.admin.make("users", name="Forgotten", email="forgotten@example.com", is_active=False)["id"]
+        for person in ({"contact_id": contact}, {"lead_id": lead}, {"principal_id": user}):
             answer = org.admin.post("/v1/erasures", json={**person, "basis": "request"})
             assert answer.status_code == 202, answer.text
             wait(org.admin, answer.json())

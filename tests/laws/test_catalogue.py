@@ -52,6 +52,7 @@ def test_definer_functions_are_exactly_those_the_declarations_ask_for(sql):
         "active_retention_policies",
         "claim_job",
         "erase_recorded",
+        "forget_credentials",
         "due_approvals",
         "coalesce_event",
         "forget_idempotency_keys",

@@ -8,7 +8,7 @@ import pytest
 from crm_api.catalog import CATALOG
 from crm_api.domains.privacy import erase as erasing
 from crm_api.domains.privacy.emptying import belonging
-from crm_api.domains.privacy.person import PEOPLE
+from crm_api.domains.privacy.person import SUBJECTS
 from crm_api.kernel.problems import invalid
 from crm_api.kernel.record import FieldValue
 from tests.privacy.conftest import EMAIL, FIRST, LAST, NEEDLES, PHONE, someone
@@ -262,12 +262,13 @@ def test_the_function_that_erases_reaches_no_further_than_a_running_erasure(org,
 
 KEPT = {
     "contact": {"language", "do_not_contact", "custom", "external_ids", "created_via"},
+    "user": {"custom", "external_ids", "created_via"},
     "lead": {"status", "language", "currency", "custom", "external_ids", "created_via"},
 }
 """What an erasure leaves on a person's record, as `docs/privacy.md` says; all else that is text or JSON goes."""
 
 
-@pytest.mark.parametrize("resource", PEOPLE.values(), ids=lambda item: item.singular)
+@pytest.mark.parametrize("resource", SUBJECTS.values(), ids=lambda item: item.singular)
 def test_every_field_that_may_tell_of_a_person_is_declared(resource):
     import sqlalchemy as sa
     from sqlalchemy.dialects.postgresql import JSONB
@@ -278,7 +279,13 @@ def test_every_field_that_may_tell_of_a_person_is_declared(resource):
     assert told == set(resource.personal)
     assert set(resource.search) <= set(resource.personal)
     assert "field" in FieldValue.__table__.c
-    assert {item.plural for item in belonging(CATALOG)} >= {"account_contacts", "consents", "legal_holds"}
+    assert {item.plural for item in belonging(CATALOG)} >= {
+        "account_contacts",
+        "consents",
+        "legal_holds",
+        "sessions",
+        "api_keys",
+    }
     assert PHONE
 
 

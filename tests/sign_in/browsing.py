@@ -32,7 +32,7 @@ class _Forms(HTMLParser):
             self.language = given.get("lang", "")
         if tag == "form":
             self.forms.append({"action": given["action"], "method": given["method"], "fields": {}})
-        if tag == "input":
+        if tag == "input" and (given.get("type") != "checkbox" or "checked" in given):
             self.forms[-1]["fields"][given["name"]] = given.get("value", "")
         if tag == "label":
             self.labels.add(given["for"])

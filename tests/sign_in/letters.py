@@ -4,6 +4,7 @@ import email
 import email.policy
 import socketserver
 import threading
+import time
 from email.message import EmailMessage
 from typing import Any, Self
 
@@ -68,3 +69,11 @@ class MailServer:
         assert self.arrived.wait(10), "no letter"
         self.arrived.clear()
         return self.letters[-1]
+
+    def all(self, number: int) -> list[EmailMessage]:
+        """That many letters, within seconds."""
+        until = time.monotonic() + 10
+        while len(self.letters) < number:
+            assert time.monotonic() < until, f"{len(self.letters)} letters"
+            time.sleep(0.01)
+        return self.letters

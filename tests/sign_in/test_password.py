@@ -112,6 +112,8 @@ def test_a_person_who_forgot_gets_a_letter(shared_org, emails, calm, mail, enter
     actions = {entry["action"] for entry in shared_org.admin.all("/v1/audit_log", object_id=shared_org.colleague.id)}
     assert {"ask_reset", "reset_password"} <= actions
     invited(shared_org, "colleague")
+    subjects = [letter["Subject"] for letter in mail.all(3)]
+    assert subjects == ["Your new password", *["Your password was changed"] * 2]
 
 
 def test_whether_there_is_such_a_person_is_not_told(shared_org, emails, calm, mail):

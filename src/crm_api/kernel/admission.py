@@ -181,6 +181,12 @@ class Limiter(Protocol):
     def charge(self, principal: "Principal", cost: int) -> None:
         """Counts more for a request that was let in; never refuses."""
 
+    async def pace(self, tenant_id: UUID, key: UUID, rate: int | None, times: int) -> None:
+        """Counts a request that no principal makes, by itself, or refuses it with 429.
+
+        It is `times` the rate of a credential of the tenant that may come; None is that of everybody.
+        """
+
 
 async def enter(request: Request) -> tuple["Principal", "Access"]:
     """Who asks and what they may do, once their limits let them in; raises 401 and 429."""

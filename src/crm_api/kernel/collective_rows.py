@@ -160,7 +160,7 @@ async def loads(ctx: Context, resource: Resource, owners: Sequence[str]) -> dict
         table = resource.table
         gate = ctx.kernel.policy.gate(ctx.access, resource, "read", table, narrow=False, whole=True)
         rows = sa.select(sa.cast(table.c.owner_id, sa.Text()).label("id"), sa.func.count().label("number")).where(
-            *gate, among(table.c.owner_id, _IDS), _open(resource)
+            *gate, among(table.c.owner_id, _IDS), still_open(resource)
         )
         return framed(rows.group_by(table.c.owner_id).lateral("page"))
 
@@ -183,7 +183,7 @@ def _compile(
     columns: list[Any] = [
         sa.cast(table.c.id, sa.Text()).label("id"),
         sa.cast(table.c.owner_id if resource.owned else sa.null(), sa.Text()).label("owner_id"),
-        _open(resource).label("is_open"),
+        still_open(resource).label("is_open"),
         table.c.external_ids.has_any(_SOURCES).label("is_owned"),
     ]
     for i, action in enumerate(actions):
@@ -194,7 +194,7 @@ def _compile(
     return framed((found.with_for_update(key_share=True, of=table) if lock else found).lateral("page"))
 
 
-def _open(resource: Resource) -> sa.ColumnElement[bool]:
+def still_open(resource: Resource) -> sa.ColumnElement[bool]:
     """Whether a row can still move: a state that no edge leads out of is an end."""
     if resource.lifecycle is None:
         return sa.true()

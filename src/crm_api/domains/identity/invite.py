@@ -9,6 +9,7 @@ from pydantic import Field
 from sqlalchemy.orm import Mapped, mapped_column
 
 from crm_api import settings as process
+from crm_api.domains.identity.api_key import live_keys
 from crm_api.domains.identity.delegation import for_good
 from crm_api.domains.identity.role import act_as
 from crm_api.domains.identity.tickets import Ticket
@@ -19,7 +20,7 @@ from crm_api.kernel.problems import CONFLICT, Problem, forbidden
 from crm_api.kernel.record import Record, reference, table_of
 from crm_api.kernel.repository import record
 from crm_api.kernel.resource import Action, Resource
-from crm_api.kernel.schema import Instant, Wire
+from crm_api.kernel.schema import Count, Instant, Wire
 
 RESET_MINUTES = 30
 """How long a link is good that a person asks for."""
@@ -42,12 +43,14 @@ class PasswordLink(Record):
     created_by: Mapped[UUID | None]
     expires_at: Mapped[datetime]
     used_at: Mapped[datetime | None]
+    revokes_keys: Mapped[bool] = mapped_column(server_default="false")
 
 
 class Invite(Wire):
-    """How long the link is good."""
+    """How long the link is good, and what the new password ends."""
 
     minutes: Annotated[int, Field(ge=5, le=4320)] = RESET_MINUTES
+    revoke_keys: Annotated[bool, Field(description="Whether the new password ends the user's API keys, too.")] = False
 
 
 class PasswordLinkView(Wire):
@@ -59,10 +62,11 @@ class PasswordLinkView(Wire):
         Field(max_length=500, description="To hand over by a way of your own; a path, unless CRM_PUBLIC_URL is set."),
     ] = None
     expires_at: Instant
+    live_keys: Annotated[Count, Field(description="API keys of the user that are good now.")]
 
 
 _LINKS = table_of(PasswordLink)
-_COLUMNS = ("id", "principal_id", "secret_hash", "created_by", "expires_at")
+_COLUMNS = ("id", "principal_id", "secret_hash", "created_by", "expires_at", "revokes_keys")
 _INSERT = Statement(
     sa.insert(_LINKS).values(
         tenant_id=TENANT,
@@ -72,11 +76,14 @@ _INSERT = Statement(
 )
 
 
-async def new_link(ctx: Context, principal_id: UUID, minutes: int) -> tuple[str, datetime]:
+async def new_link(
+    ctx: Context, principal_id: UUID, minutes: int, *, revokes_keys: bool = False
+) -> tuple[str, datetime]:
     """The address of a new link, and until when it is good."""
     ticket, end = Ticket(ctx.principal.tenant_id, new_id()), ctx.now + timedelta(minutes=minutes)
     values = {"id": ticket.id, "principal_id": principal_id, "secret_hash": ticket.hash, "expires_at": end}
-    await ctx.fetch(_INSERT, {**values, "created_by": ctx.principal.id, "now": ctx.now})
+    values |= {"created_by": ctx.principal.id, "revokes_keys": revokes_keys, "now": ctx.now}
+    await ctx.fetch(_INSERT, values)
     return f"{process.load_settings().public_url or ''}/reset?token={ticket.text}", end
 
 
@@ -92,10 +99,12 @@ async def invite(ctx: Context, resource: Resource, row: Any, body: Invite) -> di
     for_good(ctx)
     if ctx.principal.scopes is not None:
         raise forbidden("credential without scopes")
-    await act_as(ctx, UUID(str(row["id"])))
-    link, end = await new_link(ctx, UUID(str(row["id"])), body.minutes)
+    id_ = UUID(str(row["id"]))
+    await act_as(ctx, id_)
+    link, end = await new_link(ctx, id_, body.minutes, revokes_keys=body.revoke_keys)
     await record(ctx, resource, row["id"], "invite", "invited", after={"expires_at": end.isoformat()})
-    return {"object": "password_link", "link": link, "expires_at": end}
+    keys = len(await live_keys(ctx, id_))
+    return {"object": "password_link", "link": link, "expires_at": end, "live_keys": keys}
 
 
 INVITE = Action(

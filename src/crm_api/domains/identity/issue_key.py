@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from pydantic import AfterValidator, Field
 from pydantic_core import PydanticCustomError
 
-from crm_api.domains.identity.api_key import ApiKey
+from crm_api.domains.identity.api_key import ApiKey, live_keys
 from crm_api.domains.identity.credentials import new_key
 from crm_api.domains.identity.delegation import for_good
 from crm_api.domains.identity.role import act_as
@@ -54,16 +54,6 @@ class IssuedKey(Wire):
 
 
 _KEYS = table_of(ApiKey)
-_COUNT = Statement(
-    sa.select(sa.func.count())
-    .select_from(_KEYS)
-    .where(
-        _KEYS.c.tenant_id == TENANT,
-        _KEYS.c.principal_id == sa.bindparam("principal_id", type_=sa.Uuid()),
-        _KEYS.c.revoked_at.is_(None),
-        sa.or_(_KEYS.c.expires_at.is_(None), _KEYS.c.expires_at > NOW),
-    )
-)
 _COLUMNS = ("id", "principal_id", "name", "secret_hash", "scopes", "allowed_networks", "expires_at", "created_by")
 _INSERT = Statement(
     sa.insert(_KEYS).values(
@@ -100,8 +90,7 @@ async def issue_key(ctx: Context, resource: Resource, row: Any, body: IssueKey) 
         if beyond:
             raise forbidden(f"scope {beyond[0]}")
     await act_as(ctx, UUID(str(row["id"])))
-    live = (await ctx.fetch(_COUNT, {"principal_id": row["id"], "now": ctx.now}))[0][0]
-    if live >= LIVE_KEYS:
+    if len(await live_keys(ctx, UUID(str(row["id"])))) >= LIVE_KEYS:
         raise Problem(LIMIT_REACHED, f"At most {LIVE_KEYS} keys of a principal are live; revoke one first.")
     key_id = new_id()
     key, secret_hash = new_key(ctx.principal.tenant_id, key_id)

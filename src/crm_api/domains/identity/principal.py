@@ -1,6 +1,7 @@
 """Who can act: users in a manager tree, and service accounts. One table, two resources."""
 
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
@@ -11,14 +12,20 @@ from sqlalchemy.orm import Mapped
 from crm_api.domains.identity.delegation import open_rows
 from crm_api.domains.identity.invite import INVITE
 from crm_api.domains.identity.issue_key import ISSUE_KEY
+from crm_api.domains.identity.leaving import left
 from crm_api.domains.identity.role import ROLES_OF, act_as
 from crm_api.domains.identity.team import MEMBERS_ROLES
 from crm_api.kernel.context import Context
 from crm_api.kernel.database import bound
+from crm_api.kernel.joints import Build
+from crm_api.kernel.problems import CONFLICT, Problem
 from crm_api.kernel.record import Entity, one_of, reference, sortable, unique
 from crm_api.kernel.resource import READS, Check, Resource
-from crm_api.kernel.schema import Email, Id, Input, Language, Line, Name, Output, Ref
+from crm_api.kernel.schema import Email, Id, Input, Instant, Language, Line, Name, Output, Ref
 from crm_api.kernel.tree import acyclic, ancestors
+
+ERASED_USER = "Erased user"
+"""What a user is called whose data was erased: an actor that is known by its id alone."""
 
 
 class Principal(Entity):
@@ -30,6 +37,7 @@ class Principal(Entity):
         reference("manager_id", "principals"),
         reference("team_id", "teams"),
         unique("uq_principals_email", "email"),
+        sa.CheckConstraint("erased_at IS NULL OR (email IS NULL AND NOT is_active)", name="erased"),
         *sortable("principals", "name_key", "created_at", "manager_id", "team_id"),
     )
 
@@ -43,6 +51,7 @@ class Principal(Entity):
     manager_id: Mapped[UUID | None]
     team_id: Mapped[UUID | None]
     is_active: Mapped[bool] = sa.orm.mapped_column(server_default="true")
+    erased_at: Mapped[datetime | None]
     description: Mapped[str | None]
     search_text: Mapped[str]
 
@@ -78,6 +87,7 @@ class User(Output):
     manager_id: Id | None
     team_id: Id | None
     is_active: bool
+    erased_at: Annotated[Instant | None, Field(description="When the personal data was erased; for good.")]
 
 
 class ServiceAccountCreate(Input):
@@ -148,6 +158,16 @@ async def _back(ctx: Context, resource: Resource, values: Mapping[str, Any], bef
         await act_as(ctx, UUID(str((before or values)["id"])))
 
 
+async def _erased(
+    ctx: Context, resource: Resource, values: Mapping[str, Any], before: Mapping[str, Any] | None
+) -> Mapping[str, Any]:
+    """Refuses to make somebody of an erased user: what this one did would be theirs then; nothing follows from it."""
+    del ctx, resource, values
+    if before is not None and before["erased_at"] is not None:
+        raise Problem(CONFLICT, "The user is erased. Create another.")
+    return {}
+
+
 PRINCIPALS = Resource(
     singular="principal",
     plural="principals",
@@ -162,16 +182,16 @@ PRINCIPALS = Resource(
     search=("name", "email"),
 )
 
+_CHECKS = (
+    Check(frozenset({"manager_id"}), acyclic("manager_id")),
+    Check(frozenset({"manager_id"}), _managed),
+    Check(frozenset({"team_id"}), _teamed),
+    Check(frozenset({"is_active", "deleted_at"}), _back),
+)
 _SHARED: dict[str, Any] = {
     "model": Principal,
     "keys": {"name": Principal.name_key},
     "owner": Principal.id,
-    "checks": (
-        Check(frozenset({"manager_id"}), acyclic("manager_id")),
-        Check(frozenset({"manager_id"}), _managed),
-        Check(frozenset({"team_id"}), _teamed),
-        Check(frozenset({"is_active", "deleted_at"}), _back),
-    ),
     "access_fields": frozenset({"manager_id", "team_id", "is_active"}),
     "rights": lambda _past, changed, _row, _me: "manager_id" in changed,
 }
@@ -186,6 +206,11 @@ USERS = Resource(
     sorts=(Principal.name, Principal.created_at),
     search=("name", "email"),
     actions=(ISSUE_KEY, INVITE),
+    checks=(*_CHECKS, Check(frozenset({"is_active"}), left)),
+    builds=(Build(frozenset(UserCreate.model_fields) - {"id"}, _erased),),
+    deletable=left,
+    notices=("erased",),
+    personal={"name": ERASED_USER, **dict.fromkeys(("email", "title", "language", "time_zone"))},
     **_SHARED,
 )
 SERVICE_ACCOUNTS = Resource(
@@ -198,5 +223,6 @@ SERVICE_ACCOUNTS = Resource(
     sorts=(Principal.name, Principal.created_at),
     search=("name", "email"),
     actions=(ISSUE_KEY,),
+    checks=_CHECKS,
     **_SHARED,
 )

@@ -137,6 +137,17 @@ class Caller:
         self.crowd.in_flight -= 1
 
 
+@dataclass(slots=True)
+class Paced:
+    """What is counted by itself, for which no principal asks: a client of OAuth. `at`: its latest request."""
+
+    tenant_id: UUID
+    key: UUID
+    meter: Meter
+    refusals: Meter
+    at: float = 0.0
+
+
 class Gate:
     """The limiter of a process. All of it is arithmetic in memory; `crm_api.domains.limits.reconcile` does the rest."""
 
@@ -153,6 +164,7 @@ class Gate:
         self.failing: OrderedDict[str, tuple[Meter, Meter]] = OrderedDict()
         """Address -> its wrong credentials, and how often it was refused for them."""
         self._right: set[int] = set()
+        self._paced: OrderedDict[UUID, Paced] = OrderedDict()
         self._late = 0
 
     async def admit(self, principal: Principal, access: Access, credential: str | None) -> Caller:
@@ -185,12 +197,39 @@ class Gate:
         """What is known of somebody who was let in."""
         return self._callers[_key(principal).int]
 
+    async def pace(self, tenant_id: UUID, key: UUID, rate: int | None, times: int) -> None:
+        """Counts a request under a key of its own, or refuses it with 429 beyond `times` the rate of a credential."""
+        now = self.clock()
+        quota = (rate or self.policies.credential) * times * self.policies.window
+        paced = self._paced.get(key)
+        if paced is None or paced.meter.quota != quota:
+            paced = Paced(tenant_id, key, Meter(quota, self.policies.window), Meter(REFUSALS, 1))
+            self._paced[key] = paced
+            if len(self._paced) > MOST_REMEMBERED:
+                self._paced.popitem(last=False)
+        self._paced.move_to_end(key)
+        if paced.meter.wait(now) > 0:
+            headers = await self._hold(paced.refusals, now)
+            raise _refused("Too many requests", paced.meter.wait(self.clock()), ["credential"], headers)
+        paced.at = now
+        paced.meter.take(now)
+
     def since(self, second: float) -> Iterator[Caller]:
         """Who was let in since then, the last first."""
         for caller in reversed(self._callers.values()):
             if caller.at < second - _MOVED:
                 return
             yield caller
+
+    def meters(self, second: float) -> Iterator[tuple[UUID, UUID, Meter]]:
+        """Tenant, id and meter of all that was counted since then."""
+        for caller in self.since(second):
+            yield caller.tenant_id, caller.key, caller.own
+            yield caller.tenant_id, caller.tenant_id, caller.tenant
+        for paced in reversed(self._paced.values()):
+            if paced.at < second - _MOVED:
+                break
+            yield paced.tenant_id, paced.key, paced.meter
 
     def _known(self, principal: Principal, access: Access) -> Caller:
         key = _key(principal).int

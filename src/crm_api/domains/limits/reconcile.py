@@ -46,12 +46,11 @@ class Reconciliation:
 
     def _busy(self, now: float) -> list[tuple[UUID, UUID, Meter]]:
         found: dict[Meter, tuple[UUID, UUID, Meter]] = {}
-        for caller in self._gate.since(self._last):
-            for id_, meter in ((caller.key, caller.own), (caller.tenant_id, caller.tenant)):
-                if meter.due <= now:
-                    meter.used = 0  # all of it has come back
-                elif meter.used >= max(BUSY * meter.quota, 1):
-                    found[meter] = caller.tenant_id, id_, meter
+        for tenant_id, id_, meter in self._gate.meters(self._last):
+            if meter.due <= now:
+                meter.used = 0  # all of it has come back
+            elif meter.used >= max(BUSY * meter.quota, 1):
+                found[meter] = tenant_id, id_, meter
         return list(found.values())
 
     async def _tell(self, now: float, meters: list[tuple[UUID, UUID, Meter]]) -> None:

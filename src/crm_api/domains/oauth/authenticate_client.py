@@ -26,6 +26,7 @@ _LOOK_UP = Statement(
     sa.select(
         *(_CLIENTS.c[name] for name in _NAMES),
         sa.cast(_CLIENTS.c.service_account_id, sa.Text()),
+        _TENANTS.c.credential_rate,
         sa.case((_CLIENTS.c.earlier_until > sa.func.now(), _CLIENTS.c.hashed_earlier)).label("hashed_earlier"),
     )
     .select_from(sa.join(_CLIENTS, _TENANTS, sa.true()))
@@ -51,7 +52,7 @@ _HASHED = Statement(
 
 @dataclass(frozen=True, slots=True)
 class Client:
-    """A client as it is registered; `client_id` is what it calls itself, `id` its row."""
+    """A client as it is registered; `client_id` is what it calls itself, `id` its row, `rate` that of its tenant."""
 
     tenant_id: UUID
     id: UUID
@@ -63,6 +64,7 @@ class Client:
     scopes: frozenset[str]
     service_account_id: UUID | None
     secrets: tuple[bytes, ...]
+    rate: int | None
 
     def may(self, grant_type: str) -> None:
         """Refuses a grant that it is not registered for."""
@@ -90,6 +92,7 @@ async def find_client(kernel: Kernel, client_id: str) -> Client | None:
         frozenset(orjson.loads(row["scopes"])),
         None if account is None else UUID(account),
         tuple(bytes(row[name]) for name in ("hashed_secret", "hashed_earlier") if row[name] is not None),
+        row["credential_rate"],
     )
 
 

@@ -21,6 +21,7 @@ from crm_api.domains.oauth.authenticate_client import Client, authenticate_clien
 from crm_api.domains.oauth.client import DEVICE, public_id
 from crm_api.domains.oauth.contract import DeviceAuthorization, DeviceRequest, OAuthProblem
 from crm_api.domains.oauth.family import Grant, first_refresh, give
+from crm_api.domains.oauth.pace import pace
 from crm_api.domains.oauth.requests import OAuthError, answer, endpoint, form, scopes_of
 from crm_api.domains.oauth.scopes import words
 from crm_api.domains.sign_in import attempts
@@ -152,6 +153,7 @@ async def start(request: Request) -> Response:
     """Begins (RFC 8628, 3.1): a code for the device, and one for the person."""
     given = await form(request)
     client = await authenticate_client(request, given)
+    await pace(request, client)
     client.may(DEVICE)
     if client.public:  # anybody can say that they are this client, and each time leaves a row
         await count_failure(request)

@@ -17,6 +17,7 @@ from crm_api.domains.oauth.authenticate_client import Client
 from crm_api.domains.oauth.client import CREDENTIALS
 from crm_api.domains.oauth.grant import OAUTH_GRANTS, OAuthGrant, end, live
 from crm_api.domains.oauth.requests import OAuthError
+from crm_api.domains.sign_in.session import Session
 from crm_api.kernel.context import Context, Kernel, new_id
 from crm_api.kernel.database import TENANT, Row, Statement
 from crm_api.kernel.ledger import NOW
@@ -28,7 +29,7 @@ CODE_SECONDS = 60
 REFRESH_DAYS = 30
 """After which a refresh token that is not used is good no more."""
 
-_GRANTS = table_of(OAuthGrant)
+_GRANTS, _SESSIONS = table_of(OAuthGrant), table_of(Session)
 _ID, _CLIENT = sa.bindparam("id", type_=sa.Uuid()), sa.bindparam("client", type_=sa.Uuid())
 _HASHES = sa.bindparam("hashes", type_=ARRAY(sa.LargeBinary()))
 _COLUMNS = (
@@ -109,6 +110,19 @@ _STANDING = Statement(
 )
 
 
+_STILL = Statement(
+    sa.select(_SESSIONS.c.id)
+    .where(
+        _SESSIONS.c.tenant_id == TENANT,
+        _SESSIONS.c.id == sa.bindparam("session", type_=sa.Uuid()),
+        _SESSIONS.c.revoked_at.is_(None),
+        _SESSIONS.c.expires_at > NOW,
+    )
+    .with_for_update(read=True)
+)
+"""Waits for who is ending the session, and keeps others from it until there is a grant, which they end then."""
+
+
 @dataclass(slots=True)
 class Grant:
     """What a person allowed, or a client has by itself; the fields are those of the table."""
@@ -144,10 +158,17 @@ def _following(tenant_id: UUID, grant_id: UUID, earlier: bytes | None = None) ->
 
 
 async def give(ctx: Context, grant: Grant, *, with_code: bool = False) -> Ticket | None:
-    """Records a grant, in the open transaction or in one of its own; the code for it, if it is wanted."""
+    """Records a grant, in the open transaction or in one of its own; the code for it, if it is wanted.
+
+    Raises:
+        OAuthError: the session in which a person gives it has ended meanwhile.
+    """
     code = Ticket(grant.client.tenant_id, grant.id) if with_code else None
 
     async def work(inner: Context) -> None:
+        by = grant.signed_in_by
+        if by is not None and not await inner.fetch(_STILL, {"session": by, "now": inner.now}):
+            raise OAuthError("access_denied", "The person is not signed in any more.")
         values: dict[str, Any] = {name: getattr(grant, name, None) for name in _COLUMNS} | {
             "oauth_client_id": grant.client.id,
             "scopes": sorted(grant.scopes),

@@ -8,11 +8,12 @@ import sqlalchemy as sa
 from pydantic import Field
 from sqlalchemy.orm import Mapped
 
+from crm_api.domains.identity.leaving import ends
 from crm_api.domains.identity.principal import Principal
 from crm_api.domains.oauth.client import CREDENTIALS, OAuthClient, Scopes
 from crm_api.domains.sign_in.session import Session
 from crm_api.kernel.context import Context, Kernel
-from crm_api.kernel.database import TENANT
+from crm_api.kernel.database import TENANT, Statement
 from crm_api.kernel.problems import CONFLICT, Problem
 from crm_api.kernel.record import Entity, one_of, reference, sortable, table_of
 from crm_api.kernel.repository import load, update
@@ -141,3 +142,18 @@ async def end(kernel: Kernel, tenant_id: UUID, grant_id: UUID, request_id: str) 
     ctx = system(kernel, tenant_id, "oauth")
     ctx.request_id = request_id
     await transact(ctx, work, patient=True)
+
+
+_HELD = Statement(
+    sa.select(sa.cast(_GRANTS.c.id, sa.Text()))
+    .where(_GRANTS.c.tenant_id == TENANT, _GRANTS.c.principal_id == sa.bindparam("principal", type_=sa.Uuid()), live())
+    .order_by(_GRANTS.c.id)
+)
+
+
+@ends
+async def _of_person(ctx: Context, principal_id: UUID) -> None:
+    """Ends the grants of a person that outlast their sessions, and with them every refresh and access token."""
+    for row in await ctx.fetch(_HELD, {"principal": principal_id}):
+        values, events = {"revoked_at": ctx.now}, ("updated", "revoked")
+        await update(ctx, OAUTH_GRANTS, row[0], values, action="revoke", events=events, by_verb=True)

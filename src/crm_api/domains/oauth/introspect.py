@@ -9,6 +9,7 @@ from starlette.responses import Response
 from crm_api.domains.oauth.authenticate_client import authenticate_client
 from crm_api.domains.oauth.contract import Introspection, OAuthProblem, TokenForm
 from crm_api.domains.oauth.held import held_by
+from crm_api.domains.oauth.pace import pace_questions
 from crm_api.domains.oauth.requests import OAuthError, answer, endpoint, form
 from crm_api.kernel.spec_security import tells
 
@@ -31,6 +32,7 @@ async def introspect(request: Request) -> Response:
     """`active`, and what the token says; of a token of another client no more than that it is not active."""
     given = await form(request)
     client = await authenticate_client(request, given, secret=True)
+    await pace_questions(request, client)
     if (text := given.get("token")) is None:
         raise OAuthError("invalid_request", "token is missing.")
     held = await held_by(request.scope["crm.kernel"], client, text)

@@ -10,6 +10,7 @@ from crm_api.domains.oauth.authenticate_client import authenticate_client
 from crm_api.domains.oauth.contract import OAuthProblem, TokenForm
 from crm_api.domains.oauth.grant import end
 from crm_api.domains.oauth.held import held_by
+from crm_api.domains.oauth.pace import pace
 from crm_api.domains.oauth.requests import OAuthError, endpoint, form
 from crm_api.kernel.spec_security import tells
 
@@ -22,6 +23,7 @@ async def revoke_token(request: Request) -> Response:
     """Ends the grant that an access or refresh token is of; what is no token of the client is none to end."""
     given = await form(request)
     client = await authenticate_client(request, given)
+    await pace(request, client)
     if (text := given.get("token")) is None:
         raise OAuthError("invalid_request", "token is missing.")
     kernel = request.scope["crm.kernel"]

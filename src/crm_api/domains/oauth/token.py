@@ -22,6 +22,7 @@ from crm_api.domains.oauth.contract import OAuthProblem, TokenRequest, Tokens
 from crm_api.domains.oauth.device import take_device_code
 from crm_api.domains.oauth.family import scopes_in, scopes_of_refresh, standing, take_code, take_refresh
 from crm_api.domains.oauth.grant import end
+from crm_api.domains.oauth.pace import pace
 from crm_api.domains.oauth.person import identity_claims, person
 from crm_api.domains.oauth.requests import OAuthError, answer, endpoint, form, scopes_of
 from crm_api.domains.sign_in.person import acting
@@ -50,6 +51,7 @@ async def token(request: Request) -> Response:
     given = await form(request)
     client = await authenticate_client(request, given)
     grant_type = given.get("grant_type")
+    await pace(request, client, waits=grant_type == DEVICE)
     if grant_type is None:
         raise OAuthError("invalid_request", "grant_type is missing.")
     work = _GRANTS.get(grant_type)

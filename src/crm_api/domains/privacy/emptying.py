@@ -2,7 +2,7 @@
 
 import hashlib
 import hmac
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from datetime import timedelta
 from functools import cache
 from typing import Any
@@ -14,8 +14,8 @@ from sqlalchemy.dialects.postgresql import ARRAY
 
 from crm_api.domains.files.file import FILES
 from crm_api.domains.files.lease import give_up
-from crm_api.domains.privacy.obstacles import Person, parameters
-from crm_api.domains.privacy.person import PEOPLE
+from crm_api.domains.privacy.obstacles import Person, ids_of, parameters
+from crm_api.domains.privacy.person import SUBJECTS
 from crm_api.kernel.coalescing import Emission
 from crm_api.kernel.context import Context
 from crm_api.kernel.database import TENANT, Row, Statement, bound
@@ -37,15 +37,13 @@ _IDS = sa.bindparam("ids", type_=ARRAY(sa.Uuid()))
 
 @cache
 def _going() -> list[Statement]:
-    """What goes with a person's record: its shares, its external ids, and every index of its values."""
+    """What goes with a person's record: shares of it, and with it, its external ids, and every index of its values."""
     keyed = [table for table in Record.metadata.tables.values() if "object_id" in table.primary_key.columns]
+    shares = table_of(Share)
+    columns = [*(table.c.object_id for table in keyed), shares.c.object_id, shares.c.grantee_id]
     return [
-        Statement(
-            sa.delete(table)
-            .where(table.c.tenant_id == TENANT, among(table.c.object_id, _IDS))
-            .returning(table.c.object_id)
-        )
-        for table in (*keyed, table_of(Share))
+        Statement(sa.delete(item.table).where(item.table.c.tenant_id == TENANT, among(item, _IDS)).returning(item))
+        for item in columns
     ]
 
 
@@ -59,12 +57,6 @@ def _reading(resource: Resource, condition: str) -> Statement:
     table = resource.table
     ways = {
         "id": [among(table.c.id, _IDS)],
-        "contacts": [among(table.c.contact_id, sa.bindparam("contacts", type_=ARRAY(sa.Uuid())))]
-        if "contact_id" in table.c
-        else [],
-        "leads": [among(table.c.lead_id, sa.bindparam("leads", type_=ARRAY(sa.Uuid())))]
-        if "lead_id" in table.c
-        else [],
         "files": [
             table.c.object_type == sa.any_(sa.bindparam("types", type_=ARRAY(sa.Text()))),
             among(table.c.object_id, _IDS),
@@ -72,7 +64,8 @@ def _reading(resource: Resource, condition: str) -> Statement:
         if "object_id" in table.c
         else [],
     }
-    either = sa.or_(*ways["contacts"], *ways["leads"]) if condition == "person" else sa.and_(*ways[condition])
+    named = (among(table.c[column], ids_of(column)) for column in _naming(resource))
+    either = sa.or_(*named) if condition == "person" else sa.and_(*ways[condition])
     names = [*replacements(resource), *(("storage_key", "purged_at") if condition == "files" else ())]
     columns = [sa.cast(table.c.id, sa.Text()).label("id"), table.c.deleted_at, *(table.c[name] for name in names)]
     return Statement(
@@ -80,25 +73,28 @@ def _reading(resource: Resource, condition: str) -> Statement:
     )
 
 
-def belonging(catalog: Catalog) -> Iterator[Resource]:
-    """Resources whose rows tell something of the person they refer to."""
+def belonging(catalog: Catalog, columns: Collection[str] = tuple(SUBJECTS)) -> Iterator[Resource]:
+    """Resources whose rows tell something of the person they refer to, by one of these references."""
     for resource in catalog.resources.values():
-        if resource.personal and resource not in PEOPLE.values() and {*PEOPLE} & resource.references.keys():
+        if resource.personal and resource not in SUBJECTS.values() and _naming(resource).intersection(columns):
             yield resource
+
+
+def _naming(resource: Resource) -> frozenset[str]:
+    return frozenset(SUBJECTS).intersection(resource.references)
 
 
 async def records_of(ctx: Context, person: Person) -> Rows:
     """Every record that the erasure empties, locked, with its personal fields as they are; deleted ones too."""
     found: Rows = {}
-    for column, resource in PEOPLE.items():
+    for column, resource in SUBJECTS.items():
         ids = bound([UUID(id_) for id_ in person[column]])
         found[resource] = await ctx.fetch(_reading(resource, "id"), {"ids": ids})
     for resource in belonging(ctx.kernel.catalog):
-        names = {f"{column.removesuffix('_id')}s" for column in PEOPLE if column in resource.references}
-        values = {name: value for name, value in parameters(person).items() if name in names}
+        values = parameters({column: person[column] for column in _naming(resource)})
         found[resource] = await ctx.fetch(_reading(resource, "person"), values)
     everyone = bound([UUID(id_) for ids in person.values() for id_ in ids])
-    types = [resource.singular for resource in PEOPLE.values()]
+    types = [resource.singular for resource in SUBJECTS.values()]
     found[FILES] = await ctx.fetch(_reading(FILES, "files"), {"ids": everyone, "types": types})
     return {resource: rows for resource, rows in found.items() if rows}
 
@@ -108,7 +104,7 @@ def digest(ctx: Context, found: Rows) -> str:
     told = {
         resource.plural: [{name: plain(row[name]) for name in ("id", *resource.personal)} for row in rows]
         for resource, rows in found.items()
-        if resource in PEOPLE.values()
+        if resource in SUBJECTS.values()
     }
     canonical = orjson.dumps(told, option=orjson.OPT_SORT_KEYS)
     return hmac.new(ctx.kernel.cursor_keys[0], b"erasure\x00" + canonical, hashlib.sha256).hexdigest()
@@ -143,7 +139,7 @@ async def empty(ctx: Context, found: Rows) -> dict[str, int]:
             values["search_text"] = SEPARATOR.join(piece(values.get(name)) for name in resource.search)
         sent = {f"v_{name}": value for name, value in values.items()}
         await ctx.fetch(_emptying(resource, frozenset(values)), {**sent, "ids": ids, **_stamp(ctx)})
-        if resource in PEOPLE.values():
+        if resource in SUBJECTS.values():
             for statement in _going():
                 await ctx.fetch(statement, {"ids": ids})
         await _tell(ctx, resource, rows)
@@ -167,7 +163,7 @@ def _emptying(resource: Resource, names: frozenset[str]) -> Statement:
 
 async def _tell(ctx: Context, resource: Resource, rows: list[Row]) -> None:
     """Audit rows and events: the records as they are now, and of what they were only which fields were emptied."""
-    person = resource in PEOPLE.values()
+    person = resource in SUBJECTS.values()
     statement = ctx.kernel.statement(("record", resource.plural), lambda: compile_record(resource))
     for row in rows:
         emptied = {

@@ -10,18 +10,20 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import JSONB
 
 from crm_api.domains.files.file import FILES
+from crm_api.domains.identity.principal import USERS
 from crm_api.domains.privacy.emptying import belonging, digest, empty, kinds, records_of, replacements
 from crm_api.domains.privacy.erasure import ERASURES, ErasureRequest
+from crm_api.domains.privacy.forget_sign_in import forget_sign_in
 from crm_api.domains.privacy.mentions import pattern
 from crm_api.domains.privacy.obstacles import blocked, obstacles
-from crm_api.domains.privacy.person import PEOPLE, column_of, same_person, visible
+from crm_api.domains.privacy.person import PEOPLE, SUBJECTS, column_of, same_person, visible
 from crm_api.domains.privacy.withdraw_exports import withdraw_exports
 from crm_api.kernel.context import Context, new_id
 from crm_api.kernel.database import TENANT, Statement
 from crm_api.kernel.domain import JobKind
 from crm_api.kernel.external import own_id
 from crm_api.kernel.jobs import start, trusted
-from crm_api.kernel.problems import invalid
+from crm_api.kernel.problems import forbidden, invalid
 from crm_api.kernel.repository import create, load, update
 from crm_api.kernel.running import Run, Step
 from crm_api.kernel.schema import Id, Wire
@@ -34,6 +36,8 @@ PLACES = (
 )
 """Where something is recorded, in the order it is erased. Events leave the outbox for the feed and the feed for
 attempts, so each comes after where its rows come from."""
+_BESIDE = {"share": None, "address": None}
+"""What the audit log tells beside fields: of a share its cause in words, of signing in where from."""
 _PURPOSE = "erasure"
 _ERASED = sa.func.erase_recorded(
     TENANT,
@@ -53,23 +57,37 @@ class EraseJob(Wire):
     erasure_id: Id
 
 
+async def meant(ctx: Context, body: ErasureRequest) -> tuple[str, str]:
+    """Whom a request is about: the reference, and the id.
+
+    Raises:
+        Problem: 422 for a record that the caller does not see, 403 for a user whom they may not delete.
+    """
+    column = column_of(body.model_dump())
+    resource = SUBJECTS[column]
+    if resource is USERS:
+        ctx.require(USERS, "delete")
+    id_ = str(await own_id(ctx, resource, getattr(body, column)))
+    if not await visible(ctx, column, id_):
+        raise invalid(f"/{column}", "reference_not_found", f"There is no such {resource.singular}.")
+    if resource is USERS and not await visible(ctx, column, id_, "delete"):
+        raise forbidden("users:delete")
+    return column, id_
+
+
 async def ask(ctx: Context, body: ErasureRequest, policy_id: str | None = None) -> dict[str, Any]:
     """Records that a person is to be erased and starts the job of it, in the open transaction.
 
     Raises:
-        Problem: 422 for a record that the caller does not see, 409 while something keeps its data or another erasure of
-            it runs.
+        Problem: as `meant` does; 409 while something keeps the data of the person, or another erasure of it runs.
     """
-    column = column_of(body.model_dump())
-    id_ = str(await own_id(ctx, PEOPLE[column], getattr(body, column)))
-    if not await visible(ctx, column, id_):
-        raise invalid(f"/{column}", "reference_not_found", f"There is no such {PEOPLE[column].singular}.")
+    column, id_ = await meant(ctx, body)
     found, _ = await obstacles(ctx, await same_person(ctx, column, id_))
     if found:
         raise blocked(found)
     values = {
         "id": str(new_id()),
-        "object_type": PEOPLE[column].singular,
+        "object_type": SUBJECTS[column].singular,
         "object_id": id_,
         "basis": body.basis,
         "reference": body.reference,
@@ -97,6 +115,8 @@ async def erase(run: Run, body: EraseJob) -> dict[str, Any]:
         if position.get("over"):
             return None
         if not position:
+            if (await load(ours, ERASURES, body.erasure_id, "read"))["object_type"] == USERS.singular:
+                ctx.require(USERS, "delete")
             step = await _records(ours, body.erasure_id)
             found[:] = step.position.get("obstacles", ())
             return step
@@ -113,7 +133,7 @@ async def erase(run: Run, body: EraseJob) -> dict[str, Any]:
 async def _records(ctx: Context, id_: str) -> Step:
     """Empties the records themselves, so that nothing new is written of the person from here on."""
     row = await load(ctx, ERASURES, id_, "update")
-    column = next(name for name, resource in PEOPLE.items() if resource.singular == row["object_type"])
+    column = next(name for name, resource in SUBJECTS.items() if resource.singular == row["object_type"])
     person = await same_person(ctx, column, row["object_id"])
     records = await records_of(ctx, person)
     found, _ = await obstacles(ctx, person)
@@ -122,20 +142,23 @@ async def _records(ctx: Context, id_: str) -> Step:
         await update(ctx, ERASURES, id_, values, by_verb=True)
         return Step({"over": True, "obstacles": found})
     texts = await pattern(ctx, records)
-    objects = sorted({item["id"] for rows in records.values() for item in rows})
-    told = {"objects": objects, "kinds": kinds(records), "digest": digest(ctx, records)}
+    objects = {item["id"] for rows in records.values() for item in rows}
+    if column not in PEOPLE:
+        objects |= await forget_sign_in(ctx, id_, row["object_id"], records[USERS][0]["email"])
+    told = {"objects": sorted(objects), "kinds": kinds(records), "digest": digest(ctx, records)}
     counts = await empty(ctx, records)
     await update(ctx, ERASURES, id_, told, by_verb=True)
     sealed = ctx.kernel.sealer.seal(ctx.principal.tenant_id, _PURPOSE, texts.encode())
     people = [one for ids in person.values() for one in ids]
     place = {"texts": base64.b64encode(sealed).decode(), "people": people, "until": ctx.now.isoformat()}
+    place["references"] = [name for name, ids in person.items() if ids]
     return Step({**place, "counts": counts}, done=sum(counts.values()))
 
 
 async def _exports(ctx: Context, position: Mapping[str, Any]) -> Step:
     """Withdraws exports that began before the records were empty; later ones have nothing of the person."""
     until = datetime.fromisoformat(position["until"])
-    gone = await withdraw_exports(ctx, position["people"], max(until, ctx.now))
+    gone = await withdraw_exports(ctx, position["people"], position["references"], max(until, ctx.now))
     counts = _added(position["counts"], "exports", gone)
     return Step({**position, "counts": counts, **({} if gone else {"exports": True, "place": 0})}, done=gone)
 
@@ -168,9 +191,9 @@ def _added(counts: Mapping[str, int], name: str, more: int) -> dict[str, int]:
 
 
 def _replaced(ctx: Context) -> dict[str, dict[str, Any]]:
-    """What stands in place of each field in what was recorded, by type of record; shares have a cause in words."""
-    resources = (*PEOPLE.values(), *belonging(ctx.kernel.catalog), FILES)
-    return {item.singular: {**replacements(item), "share": None} for item in resources}
+    """What stands in place of each field in what was recorded, by type of record."""
+    resources = (*SUBJECTS.values(), *belonging(ctx.kernel.catalog), FILES)
+    return {item.singular: {**_BESIDE, **replacements(item)} for item in resources}
 
 
 ERASE = JobKind("erase_person", EraseJob, erase, permission="erasures:create")

@@ -13,7 +13,7 @@ from crm_api.domains.privacy.person import PersonInput
 from crm_api.kernel.problems import CATALOGUE, Kind
 from crm_api.kernel.record import Entity, one_of, sortable, unique_while
 from crm_api.kernel.resource import READS, Resource
-from crm_api.kernel.schema import Code, Count, Id, Instant, Output, Wire
+from crm_api.kernel.schema import Code, Count, Id, Instant, Output, Ref, Wire
 
 BASES = ("request", "consent_withdrawn", "objection", "unlawful", "legal_obligation", "no_longer_needed")
 """Why data is erased: the cases of GDPR, article 17 (1)."""
@@ -61,6 +61,7 @@ class Erasure(Entity):
 class ErasureRequest(PersonInput):
     """Whose data is to be erased, and why."""
 
+    principal_id: Annotated[Ref | None, Field(description="A user who is inactive or deleted.")] = None
     basis: Annotated[Basis, Field(description=_WHY)] = "request"
     reference: Annotated[Reference | None, Field(description="Where the matter is filed, e.g. a ticket.")] = None
 
@@ -68,7 +69,7 @@ class ErasureRequest(PersonInput):
 class ErasureObstacle(Wire):
     """Why the data of a person has to be kept."""
 
-    code: Literal["legal_hold", "open_documents"]
+    code: Literal["legal_hold", "open_documents", "still_active", "owned_records", "last_administrator"]
     detail: Annotated[str, Field(max_length=500)]
     resource: Annotated[str, Field(max_length=63)]
     count: Count
@@ -88,7 +89,7 @@ class ErasureView(Output):
     """The proof of an erasure: who, when, why, and how much of what, but nothing that was erased."""
 
     object: Literal["erasure"]
-    object_type: Annotated[Code, Field(description="`contact` or `lead`.")]
+    object_type: Annotated[Code, Field(description="`contact`, `lead` or `user`.")]
     object_id: Id
     basis: Basis
     reference: Reference | None

@@ -8,15 +8,13 @@ from starlette.responses import Response
 
 from crm_api.domains.exchange.job_file import STARTED
 from crm_api.domains.privacy.emptying import records_of
-from crm_api.domains.privacy.erase import ask
+from crm_api.domains.privacy.erase import ask, meant
 from crm_api.domains.privacy.erasure import ERASURES, ErasurePreview, ErasureRequest
 from crm_api.domains.privacy.obstacles import obstacles
-from crm_api.domains.privacy.person import PEOPLE, column_of, same_person, visible
+from crm_api.domains.privacy.person import same_person
 from crm_api.kernel.context import Context
-from crm_api.kernel.external import own_id
 from crm_api.kernel.headers import parse, query, read_body
 from crm_api.kernel.jobs import begin, trusted
-from crm_api.kernel.problems import invalid
 from crm_api.kernel.projection import Json
 from crm_api.kernel.spec_routes import takes
 from crm_api.kernel.unit_of_work import permitted, transact
@@ -57,13 +55,10 @@ async def preview_erasure(request: Request) -> Response:
     ctx = await permitted(request, ERASURES, "create")
     query(request, ())
     body = parse(await read_body(request), ErasureRequest)
-    column = column_of(body.model_dump())
     ctx.dry_run = True
 
     async def look(inner: Context) -> dict[str, Any]:
-        id_ = str(await own_id(inner, PEOPLE[column], getattr(body, column)))
-        if not await visible(inner, column, id_):
-            raise invalid(f"/{column}", "reference_not_found", f"There is no such {PEOPLE[column].singular}.")
+        column, id_ = await meant(inner, body)
         ours = trusted(inner)
         person = await same_person(ours, column, id_)
         found, kept = await obstacles(ours, person)

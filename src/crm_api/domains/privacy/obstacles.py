@@ -10,9 +10,11 @@ from sqlalchemy.dialects.postgresql import ARRAY
 from crm_api.domains.orders.order import ORDERS
 from crm_api.domains.privacy.erasure import ERASURE_BLOCKED
 from crm_api.domains.privacy.legal_hold import LEGAL_HOLDS
+from crm_api.domains.privacy.person import SUBJECTS
+from crm_api.domains.privacy.user_obstacles import obstacle, of_user
 from crm_api.domains.quotes.quote import QUOTES
 from crm_api.kernel.context import Context
-from crm_api.kernel.database import TENANT, Row, Statement, bound
+from crm_api.kernel.database import TENANT, Statement, bound
 from crm_api.kernel.problems import Fault, Problem
 from crm_api.kernel.record import among
 from crm_api.kernel.resource import Resource
@@ -22,10 +24,14 @@ OPEN: Mapping[Resource, tuple[str, ...]] = {
     QUOTES: ("draft", "pending_approval", "approved", "sent"),
 }
 """Documents under way: they need whom they are for. In any other state they are issued, and stay as they are."""
-MOST = 20
 Person = Mapping[str, list[str]]
-_CONTACTS, _LEADS = (sa.bindparam(name, type_=ARRAY(sa.Uuid())) for name in ("contacts", "leads"))
+_CONTACTS = sa.bindparam("contacts", type_=ARRAY(sa.Uuid()))
 _HOLDS = LEGAL_HOLDS.table
+
+
+def ids_of(column: str) -> sa.BindParameter[Any]:
+    """The parameter with the ids of a person's records, by the reference to them."""
+    return sa.bindparam(f"{column.removesuffix('_id')}s", type_=ARRAY(sa.Uuid()))
 
 
 def _documents(resource: Resource) -> Statement:
@@ -42,41 +48,35 @@ _HELD = Statement(
     .where(
         _HOLDS.c.tenant_id == TENANT,
         _HOLDS.c.deleted_at.is_(None),
-        sa.or_(among(_HOLDS.c.contact_id, _CONTACTS), among(_HOLDS.c.lead_id, _LEADS)),
+        sa.or_(*(among(_HOLDS.c[column], ids_of(column)) for column in SUBJECTS)),
     )
     .order_by(_HOLDS.c.id)
 )
 
 
 def parameters(person: Person) -> dict[str, Any]:
-    """Values of `contacts` and `leads`."""
-    return {
-        "contacts": bound([UUID(id_) for id_ in person["contact_id"]]),
-        "leads": bound([UUID(id_) for id_ in person["lead_id"]]),
-    }
+    """Values of the parameters of `ids_of`."""
+    return {ids_of(column).key: bound([UUID(id_) for id_ in ids]) for column, ids in person.items()}
 
 
 async def obstacles(ctx: Context, person: Person) -> tuple[list[dict[str, Any]], dict[str, int]]:
     """Why the person cannot be erased now, and how many issued documents of each resource name them."""
     values = parameters(person)
     found = []
-    if held := await ctx.fetch(_HELD, values):
-        found.append(_obstacle("legal_hold", LEGAL_HOLDS, held, "A legal hold stands; lift it first."))
+    if held := await ctx.fetch(_HELD, dict(values)):
+        found.append(obstacle("legal_hold", LEGAL_HOLDS, held, "A legal hold stands; lift it first."))
     kept = {}
     for resource, states in OPEN.items():
-        rows = await ctx.fetch(_DOCUMENTS[resource], parameters(person))
+        rows = await ctx.fetch(_DOCUMENTS[resource], {"contacts": values["contacts"]})
         under_way = [row for row in rows if row["state"] in states]
         if under_way:
             detail = f"There are {resource.plural} under way; close or cancel them first."
-            found.append(_obstacle("open_documents", resource, under_way, detail))
+            found.append(obstacle("open_documents", resource, under_way, detail))
         if issued := len(rows) - len(under_way):
             kept[resource.plural] = issued
+    for id_ in person["principal_id"]:
+        found += await of_user(ctx, id_)
     return found, kept
-
-
-def _obstacle(code: str, resource: Resource, rows: list[Row], detail: str) -> dict[str, Any]:
-    ids = [row["id"] for row in rows[:MOST]]
-    return {"code": code, "detail": detail, "resource": resource.plural, "count": len(rows), "ids": ids}
 
 
 def blocked(found: list[dict[str, Any]]) -> Problem:

@@ -1,4 +1,4 @@
-"""Who a record is about: a contact or a lead, with every record that is the same person."""
+"""Who a record is about: a contact or a lead, with every record that is the same person; and users of the tenant."""
 
 from collections.abc import Mapping
 from typing import Annotated, Any
@@ -10,6 +10,7 @@ from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Mapped
 
 from crm_api.domains.contacts.contact import CONTACTS
+from crm_api.domains.identity.principal import USERS
 from crm_api.domains.leads.lead import LEADS
 from crm_api.kernel.context import Context
 from crm_api.kernel.database import TENANT, Statement, bound
@@ -23,6 +24,8 @@ from crm_api.kernel.schema import Id, Input, Output, Ref
 
 PEOPLE: Mapping[str, Resource] = {"contact_id": CONTACTS, "lead_id": LEADS}
 """The references by which a row says who it is about."""
+SUBJECTS: Mapping[str, Resource] = {**PEOPLE, "principal_id": USERS}
+"""Whose data may be erased, by the reference that names them."""
 _ABOUT = "Who it is about: a contact, a lead, or both where they are the same person."
 _MERGES, _CONTACTS, _LEADS = table_of(Merge), CONTACTS.table, LEADS.table
 _IDS = sa.bindparam("ids", type_=ARRAY(sa.Uuid()))
@@ -49,22 +52,20 @@ class PersonOutput(Output):
     lead_id: Id | None
 
 
-def about_person(table: str) -> tuple[Any, ...]:
-    """Keys and indexes of a table of `AboutPerson`."""
+def about_person(table: str, subjects: Mapping[str, Resource] = PEOPLE) -> tuple[Any, ...]:
+    """Keys and indexes of a table of `AboutPerson`, whose rows are about one of these."""
     return (
-        reference("contact_id", "contacts"),
-        reference("lead_id", "leads"),
-        sa.CheckConstraint("num_nonnulls(contact_id, lead_id) > 0", name="person"),
-        sparse(table, "contact_id"),
-        sparse(table, "lead_id"),
+        *(reference(column, resource.table.name) for column, resource in subjects.items()),
+        sa.CheckConstraint(f"num_nonnulls({', '.join(subjects)}) > 0", name="person"),
+        *(sparse(table, column) for column in subjects),
     )
 
 
 def column_of(values: Mapping[str, Any]) -> str:
     """Which reference says who it is about; 422 unless it is one."""
-    given = [name for name in PEOPLE if values.get(name) is not None]
+    given = [name for name in SUBJECTS if values.get(name) is not None]
     if len(given) != 1:
-        raise invalid("/contact_id", "one_of", "Give contact_id or lead_id, and one of them.")
+        raise invalid("/contact_id", "one_of", f"Give {', '.join(PEOPLE)} or principal_id, and one of them.")
     return given[0]
 
 
@@ -72,22 +73,23 @@ async def _somebody(
     ctx: Context, resource: Resource, values: Mapping[str, Any], before: Mapping[str, Any] | None
 ) -> Mapping[str, Any]:
     """Refuses what is about nobody; nothing follows from who it is."""
-    del ctx, resource
-    if before is None and all(values.get(name) is None for name in PEOPLE):
-        raise invalid("/contact_id", "required", "Give contact_id, lead_id or both.")
+    del ctx
+    columns = SUBJECTS.keys() & resource.references.keys()
+    if before is None and all(values.get(name) is None for name in columns):
+        raise invalid("/contact_id", "required", f"Give one of {', '.join(sorted(columns))}.")
     return {}
 
 
-SOMEBODY = Build(frozenset(PEOPLE), _somebody)
+SOMEBODY = Build(frozenset(SUBJECTS), _somebody)
 """For each resource of `AboutPerson`."""
 
 
-async def visible(ctx: Context, column: str, id_: str) -> bool:
-    """Whether the caller sees the record, or did before it was deleted."""
-    if await find(ctx, PEOPLE[column], id_) is not None:
+async def visible(ctx: Context, column: str, id_: str, action: str = "read") -> bool:
+    """Whether the caller sees the record (or may act on it), or did before it was deleted."""
+    if await find(ctx, SUBJECTS[column], id_, action=action) is not None:
         return True
-    table = PEOPLE[column].table
-    gate = ctx.kernel.policy.gate(ctx.access, PEOPLE[column], "read", table, deleted=True)
+    table = SUBJECTS[column].table
+    gate = ctx.kernel.policy.gate(ctx.access, SUBJECTS[column], action, table, deleted=True)
     found = sa.select(table.c.id).where(table.c.id == sa.bindparam("id", type_=sa.Uuid()), *gate)
     return bool(await ctx.read(Statement(found), {**ctx.access.values, "id": id_}))
 
@@ -119,7 +121,12 @@ _SAME = {
 
 
 async def same_person(ctx: Context, column: str, id_: str) -> dict[str, list[str]]:
-    """Every record of the person by its reference, deleted ones too: the whole chain of merges, and leads converted."""
+    """Every record of the person by its reference, deleted ones too: the whole chain of merges, and leads converted.
+
+    A user is one record, and no contact or lead, whatever they have in common.
+    """
+    if column not in PEOPLE:
+        return {name: [id_.lower()] if name == column else [] for name in SUBJECTS}
     kinds = {resource.singular: name for name, resource in PEOPLE.items()}
     known = {id_.lower(): column}
     fresh = list(known)
@@ -130,4 +137,4 @@ async def same_person(ctx: Context, column: str, id_: str) -> dict[str, list[str
                 if row["id"] not in known and row["kind"] in kinds:
                     known[row["id"]] = kinds[row["kind"]]
                     fresh.append(row["id"])
-    return {name: sorted(one for one, of in known.items() if of == name) for name in PEOPLE}
+    return {name: sorted(one for one, of in known.items() if of == name) for name in SUBJECTS}

@@ -156,7 +156,8 @@ async def _sections(ctx: Context, body: PersonExportRequest) -> tuple[list[str],
     catalog = ctx.kernel.catalog
     if body.principal_id is not None:
         principals = catalog.resources["principals"]
-        return [body.principal_id], [_section(principals, "id"), *_referring(catalog, {"principals"})]
+        sections = (_section(principals, "id"), *_referring(catalog, {"principals"}), _section(FILES, "object_id"))
+        return [body.principal_id], list(sections)
     column, id_ = next((name, getattr(body, name)) for name in PEOPLE if getattr(body, name) is not None)
     person = await same_person(ctx, column, id_)
     own = [_section(resource, "id") for resource in PEOPLE.values()]

@@ -1,5 +1,6 @@
 """Takes back the files of exports that may tell of a person, and stops those that are being written."""
 
+from collections.abc import Collection
 from datetime import timedelta
 from typing import Any
 
@@ -11,7 +12,7 @@ from crm_api.domains.exchange.export import EXPORT
 from crm_api.domains.files.lease import give_up
 from crm_api.domains.jobs.job import JOBS
 from crm_api.domains.privacy.emptying import belonging
-from crm_api.domains.privacy.person import PEOPLE
+from crm_api.domains.privacy.person import SUBJECTS
 from crm_api.kernel.context import Context
 from crm_api.kernel.database import TENANT, Row, Statement
 from crm_api.kernel.jobs import trusted
@@ -44,7 +45,7 @@ _FOUND = Statement(
             ),
             sa.and_(
                 _TABLE.c.kind == sa.literal(PERSON_EXPORT, sa.Text()),
-                among(_parameter("contact_id", "lead_id"), sa.bindparam("people", type_=_TEXTS)),
+                among(_parameter(*SUBJECTS), sa.bindparam("people", type_=_TEXTS)),
             ),
         ),
         sa.or_(
@@ -63,9 +64,15 @@ _FOUND = Statement(
 )
 
 
-async def withdraw_exports(ctx: Context, people: list[str], until: Any) -> int:
-    """Withdraws some exports that were asked for up to a time; gives how many, 0 when none is left."""
-    resources = [item.plural for item in (*PEOPLE.values(), *belonging(ctx.kernel.catalog))]
+async def withdraw_exports(ctx: Context, people: list[str], references: Collection[str], until: Any) -> int:
+    """Withdraws some exports that were asked for up to a time; gives how many, 0 when none is left.
+
+    `references` are those by which the people are named, which tell whose exports these are.
+    """
+    catalog = ctx.kernel.catalog
+    tables = {SUBJECTS[name].table for name in references}
+    own = [item.plural for item in catalog.resources.values() if item.table in tables]
+    resources = [*own, *(item.plural for item in belonging(catalog, references))]
     values = {"resources": [*resources, "files"], "people": people, "now": ctx.now, "until": until}
     rows = await ctx.fetch(_FOUND, values)
     for row in rows:

@@ -7,13 +7,14 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
+from crm_api.domains.identity.api_key import live_keys
 from crm_api.domains.sign_in import attempts, password
-from crm_api.domains.sign_in.answering import for_signed_in, go
+from crm_api.domains.sign_in.answering import behind, for_signed_in, go
 from crm_api.domains.sign_in.attempts import ACCOUNT
 from crm_api.domains.sign_in.browser import SESSION, BrowserSession, page, read_form, set_cookie, sign_in_address
 from crm_api.domains.sign_in.enrolment import confirm, offer
 from crm_api.domains.sign_in.person import Person, acting, end_sessions, find_by_id, note, start_session
-from crm_api.domains.sign_in.reset import bounds, change_password
+from crm_api.domains.sign_in.reset import bounds, change_password, tell, wants_keys_revoked
 from crm_api.domains.sign_in.second_factor import SECOND_FACTORS
 from crm_api.domains.sign_in.session import Session
 from crm_api.kernel.context import Context
@@ -63,6 +64,7 @@ async def _page(request: Request, session: BrowserSession, person: Person, **err
         session=session,
         person=person,
         sessions=[{**row, "mine": row["id"] == str(session.session_id)} for row in rows],
+        keys=len(await live_keys(ctx, person.id)),
         errors=errors,
         notice=None if errors else request.query_params.get("notice"),
         **bounds(person),
@@ -90,7 +92,7 @@ async def show(request: Request, session: BrowserSession) -> Response:
 @router.post("/account/password")
 @for_signed_in
 async def change(request: Request, session: BrowserSession) -> Response:
-    """Changes the password; all other sessions end, and this one gets a new cookie."""
+    """Changes the password; all that the person is signed in by ends but this session, which gets a new cookie."""
     form, person = await read_form(request, session), await _person(request, session)
     if not await _proven(request, person, form.get("current", "")):
         return await _page(request, session, person, current=_WRONG)
@@ -99,12 +101,13 @@ async def change(request: Request, session: BrowserSession) -> Response:
         return await _page(request, session, person, password=fault)
     hash_ = await password.hashed(chosen)
 
-    async def work(ctx: Context) -> None:
-        await change_password(ctx, person, hash_, "change_password")
+    async def work(ctx: Context) -> int:
+        return await change_password(ctx, person, hash_, "change_password", wants_keys_revoked(form))
 
-    await transact(acting(request, person.tenant_id, person.id), work)
+    keys = await transact(acting(request, person.tenant_id, person.id), work)
+    behind(request, tell(request, person, keys))
     response = go("/account?notice=password")
-    ticket = await start_session(request, person, session.methods)
+    ticket = await start_session(request, await _person(request, session), session.methods)
     set_cookie(response, SESSION, ticket.text)
     return response
 

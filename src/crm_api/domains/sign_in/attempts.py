@@ -97,6 +97,11 @@ def _subject(limit: Limit, of: str) -> bytes:
     return hashes(f"{limit.kind} {crowd(of) if limit is ADDRESS else of}")[0]
 
 
+def subjects(limit: Limit, of: str) -> tuple[bytes, ...]:
+    """What attempts of an account or person are kept under, by any pepper of the server."""
+    return hashes(f"{limit.kind} {of}")
+
+
 async def begin(kernel: Kernel, tenant_id: UUID, limit: Limit, of: str) -> int | None:
     """Counts an attempt; gives how many it is in a row, None when it comes too early and must be refused."""
     now = datetime.now(UTC)

@@ -10,6 +10,7 @@ from sqlalchemy.dialects.postgresql import insert
 from starlette.requests import Request
 
 from crm_api import settings as process
+from crm_api.domains.identity.leaving import ends
 from crm_api.domains.identity.principal import USERS
 from crm_api.domains.identity.principal import Principal as PrincipalRow
 from crm_api.domains.identity.role import Role, RoleAssignment
@@ -25,6 +26,7 @@ from crm_api.kernel.context import Context, Kernel, Principal, new_id
 from crm_api.kernel.database import TENANT, Statement
 from crm_api.kernel.ledger import NOW, parameters
 from crm_api.kernel.policy import Access
+from crm_api.kernel.problems import FORBIDDEN, Problem
 from crm_api.kernel.record import Tenant, table_of
 from crm_api.kernel.repository import record, update
 from crm_api.kernel.unit_of_work import transact
@@ -131,6 +133,14 @@ _OPEN = Statement(
 )
 
 
+_STILL = Statement(
+    sa.select(_PASSWORDS.c.changed_at)
+    .where(_PASSWORDS.c.tenant_id == TENANT, _PASSWORDS.c.principal_id == sa.bindparam("principal", type_=sa.Uuid()))
+    .with_for_update(read=True)
+)
+"""Waits for who is changing the password, and keeps others from it until there is a session, which they end then."""
+
+
 def _person(tenant_id: UUID, rows: list[Any]) -> Person | None:
     if len(rows) != 1:  # none, or two whose addresses differ in case alone
         return None
@@ -162,7 +172,11 @@ async def note(ctx: Context, person: Person, action: str, **after: Any) -> None:
 
 
 async def start_session(request: Request, person: Person, methods: tuple[str, ...]) -> Ticket:
-    """A new session, whose ticket is the cookie; the one that the browser had is ended, whosever it was."""
+    """A new session, whose ticket is the cookie; the one that the browser had is ended, whosever it was.
+
+    Raises:
+        Problem: 403 when the password is another since the person was looked up by it.
+    """
     ctx = acting(request, person.tenant_id, person.id)
     ticket, former = Ticket(person.tenant_id, new_id()), await signed_in(request)
     values = {
@@ -177,6 +191,10 @@ async def start_session(request: Request, person: Person, methods: tuple[str, ..
     }
 
     async def work(inner: Context) -> None:
+        if "pwd" in methods:
+            now = [row["changed_at"] for row in await inner.fetch(_STILL, {"principal": person.id})]
+            if now != ([] if person.changed_at is None else [person.changed_at]):
+                raise Problem(FORBIDDEN, "The password was changed meanwhile.")
         await inner.fetch(_START, values)
         await record(inner, SESSIONS, ticket.id, "sign_in", "started", after={"methods": list(methods)})
         await note(inner, person, "sign_in", session_id=str(ticket.id), methods=list(methods))
@@ -194,3 +212,8 @@ async def end_sessions(ctx: Context, principal_id: UUID, *, but: UUID | None = N
         if row["id"] != str(but) and (only is None or row["id"] == str(only)):
             change, events = {"revoked_at": ctx.now}, ("updated", "revoked")
             await update(ctx, SESSIONS, row["id"], change, action="revoke", events=events, by_verb=True)
+
+
+@ends
+async def _sessions(ctx: Context, principal_id: UUID) -> None:
+    await end_sessions(ctx, principal_id)

@@ -10,14 +10,16 @@ from starlette.responses import Response
 
 from crm_api import settings as process
 from crm_api.adapters.mail import Letter, Mail
+from crm_api.domains.identity.api_key import live_keys, revoke_keys
 from crm_api.domains.identity.invite import RESET_MINUTES, PasswordLink, new_link
+from crm_api.domains.identity.leaving import ends, sign_out
 from crm_api.domains.identity.tickets import Ticket, read_ticket
 from crm_api.domains.sign_in import attempts, password
 from crm_api.domains.sign_in.answering import behind, go, hurried, readable, refused, unhurried
 from crm_api.domains.sign_in.attempts import ACCOUNT, ADDRESS, LETTERS
 from crm_api.domains.sign_in.browser import cookie, page, read_form, sign_in_address
 from crm_api.domains.sign_in.organisation import LONGEST, find_organisation
-from crm_api.domains.sign_in.person import Person, acting, end_sessions, find_by_email, find_by_id, note
+from crm_api.domains.sign_in.person import Person, acting, find_by_email, find_by_id, note
 from crm_api.domains.sign_in.sign_in import ORGANISATION
 from crm_api.domains.sign_in.words import language_of, say
 from crm_api.kernel.context import Context
@@ -33,7 +35,9 @@ _LINKS = table_of(PasswordLink)
 _ID = sa.bindparam("id", type_=sa.Uuid())
 _GOOD = (_LINKS.c.tenant_id == TENANT, _LINKS.c.used_at.is_(None), _LINKS.c.expires_at > NOW)
 _FIND = Statement(
-    sa.select(_LINKS.c.secret_hash, sa.cast(_LINKS.c.principal_id, sa.Text())).where(*_GOOD, _LINKS.c.id == _ID)
+    sa.select(_LINKS.c.secret_hash, sa.cast(_LINKS.c.principal_id, sa.Text()), _LINKS.c.revokes_keys).where(
+        *_GOOD, _LINKS.c.id == _ID
+    )
 )
 _USE = Statement(
     sa.update(_LINKS).where(*_GOOD, _LINKS.c.id == _ID).values(used_at=NOW).returning(sa.literal_column("1"))
@@ -53,21 +57,23 @@ async def ask(request: Request) -> Response:
     if ticket is None:
         organisation = (cookie(request, ORGANISATION) or "")[:LONGEST]
         return page(request, "Reset your password", _ASK, organisation=organisation, email="", errors={})
-    person = await _holder(request, ticket)
-    if person is None:
+    found = await _holder(request, ticket)
+    if found is None:
         return _outdated(request)
-    return _form(request, person, ticket)
+    return await _form(request, *found, ticket)
 
 
 def _outdated(request: Request) -> Response:
     return refused(request, "Reset your password", _ASK, {"email": _OLD}, organisation="", email="")
 
 
-def _form(request: Request, person: Person, ticket: Ticket, fault: str | None = None) -> Response:
+async def _form(request: Request, person: Person, revokes: bool, ticket: Ticket, fault: str | None = None) -> Response:
     values: dict[str, Any] = {
         "language": person.language,
         "token": ticket.text,
         "email": person.email,
+        "keys": len(await live_keys(acting(request, person.tenant_id, person.id), person.id)),
+        "revokes_keys": revokes,
         **bounds(person),
     }
     errors = {} if fault is None else {"password": fault}
@@ -81,13 +87,14 @@ def bounds(person: Person) -> dict[str, Any]:
     return {"shortest": shortest, "longest": password.LONGEST, "alone": password.SHORTEST}
 
 
-async def _holder(request: Request, ticket: Ticket) -> Person | None:
-    """The person of a link that is good now."""
+async def _holder(request: Request, ticket: Ticket) -> tuple[Person, bool] | None:
+    """The person of a link that is good now, and whether their API keys end by it."""
     kernel, ctx = request.scope["crm.kernel"], acting(request, ticket.tenant_id, ticket.id)
     rows = await ctx.fetch(_FIND, {"id": ticket.id, "now": ctx.now})
     if not rows or not ticket.fits(rows[0]["secret_hash"]):
         return None
-    return await find_by_id(kernel, ticket.tenant_id, UUID(rows[0]["principal_id"]))
+    person = await find_by_id(kernel, ticket.tenant_id, UUID(rows[0]["principal_id"]))
+    return None if person is None else (person, rows[0]["revokes_keys"])
 
 
 @router.post("/reset")
@@ -105,32 +112,55 @@ async def reset(request: Request) -> Response:
 
 async def _set(request: Request, form: dict[str, str]) -> Response:
     ticket = read_ticket(form["token"])
-    person = None if ticket is None else await _holder(request, ticket)
-    if ticket is None or person is None:
+    found = None if ticket is None else await _holder(request, ticket)
+    if ticket is None or found is None:
         return _outdated(request)
+    person, revokes = found
     chosen = form.get("password", "")
     if (fault := password.fault(chosen, bounds(person)["shortest"], person.known)) is not None:
-        return _form(request, person, ticket, fault)
+        return await _form(request, person, revokes, ticket, fault)
     hash_ = await password.hashed(chosen)
 
-    async def work(ctx: Context) -> bool:
+    async def work(ctx: Context) -> int | None:
         if not await ctx.fetch(_USE, {"id": ticket.id, "now": ctx.now}):
-            return False
-        await ctx.fetch(_USE_OTHERS, {"principal": person.id, "now": ctx.now})
-        await change_password(ctx, person, hash_, "reset_password")
-        return True
+            return None
+        return await change_password(ctx, person, hash_, "reset_password", revokes or wants_keys_revoked(form))
 
-    if not await transact(acting(request, person.tenant_id, person.id), work, patient=True):
+    keys = await transact(acting(request, person.tenant_id, person.id), work, patient=True)
+    if keys is None:
         return _outdated(request)
+    behind(request, tell(request, person, keys))
     await attempts.reset(request.scope["crm.kernel"], person.tenant_id, ACCOUNT, person.email.lower())
     return go(sign_in_address("/account", login_hint=person.email, again=True) + "&notice=password")
 
 
-async def change_password(ctx: Context, person: Person, hash_: str, action: str) -> None:
-    """Makes this the password, and ends all sessions."""
+def wants_keys_revoked(form: dict[str, str]) -> bool:
+    """Whether somebody who sets a password would end their API keys with it."""
+    return form.get("revoke_keys") == "true"
+
+
+async def change_password(ctx: Context, person: Person, hash_: str, action: str, revokes_keys: bool) -> int:
+    """Makes this the password, and ends all that the person is signed in by; gives how many API keys stay good."""
     await password.keep(ctx, person.id, hash_)
-    await end_sessions(ctx, person.id)
-    await note(ctx, person, action)
+    await sign_out(ctx, person.id)
+    if revokes_keys:
+        await revoke_keys(ctx, person.id)
+    keys = len(await live_keys(ctx, person.id))
+    await note(ctx, person, action, revoke_keys=revokes_keys, live_keys=keys)
+    return keys
+
+
+@ends
+async def _links(ctx: Context, principal_id: UUID) -> None:
+    await ctx.fetch(_USE_OTHERS, {"principal": principal_id, "now": ctx.now})
+
+
+async def tell(request: Request, person: Person, keys: int) -> None:
+    """Writes to a person that their password is another now (NIST SP 800-63B-4, 4.6)."""
+    spoken = language_of(request, person.language)
+    values: dict[str, Any] = {"name": person.name, "organisation": person.organisation, "keys": keys}
+    letter = Letter(person.email, say(spoken, "Your password was changed"), say(spoken, CHANGED, **values))
+    await Mail.of(process.load_settings()).send(letter)
 
 
 async def _write(request: Request, form: dict[str, str], language: str) -> None:
@@ -163,4 +193,10 @@ LETTER = (
     "Hello {name},\n\nsomebody, probably you, asked for a new password. Set it within {minutes} minutes here:\n\n"
     "{url}\n\n"
     "If it was not you, do nothing: your password stays as it is.\n"
+)
+CHANGED = (
+    "Hello {name},\n\nthe password of your account at {organisation} was changed. All other sessions are ended, and "
+    "applications that you allowed something have to ask you again.\n\n"
+    "API keys of yours that are still good: {keys}. They do not depend on the password.\n\n"
+    "If it was not you, ask an administrator of your organisation for help at once.\n"
 )

@@ -9,6 +9,7 @@ from pydantic import Field
 from sqlalchemy.orm import Mapped
 
 from crm_api.kernel.context import Context
+from crm_api.kernel.joints import ERASED
 from crm_api.kernel.problems import CONFLICT, Problem
 from crm_api.kernel.record import Entity, reference, sortable
 from crm_api.kernel.resource import READS, Action, Resource
@@ -70,5 +71,6 @@ SESSIONS = Resource(
     sorts=(Session.created_at,),
     operations=READS,
     notices=("started",),
+    personal={"address": ERASED, "user_agent": ERASED},
     actions=(Action("revoke", "End the session", revoke, event="revoked"),),
 )

@@ -1,10 +1,13 @@
 """What the pages of this domain say in Spanish."""
 
-from crm_api.domains.sign_in.reset import LETTER
+from crm_api.domains.sign_in.reset import CHANGED, LETTER
 from crm_api.domains.sign_in.words import add_spanish
 
 add_spanish(
     {
+        "API keys that are good: {keys}. They do not depend on the password.": (
+            "Claves de API que valen: {keys}. No dependen de la contraseña."
+        ),
         "Back to your account": "Volver a su cuenta",
         "Change the password": "Cambiar la contraseña",
         "Code": "Código",
@@ -15,6 +18,7 @@ add_spanish(
         "E-mail": "Correo electrónico",
         "End": "Cerrar",
         "End all other sessions": "Cerrar todas las demás sesiones",
+        "End my API keys, too": "Anular también mis claves de API",
         "End the session from {address}": "Cerrar la sesión de {address}",
         "Enter the code": "Introduzca el código",
         "Forgot your password?": "¿Olvidó su contraseña?",
@@ -106,16 +110,28 @@ add_spanish(
         "You have one. To remove it, enter your password.": "Tiene uno. Para quitarlo, introduzca su contraseña.",
         "Your account": "Su cuenta",
         "Your new password": "Su contraseña nueva",
-        "Your password is changed. Your other sessions are ended.": (
-            "Su contraseña está cambiada. Sus demás sesiones están cerradas."
+        "Your API keys end with the old password: {keys}.": (
+            "Sus claves de API se anulan con la contraseña anterior: {keys}."
+        ),
+        "Your password is changed. Your other sessions are ended, and so is the access of applications. "
+        "API keys that are still good: {keys}.": (
+            "Su contraseña está cambiada. Sus demás sesiones están cerradas, igual que el acceso de las aplicaciones. "
+            "Claves de API que siguen valiendo: {keys}."
         ),
         "Your password is set. Sign in with it.": "Su contraseña está establecida. Inicie sesión con ella.",
+        "Your password was changed": "Se cambió su contraseña",
         "Your second factor is removed.": "Su segundo factor está quitado.",
         "Your second factor is set up. Each of these codes stands in for the app once. They are not shown again.": (
             "Su segundo factor está configurado. Cada uno de estos códigos sustituye una vez a la aplicación. "
             "No se muestran otra vez."
         ),
         "this one": "esta",
+        CHANGED: (
+            "Hola, {name}:\n\nse cambió la contraseña de su cuenta en {organisation}. Todas las demás sesiones están "
+            "cerradas, y las aplicaciones a las que permitió algo tienen que preguntarle otra vez.\n\n"
+            "Claves de API suyas que siguen valiendo: {keys}. No dependen de la contraseña.\n\n"
+            "Si no fue usted, pida ayuda enseguida a un administrador de su organización.\n"
+        ),
         LETTER: (
             "Hola, {name}:\n\nalguien, probablemente usted, pidió una contraseña nueva. Establézcala en {minutes} "
             "minutos aquí:\n\n{url}\n\nSi no fue usted, no haga nada: su contraseña sigue como está.\n"
