@@ -6,7 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from crm_api.domains.approvals.remind import remind
-from tests.support.org import MANAGER, REPRESENTATIVE
+from tests.support.jobs import wait, working
+from tests.support.org import MANAGER, REPRESENTATIVE, Person
 
 _numbers = itertools.count(1)
 
@@ -111,6 +112,142 @@ def test_not_even_an_administrator_decides_their_own_request(org):
         refused = act(org.admin, "approvals", found, verb, 409, **body)
         assert refused["errors"][0]["code"] == "own_request"
     assert order_of(org, made)["state"] == "pending_approval"
+
+
+def chain(org, *roles):
+    """People of these roles, each the manager of the one before."""
+    people = [org.person(f"link{next(_numbers)}", role) for role in roles]
+    for below, above in itertools.pairwise(people):
+        assert org.admin.patch(f"/v1/users/{below.id}", json={"manager_id": above.id}).status_code == 200
+    return people
+
+
+def asked_of(org, person, plural, item, verb):
+    """The approval that a document waits for once somebody has asked for it."""
+    assert act(person, plural, item, verb)["state"] == "pending_approval"
+    (found,) = org.admin.all("/v1/approvals", object_id=item["id"], status="pending")
+    assert found["requested_by_id"] == person.id
+    return found
+
+
+def test_a_manager_does_not_decide_a_draft_of_their_own_that_somebody_below_confirms(org):
+    seller, boss, top = chain(org, REPRESENTATIVE, MANAGER, MANAGER)
+    made = governed(org, boss, MANAGED)
+    assert boss.patch(f"/v1/orders/{made['id']}", json={"owner_id": seller.id}).status_code == 200
+    found = asked_of(org, seller, "orders", made, "confirm")
+    assert found["approver_id"] == top.id
+    act(boss, "approvals", found, "approve", 404)
+    refused = act(top, "approvals", found, "delegate", 422, principal_id=boss.id)
+    assert refused["errors"][0]["code"] == "own_document"
+    assert act(top, "approvals", found, "approve")["status"] == "approved"
+    assert order_of(org, made)["state"] == "confirmed"
+
+
+@pytest.mark.parametrize(
+    ("change", "asked"),
+    [
+        ({"discount_percent": "30"}, "above"),
+        ({"lines": [{"description": "Tea", "unit_price": "1", "quantity": "10"}]}, "above"),
+        ({"payment_terms": "In a year"}, "above"),
+        ({"shipping_address": {"country": "DE"}}, "above"),
+        ({"note": "Soon.", "tags": ["spring"]}, "manager"),
+    ],
+)
+def test_who_changed_the_terms_does_not_decide_whoever_changed_them_last(org, change, asked):
+    seller, boss, top = chain(org, REPRESENTATIVE, MANAGER, MANAGER)
+    made = governed(org, seller, MANAGED)
+    path = f"/v1/orders/{made['id']}"
+    assert boss.patch(path, json=change).status_code == 200
+    assert seller.patch(path, json={"client_reference": "Mine"}).status_code == 200
+    found = asked_of(org, seller, "orders", made, "confirm")
+    assert found["approver_id"] == {"above": top.id, "manager": boss.id}[asked]
+
+
+def test_neither_as_named_nor_by_a_role_nor_by_reach_does_an_author_decide(org):
+    seller, boss, top = chain(org, REPRESENTATIVE, MANAGER, MANAGER)
+    cases = (
+        ({"kind": "principal", "principal_id": boss.id}, boss, top),
+        ({"kind": "role", "role_id": org.roles[MANAGER]}, boss, top),
+        (MANAGED, org.admin, boss),
+    )
+    for step, author, other in cases:
+        made = governed(org, seller, step)
+        assert author.patch(f"/v1/orders/{made['id']}", json={"discount_percent": "5"}).status_code == 200
+        found = asked_of(org, seller, "orders", made, "confirm")
+        assert found["approver_id"] != author.id
+        bodies = {"approve": {}, "reject": {"comment": "No."}, "delegate": {"principal_id": other.id}}
+        for verb, body in bodies.items() if step["kind"] != "principal" else ():
+            assert act(author, "approvals", found, verb, 409, **body)["errors"][0]["code"] == "own_document"
+        assert act(other, "approvals", found, "approve")["status"] == "approved"
+
+
+def test_a_role_that_only_authors_hold_is_passed_over(org):
+    seller, boss, top = chain(org, REPRESENTATIVE, MANAGER, MANAGER)
+    role = org.role(f"Board {next(_numbers)}", ("approvals:read", "own"), ("approvals:approve", "own"))
+    for holder in (seller, boss):
+        org.admin.make("role_assignments", role_id=role, principal_id=holder.id)
+    made = governed(org, seller, {"kind": "role", "role_id": role})
+    assert boss.patch(f"/v1/orders/{made['id']}", json={"discount_percent": "5"}).status_code == 200
+    found = asked_of(org, seller, "orders", made, "confirm")
+    assert (found["approver_id"], found["approver_role_id"]) == (top.id, None)
+
+
+def test_a_step_that_comes_due_later_goes_past_an_author_too(org):
+    seller, boss, top, highest = chain(org, REPRESENTATIVE, MANAGER, MANAGER, MANAGER)
+    made = governed(org, seller, MANAGED, MANAGED)
+    assert top.patch(f"/v1/orders/{made['id']}", json={"discount_percent": "5"}).status_code == 200
+    found = asked_of(org, seller, "orders", made, "confirm")
+    assert act(boss, "approvals", found, "approve")["approver_id"] == highest.id
+
+
+def test_who_edits_many_drafts_by_a_job_is_an_author_of_each(org):
+    seller, boss, top = chain(org, REPRESENTATIVE, MANAGER, MANAGER)
+    made = governed(org, seller, MANAGED)
+    body = {"ids": [made["id"]], "changes": {"discount_percent": "40"}}
+    answer = boss.post("/v1/orders/edit", json=body)
+    assert answer.status_code == 202, answer.text
+    with working(org.server):
+        assert wait(boss, answer.json())["result"]["done"] == 1
+    assert asked_of(org, seller, "orders", made, "confirm")["approver_id"] == top.id
+
+
+def test_a_service_account_does_not_decide_for_who_made_it_or_has_its_key(org):
+    seller, boss = chain(org, REPRESENTATIVE, MANAGER)
+    asked = {"kind": "role", "role_id": org.roles[MANAGER]}
+    robot = org.admin.make("service_accounts", name=f"Robot {next(_numbers)}")
+    org.admin.make("role_assignments", role_id=org.roles[MANAGER], principal_id=robot["id"])
+    answer = org.admin.post(f"/v1/service_accounts/{robot['id']}/issue_key", json={"name": "key"})
+    machine = Person(org.server, robot["id"], answer.json()["key"])
+    made = governed(org, seller, asked)
+    assert org.admin.patch(f"/v1/orders/{made['id']}", json={"discount_percent": "5"}).status_code == 200
+    found = asked_of(org, seller, "orders", made, "confirm")
+    assert act(machine, "approvals", found, "approve", 409)["errors"][0]["code"] == "own_document"
+    assert act(boss, "approvals", found, "approve")["status"] == "approved"
+    found = asked_of(org, seller, "orders", governed(org, seller, asked), "confirm")
+    assert act(machine, "approvals", found, "approve")["status"] == "approved"
+
+
+def test_who_drafted_a_quote_does_not_decide_its_revision_or_its_order(org):
+    seller, boss, top = chain(org, REPRESENTATIVE, MANAGER, MANAGER)
+    account = seller.make("accounts", name=f"Offered {next(_numbers)}", tier="A")
+    lines = [{"description": "Tea", "unit_price": "100", "quantity": "10"}]
+    quote = boss.make("quotes", account_id=account["id"], currency="EUR", lines=lines, owner_id=seller.id)
+    act(seller, "quotes", quote, "submit")
+    act(seller, "quotes", quote, "send")
+    revision = {"id": act(seller, "quotes", quote, "revise")["superseded_by_id"]}
+    for kind in ("quote", "order"):
+        rule = {"object_type": kind, "account_id": account["id"], "steps": [MANAGED]}
+        org.admin.make("approval_rules", name="Big deals", **rule)
+    found = asked_of(org, seller, "quotes", revision, "submit")
+    assert found["approver_id"] == top.id
+    act(top, "approvals", found, "approve")
+    for verb in ("send", "accept"):
+        act(seller, "quotes", revision, verb)
+    order = {"id": act(seller, "quotes", revision, "convert")["order_id"]}
+    assert seller.patch(f"/v1/orders/{order['id']}", json={"discount_percent": "1"}).status_code == 200
+    found = asked_of(org, seller, "orders", order, "confirm")
+    assert found["approver_id"] == top.id
+    assert act(top, "approvals", found, "delegate", 422, principal_id=boss.id)["errors"][0]["code"] == "own_document"
 
 
 def test_holders_of_an_exempt_role_need_no_approval(org):

@@ -2,6 +2,7 @@
 
 import json
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 
 import pytest
 
@@ -340,3 +341,33 @@ def test_a_lead_that_became_a_contact_is_erased_with_it(org, erase, traces, sequ
     assert {"lead.erased", "contact.erased", "lead.updated", "contact.updated"} <= told.keys()
     assert "last_name" in told["lead.updated"]["changed"]
     assert told["lead.updated"]["previous"]["last_name"] in (None, "Erased")
+
+
+def test_what_is_erased_does_not_come_back_as_of_before_while_its_log_is_not(org, worker, monkeypatch):
+    """The record is empty from the first step on; a sweep that has not come by, or was stopped, changes nothing."""
+    contact = someone(org.admin)
+    path, before = f"/v1/contacts/{contact['id']}", [datetime.now(UTC).isoformat()]
+    assert org.admin.patch(path, json={"first_name": "Other", "last_name": "Name"}).status_code == 200
+    before.append(datetime.now(UTC).isoformat())
+
+    async def broken(ctx, id_, position):
+        raise invalid("", "broken", "As by a fault.")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(erasing, "_recorded", broken)
+        job = org.admin.post("/v1/erasures", json={"contact_id": contact["id"]}).json()
+        assert wait(org.admin, job)["state"] == "failed"
+    assert org.admin.patch(path, json={"title": "Heir"}).status_code == 200
+    for instant in before:
+        query = {"as_of": instant}
+        shown = org.admin.get(path, params=query).json()
+        assert (shown["id"], shown["last_name"], shown["title"]) == (contact["id"], "Erased", None)
+        listed = org.admin.get("/v1/contacts", params={**query, "id": contact["id"]})
+        filtered = org.admin.get("/v1/contacts", params={**query, "last_name": LAST})
+        grouped = {"group_by": ["last_name", "city"], "measures": [{"op": "count"}]}
+        counted = org.admin.post("/v1/contacts/aggregate", params=query, json=grouped)
+        assert filtered.json()["data"] == []
+        for answer in (shown, listed.json(), counted.json()):
+            assert not [needle for needle in NEEDLES if needle in str(answer).lower()], answer
+    assert org.admin.post(f"/v1/jobs/{job['id']}/retry").status_code == 200
+    assert wait(org.admin, job, seconds=30)["state"] == "succeeded"

@@ -3,11 +3,12 @@
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.dialects.postgresql import JSONB, aggregate_order_by
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB, aggregate_order_by
 
+from crm_api.kernel.customs import CUSTOM
 from crm_api.kernel.database import TENANT
 from crm_api.kernel.policy import Access, Policy
-from crm_api.kernel.record import AuditEntry, table_of
+from crm_api.kernel.record import AuditEntry, among, table_of
 from crm_api.kernel.resource import Resource
 
 AS_OF = sa.bindparam("as_of", type_=sa.DateTime(timezone=True))
@@ -32,7 +33,7 @@ def rows_as_of(policy: Policy, access: Access, resource: Resource, *, narrow: bo
         *conditions, table.c.updated_at <= AS_OF, table.c.deleted_at.is_(None)
     )
     last = _last(table)
-    delta = _delta(table, last)
+    delta = _delta(resource, last)
     whole: Any = sa.literal_column(str(table.name))
     columns = [sa.column(column.name, column.type) for column in table.c]
     old = sa.func.jsonb_populate_record(whole, delta.c.delta).table_valued(*columns, name="old")
@@ -52,11 +53,21 @@ def rows_as_of(policy: Policy, access: Access, resource: Resource, *, narrow: bo
 
 
 def _last(table: sa.Table) -> Any:
-    """The change that made the version of then: by version, as clocks of processes differ."""
+    """The change that made the version of then: by version, as clocks of processes differ.
+
+    `erased_at` is the version at which the person that it tells of was erased last.
+    """
     entry = _ENTRIES.alias("entry")
     gone = sa.and_(entry.c.before.has_key("id"), ~entry.c.after.has_key("id"))
+    erasure = _ENTRIES.alias("erasure")
+    erased = sa.select(sa.func.max(erasure.c.version)).where(
+        erasure.c.tenant_id == TENANT,
+        erasure.c.object_id == table.c.id,
+        erasure.c.action == sa.literal("erase", sa.Text()),
+    )
+    erased_at = erased.correlate(table).scalar_subquery().label("erased_at")
     return (
-        sa.select(entry.c.version, entry.c.at, entry.c.actor_id, gone.label("gone"))
+        sa.select(entry.c.version, entry.c.at, entry.c.actor_id, gone.label("gone"), erased_at)
         .where(entry.c.tenant_id == TENANT, entry.c.object_id == table.c.id, entry.c.at <= AS_OF)
         .order_by(entry.c.version.desc(), entry.c.id)
         .limit(sa.literal_column("1"))
@@ -65,9 +76,12 @@ def _last(table: sa.Table) -> Any:
     )
 
 
-def _delta(table: sa.Table, last: Any) -> Any:
-    """What later changes replaced. The first change of a field counts: the last of a key stays in an object."""
-    entry = _ENTRIES.alias("later")
+def _delta(resource: Resource, last: Any) -> Any:
+    """What later changes replaced. The first change of a field counts: the last of a key stays in an object.
+
+    Of a person who was erased, nothing from before counts, even while it is still in the audit trail.
+    """
+    entry, table = _ENTRIES.alias("later"), resource.table
     old = (
         sa.func.jsonb_each(entry.c.before).table_valued("key", sa.column("value", JSONB()), name="was").render_derived()
     )
@@ -77,10 +91,19 @@ def _delta(table: sa.Table, last: Any) -> Any:
     for name, told in (("version", last.c.version), ("updated_at", last.c.at), ("updated_by", last.c.actor_id)):
         stamp += [sa.literal_column(f"'{name}'"), told]
     stamped = sa.func.jsonb_build_object(*stamp, sa.literal_column("'deleted_at'"), sa.null())
+    later: tuple[Any, ...] = (
+        entry.c.tenant_id == TENANT,
+        entry.c.object_id == table.c.id,
+        entry.c.version > last.c.version,
+    )
+    if resource.personal:
+        names = sa.literal([*resource.personal, CUSTOM], ARRAY(sa.Text()))
+        unerased = entry.c.version > sa.func.coalesce(last.c.erased_at, sa.literal_column("0"))
+        later = (*later, sa.or_(unerased, ~among(old.c.key, names)))
     return (
         sa.select(sa.type_coerce(replaced, JSONB()).op("||", return_type=JSONB())(stamped).label("delta"))
         .select_from(sa.join(entry, old, sa.true()))
-        .where(entry.c.tenant_id == TENANT, entry.c.object_id == table.c.id, entry.c.version > last.c.version)
+        .where(*later)
         .correlate(table, last)
         .lateral("delta")
     )

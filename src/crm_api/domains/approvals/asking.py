@@ -1,6 +1,6 @@
 """Whether a document needs approval, and asking for it: what documents call."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -10,7 +10,8 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import JSONB
 
 from crm_api.domains.accounts.account import Account
-from crm_api.domains.approvals.people import approver_of, exists_role, one
+from crm_api.domains.approvals.authors import authors_of
+from crm_api.domains.approvals.people import agents_of, approver_of, exists_role, one
 from crm_api.domains.approvals.rule import ApprovalRule
 from crm_api.domains.identity.role import RoleAssignment
 from crm_api.kernel.context import Context
@@ -158,28 +159,37 @@ async def allowed_discount(ctx: Context, object_type: str, account_id: str | Non
 async def ask(ctx: Context, resource: Resource, row: Mapping[str, Any], demand: Demand) -> None:
     """Opens the approval of a document in the open transaction; the caller is who asks."""
     requester = None if ctx.principal.id is None else str(ctx.principal.id)
-    draft = {"requested_by_id": requester, "steps": list(demand.steps)}
-    values = {
-        **draft,
+    draft = {
+        "requested_by_id": requester,
         "object_type": resource.singular,
         "object_id": row["id"],
+        "steps": list(demand.steps),
+    }
+    values = {
+        **draft,
         "reasons": list(demand.reasons),
         "decisions": [],
         "decided_at": None,
         "reminders": 0,
-        **await current(ctx, draft, 0),
+        **await current(ctx, draft, 0, await barred(ctx, draft)),
     }
     await create(as_system(ctx), ctx.kernel.catalog.resources["approvals"], values)
 
 
-async def current(ctx: Context, row: Mapping[str, Any], step: int) -> dict[str, Any]:
-    """The columns that say who decides at a step, and when they are reminded."""
+async def barred(ctx: Context, row: Mapping[str, Any]) -> Collection[str]:
+    """The ids of who does not decide an approval: whoever asked, the document's authors, and what acts for them."""
+    authors = await authors_of(ctx, ctx.kernel.catalog.by_type[row["object_type"]], row["object_id"])
+    people = {*authors, *([] if row["requested_by_id"] is None else [str(row["requested_by_id"])])}
+    return {*people, *await agents_of(ctx, people)}
+
+
+async def current(ctx: Context, row: Mapping[str, Any], step: int, barred: Collection[str]) -> dict[str, Any]:
+    """The columns that say who decides at a step, nobody who is barred, and when they are reminded."""
     steps = items_of(row, "steps")
     asked = steps[step]
     rank = sum(earlier["kind"] == "manager" for earlier in steps[:step])
-    approver, role = await approver_of(
-        ctx, asked, None if row["requested_by_id"] is None else str(row["requested_by_id"]), rank
-    )
+    requester = None if row["requested_by_id"] is None else str(row["requested_by_id"])
+    approver, role = await approver_of(ctx, asked, requester, rank, barred)
     hours = asked["remind_after_hours"]
     remind_at = None if hours is None else ctx.now + timedelta(hours=hours)
     return {"step": step, "approver_id": approver, "approver_role_id": role, "remind_at": remind_at}

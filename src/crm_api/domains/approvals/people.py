@@ -1,33 +1,39 @@
-"""Who decides a step of an approval: whom it names if they can, else somebody above; never who asked."""
+"""Who decides a step of an approval: whom it names if they can, else somebody above; never whose doing it is."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import orjson
 import sqlalchemy as sa
-from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
+from crm_api.domains.identity.api_key import ApiKey
 from crm_api.domains.identity.principal import Principal
 from crm_api.domains.identity.role import Role, RoleAssignment
 from crm_api.kernel.context import Context
 from crm_api.kernel.database import TENANT, Statement
 from crm_api.kernel.external import is_external, own_id
-from crm_api.kernel.record import table_of
+from crm_api.kernel.record import among, table_of
 
 _HIGHEST = 50
 _HOLDS, _ROLES, _PEOPLE = table_of(RoleAssignment), table_of(Role), table_of(Principal)
+_KEYS = table_of(ApiKey)
 _ID = sa.bindparam("id", type_=sa.Uuid())
 
 
 async def approver_of(
-    ctx: Context, step: Mapping[str, Any], requester: str | None, rank: int
+    ctx: Context, step: Mapping[str, Any], requester: str | None, rank: int, barred: Collection[str]
 ) -> tuple[str | None, str | None]:
-    """(principal, role) who decides: whom the step names if they can, else those above, else administrators."""
-    if step["kind"] == "principal" and step["principal_id"] != requester and await person(ctx, step["principal_id"]):
+    """(principal, role) who decides: whom the step names if they can, else those above, else administrators.
+
+    Nobody who is barred is found, neither as a person nor as the only holder of a role; but administrators are asked
+    at last, whoever of them is.
+    """
+    if step["kind"] == "principal" and step["principal_id"] not in barred and await person(ctx, step["principal_id"]):
         return step["principal_id"], None
-    if step["kind"] == "role" and await _is_held(ctx, step["role_id"], requester):
+    if step["kind"] == "role" and await _is_held(ctx, step["role_id"], barred):
         return None, step["role_id"]
-    above = [] if requester is None else await _above(ctx, requester)
+    above = [] if requester is None else [id_ for id_ in await _above(ctx, requester) if id_ not in barred]
     if len(above) > rank:
         return above[rank], None
     return None, await _administrators(ctx)
@@ -44,15 +50,15 @@ async def person(ctx: Context, id_: str) -> str | None:
     return rows[0]["id"] if rows else None
 
 
-async def _is_held(ctx: Context, role_id: str, requester: str | None) -> bool:
-    """Whether somebody active beside the requester holds a role."""
+async def _is_held(ctx: Context, role_id: str, barred: Collection[str]) -> bool:
+    """Whether somebody active who is not barred holds a role."""
 
     def build() -> Statement:
         rows = one(
             _HOLDS.c.principal_id,
             _HOLDS.c.role_id == _ID,
             exists_role(_HOLDS),
-            sa.func.coalesce(_HOLDS.c.principal_id != sa.bindparam("requester", type_=sa.Uuid()), sa.true()),
+            _HOLDS.c.principal_id != sa.all_(sa.bindparam("barred", type_=ARRAY(sa.Uuid()))),
             _HOLDS.c.principal_id.in_(
                 sa.select(_PEOPLE.c.id).where(
                     _PEOPLE.c.tenant_id == TENANT, _PEOPLE.c.is_active, _PEOPLE.c.deleted_at.is_(None)
@@ -61,7 +67,21 @@ async def _is_held(ctx: Context, role_id: str, requester: str | None) -> bool:
         )
         return Statement(rows.limit(sa.literal_column("1")))
 
-    return bool(await ctx.fetch(ctx.kernel.statement(("role held",), build), {"id": role_id, "requester": requester}))
+    return bool(await ctx.fetch(ctx.kernel.statement(("role held",), build), {"id": role_id, "barred": list(barred)}))
+
+
+async def agents_of(ctx: Context, ids: Collection[str]) -> Collection[str]:
+    """The ids of service accounts that some people made, or have issued a key of: what those decide, they decide."""
+
+    def build() -> Statement:
+        theirs = sa.bindparam("ids", type_=ARRAY(sa.Uuid()))
+        keyed = sa.select(_KEYS.c.principal_id).where(_KEYS.c.tenant_id == TENANT, among(_KEYS.c.created_by, theirs))
+        service = _PEOPLE.c.kind == sa.literal("service", sa.Text())
+        made = sa.or_(among(_PEOPLE.c.created_by, theirs), sa.cast(_PEOPLE.c.id.in_(keyed), sa.Boolean))
+        return Statement(one(_PEOPLE.c.id, service, made))
+
+    rows = await ctx.fetch(ctx.kernel.statement(("agents",), build), {"ids": list(ids)})
+    return [row["id"] for row in rows]
 
 
 async def _above(ctx: Context, principal_id: str) -> list[str]:
