@@ -34,17 +34,19 @@ def seller(org):
 
 @pytest.fixture(scope="module")
 def rows(org, seller, sql):
-    """More records than are gathered, some without a value; every seventh is the seller's."""
+    """More records than are gathered, some without a value; every seventh is the seller's, as are two they refer to."""
     choices = [{"value": value} for value in ("gold", "rare", "silver")]
     org.admin.make("custom_fields", resource="accounts", key="grade", kind="choice", label="Grade", choices=choices)
     org.admin.make("custom_fields", resource="accounts", key="score", kind="number", label="Score")
+    partner = {"kind": "reference", "target": "accounts"}
+    org.admin.make("custom_fields", resource="accounts", key="partner", label="Partner", **partner)
+    found = [org.admin.make("accounts", name=f"{name} partner", owner_id=seller.id) for name in ("Rare", "Common")]
     bodies = []
     for n in range(ROWS):
-        values = {"grade": "rare" if n % 50 == 3 else "gold", "score": n % 11}
-        kept = {key: value for key, value in values.items() if n % (13 if key == "score" else 19)}
+        values = {"grade": "rare" if n % 50 == 3 else "gold", "score": n % 11, "partner": found[n % 50 != 3]["id"]}
+        kept = {key: value for key, value in values.items() if key == "partner" or n % (13 if key == "score" else 19)}
         owner = {"owner_id": seller.id} if n % 7 == 0 else {}
         bodies.append({"name": f"A{n * 7919 % ROWS:05}", "custom": kept, **owner})
-    found = []
     for start in range(0, ROWS, BATCH):
         items = [{"op": "create", "body": body} for body in bodies[start : start + BATCH]]
         answer = org.admin.post("/v1/accounts/batch", json={"items": items})
@@ -106,6 +108,35 @@ def test_every_page_is_in_order(org, rows, seller, query, sort):
     assert listed(seller, f"{query}&sort={sort}") == expected(mine, query, sort)
     # a filter by the owner is answered like the list of somebody who sees much
     assert listed(seller, f"{query}&sort={sort}&owner_id={seller.id}") == expected(mine, query, sort)
+
+
+def searched(person, node, sort):
+    """All pages of a search."""
+    found, body = [], {"filter": node, "sort": sort.split(","), "limit": 200}
+    while True:
+        answer = person.post("/v1/accounts/search", json=body)
+        assert answer.status_code == 200, answer.text
+        page = answer.json()
+        found += [row["id"] for row in page["data"]]
+        if not page["has_more"]:
+            return found
+        body["cursor"] = page["next_cursor"]
+
+
+@pytest.mark.parametrize("sort", ["name", "-custom.score", pytest.param("id", marks=pytest.mark.broad)])
+@pytest.mark.parametrize("which", ["Rare", "Common"])
+def test_records_are_found_through_a_custom_reference(org, rows, seller, which, sort):
+    """The few that are gathered back along it, and the many among which a list is walked."""
+    (target,) = (row["id"] for row in rows if row["name"] == f"{which} partner")
+    query = f"custom.partner={target}"
+    mine = [row for row in rows if row["owner_id"] == seller.id]
+    node = {"field": "custom.partner.name", "value": f"{which} partner"}
+    assert searched(org.admin, node, sort) == expected(rows, query, sort)
+    assert searched(seller, node, sort) == expected(mine, query, sort)
+    both = {"and": [node, {"field": "custom.grade", "value": "gold"}]}
+    asked = f"{query}&custom.grade=gold"
+    assert searched(org.admin, both, sort) == expected(rows, asked, sort)
+    assert (len(expected(rows, query, sort)) > FEW) == (which == "Common")
 
 
 def test_fields_of_one_kind_do_not_stand_for_each_other(org, rows):

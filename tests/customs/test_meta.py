@@ -38,8 +38,9 @@ def checker(contract, schema):
 
 
 def told(schema):
-    """A schema without what its `expand` takes, into which references of the fields come."""
-    properties = {name: part for name, part in schema.get("properties", {}).items() if name != "expand"}
+    """A schema without what its `expand`, filters and groups take, into which the fields and their references come."""
+    listing = ("expand", "field", "group_by")
+    properties = {name: part for name, part in schema.get("properties", {}).items() if name not in listing}
     return {**schema, "properties": properties}
 
 

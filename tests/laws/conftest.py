@@ -59,7 +59,7 @@ def world(server) -> Org:
     """A tenant with varied rows of every resource, nulls included. Read only: a test that writes takes another."""
     org = Org.create(server)
     org.person("second_admin", "Administrator")
-    examples = Examples(org.admin)
+    examples = Examples(org.admin, customs=True)
     for resource in RESOURCES:
         if "create" in resource.operations:
             nullable = any(column.nullable for column in resource.sortable.values())
@@ -89,7 +89,7 @@ def rows(world) -> Callable[[Any], list[dict[str, Any]]]:
 def lab(server) -> Org:
     """A tenant for tests of one module that write, with a maker of examples."""
     org = Org.create(server)
-    org.examples = Examples(org.admin)
+    org.examples = Examples(org.admin, customs=True)
     return org
 
 

@@ -16,6 +16,7 @@ from crm_api.catalog import CATALOG
 from crm_api.kernel import feed
 from crm_api.kernel.batch_requests import batched
 from crm_api.kernel.context import new_id
+from crm_api.kernel.customs import CUSTOM
 from crm_api.kernel.writes import writes, writes_by_name
 from tests.laws.test_batches import step
 from tests.laws.test_permission import asked_with
@@ -142,7 +143,7 @@ class Watch:
         assert item["changed"] == sorted(item["previous"])
         assert differing <= set(item["changed"]) <= differing | (touched if past == "updated" else set())
         if was is not None:
-            assert item["previous"] == {name: was[name] for name in item["changed"]}
+            assert item["previous"] == {name: _previous(name, was[name], item, touched) for name in item["changed"]}
         if past == "deleted":
             assert now is None
             kept = {name for name in columns if new is None or old[2][name] == new[2][name]} - STAMPS
@@ -187,6 +188,16 @@ class Watch:
             assert entry["after"] == {}
         else:
             assert (entry["before"], entry["after"]) == ({}, {name: after for name, (_, after) in whole.items()})
+
+
+def _previous(name: str, was: Any, item: dict[str, Any], touched: set[str]) -> Any:
+    """What an event tells of a field as it was; of custom fields it tells those that differ, or were touched."""
+    if name != CUSTOM:
+        return was
+    told, now = item["previous"][name], item["data"][name]
+    differing = {key for key in {*was, *now} if was.get(key) != now.get(key)}
+    assert differing <= told.keys() if name in touched else differing == told.keys()
+    return {key: was.get(key) for key in told}
 
 
 def _of_table(resource: Any) -> str:

@@ -19,6 +19,7 @@ from tests.laws.test_statements import plain
 from tests.laws.test_verbs import move, path_to
 from tests.laws.test_writes import change
 from tests.support.asking import RESOURCES, code, each, fault, having
+from tests.support.customs import named, value_of
 from tests.support.examples import AT_LEAST, MADE, OTHERWISE, Examples
 from tests.support.org import Org
 
@@ -414,7 +415,7 @@ def test_an_upsert_creates_once_and_then_changes(lab, resource, ledger, unchange
         assert code(lab.admin.put(path, json=whole, headers={"If-Match": '"9"'})) == (412, "version_mismatch")
     other = lab.admin.put(path, json={**whole, "id": row["id"]}, headers={"If-Match": '"1"'})
     assert (other.status_code, other.json()["version"]) == (200, 2), other.text
-    assert {key: other.json()[key] for key in patch} == patch
+    assert {name: value_of(other.json(), name) for name in named(patch)} == named(patch)
     assert other.json()["external_ids"] == {"erp": name}
     bare = {key: whole[key] for key in whole if resource.create.model_fields[key].is_required()}
     kept = lab.admin.put(path, json=bare)

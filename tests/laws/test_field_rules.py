@@ -4,13 +4,23 @@ import itertools
 
 import pytest
 
-from crm_api.catalog import CATALOG
-from crm_api.kernel.customs import CUSTOM, KINDS, PREFIX, Custom, custom_of
-from crm_api.kernel.customs_filters import custom_flat
-from crm_api.kernel.filters import flat_parameters
+from crm_api.kernel.customs import CUSTOM, PREFIX
 from crm_api.kernel.schema import fold
-from tests.customs.kinds import EXAMPLES
 from tests.support.asking import RESOURCES, code, each
+from tests.support.customs import (
+    CUSTOMIZED,
+    CUSTOMS,
+    DEFINITIONS,
+    VALUES,
+    customs,
+    declare,
+    filterable,
+    flat,
+    references,
+    setting,
+    sortable,
+    value_of,
+)
 from tests.support.examples import MADE, Examples
 from tests.support.org import Org
 from tests.support.problems import problem
@@ -20,19 +30,7 @@ SAMPLES = {"integer": "1"}
 EVERYTHING = [{"permission": "*:*", "reach": "all"}]
 
 
-CUSTOMIZED = CATALOG.resources["accounts"]
-"""Its records have a custom field of each kind in `firm`, of which the laws of declared fields are asked, too."""
-KEYS = [f"my_{example.kind}" for example in EXAMPLES]
-
-
-def value_of(item, name: str):
-    """The value of a field in a record, or in one side of an audit entry; None where there is none."""
-    return (item.get(CUSTOM) or {}).get(name.removeprefix(PREFIX)) if name.startswith(PREFIX) else item.get(name)
-
-
-def setting(name: str, value) -> dict:
-    """A body that sets a field."""
-    return {CUSTOM: {name.removeprefix(PREFIX): value}} if name.startswith(PREFIX) else {name: value}
+KEYS = [*DEFINITIONS]
 
 
 def rest(row, left_out) -> dict:
@@ -40,11 +38,6 @@ def rest(row, left_out) -> dict:
     found = {name: value for name, value in row.items() if name not in left_out}
     custom = {key: value for key, value in (found.pop(CUSTOM, None) or {}).items() if PREFIX + key not in left_out}
     return {**found, CUSTOM: custom}
-
-
-def customs(firm, resource) -> dict[str, Custom]:
-    """The custom fields of a resource, by name."""
-    return {custom.name: custom for custom in firm.customs} if resource is CUSTOMIZED else {}
 
 
 def told(resource, field) -> list[str]:
@@ -68,15 +61,10 @@ def firm(server) -> Org:
                 org.examples.make(resource, n)
     first = org.admin.all(f"/v1/{CUSTOMIZED.plural}", sort="id")[0]
     other = org.admin.make("accounts", name="Referred to")["id"]
-    made, org.custom_values = [], {}
-    for key, example in zip(KEYS, EXAMPLES, strict=True):
-        body = {"resource": CUSTOMIZED.plural, "key": key, "kind": example.kind, "label": key, **example.definition}
-        body["is_searchable"] = KINDS[example.kind].searched
-        made.append(org.admin.make("custom_fields", **body))
-        org.custom_values[key] = "Quince jelly" if example.kind == "text" else (*example.values, other)[0]
+    declare(org.admin)
+    org.custom_values = {key: VALUES.get(key, [other])[0] for key in KEYS} | {"my_text": "Quince jelly"}
     answer = org.admin.patch(f"/v1/{CUSTOMIZED.plural}/{first['id']}", json={CUSTOM: org.custom_values})
     assert answer.json()[CUSTOM] == org.custom_values, answer.text
-    org.customs = [custom_of(row) for row in made]
     return org
 
 
@@ -89,19 +77,18 @@ def rule(org, resource, field: str, kind: str) -> None:
 FIELDS = [
     pytest.param(item, field, id=f"{item.plural}.{field}") for item in RESOURCES for field in sorted(item.hideable)
 ]
-CUSTOMS = [pytest.param(CUSTOMIZED, PREFIX + key, id=f"{CUSTOMIZED.plural}.{PREFIX}{key}") for key in KEYS]
+OWN = [pytest.param(CUSTOMIZED, PREFIX + key, id=f"{CUSTOMIZED.plural}.{PREFIX}{key}") for key in KEYS]
 
 
-@pytest.mark.parametrize(("resource", "field"), [*FIELDS, *CUSTOMS])
+@pytest.mark.parametrize(("resource", "field"), [*FIELDS, *OWN])
 def test_a_hidden_field_is_shown_nowhere_and_answers_nothing(firm, resource, field):
     rule(firm, resource, field, "hidden")
     person, path = firm.rep, f"/v1/{resource.plural}"
     whole = {row["id"]: row for row in firm.admin.get(path, params={"limit": 20, "sort": "id"}).json()["data"]}
     masked = {"version", "redacted", "updated_at", "updated_by", "last_used_at", *told(resource, field)}
-    own = customs(firm, resource)
+    own = customs(resource)
     custom = own.get(field)
-    filterable = {**resource.filterable, **{name: item.kind.filter for name, item in own.items() if item.kind.filter}}
-    sortable = field in resource.sortable or (custom is not None and custom.sortable)
+    filters, sorted_by = filterable(resource), field in sortable(resource)
     for row in person.get(path, params={"limit": 20, "sort": "id"}).json()["data"]:
         assert all(value_of(row, name) is None for name in told(resource, field))
         assert row["redacted"] == told(resource, field)
@@ -111,16 +98,14 @@ def test_a_hidden_field_is_shown_nowhere_and_answers_nothing(firm, resource, fie
         assert any(value_of(row, field) is not None for row in whole.values())
     id_ = next(iter(whole))
     assert value_of(person.get(f"{path}/{id_}").json(), field) is None
-    flat = flat_parameters(resource) | custom_flat({item.key: item for item in own.values()})
     refused = [
         person.get(path, params={name: SAMPLES.get(kind, "true")})
-        for name, (of, _, kind) in flat.items()
+        for name, (of, _, kind) in flat(resource).items()
         if of == field
     ]
-    if sortable:
+    if sorted_by:
         refused += [person.get(path, params={"sort": sort}) for sort in (field, f"-{field}", f"created_at,{field}")]
-    expandable = {column: name for name, (column, _) in CATALOG.to_one(resource).items()}
-    expandable |= {name: name for name, item in own.items() if item.target}
+    expandable = {column: name for name, (column, _) in references(resource).items()}
     if field in expandable:
         refused.append(person.get(path, params={"expand": expandable[field]}))
         refused.append(person.get(f"{path}/{id_}", params={"expand": expandable[field]}))
@@ -128,28 +113,28 @@ def test_a_hidden_field_is_shown_nowhere_and_answers_nothing(firm, resource, fie
         asked = field if custom is None else CUSTOM
         rows = person.post(f"{path}/search", json={"fields": [asked], "limit": 3}).json()["data"]
         assert all(value_of(row, field) is None and row["redacted"] == [field] for row in rows)
-        if field in filterable:
+        if field in filters:
             for op in ("eq", "ne", "in", "any", "is_null", "gt"):
                 tree = {"or": [{"field": "id", "value": id_}, {"field": field, "op": op, "value": True}]}
                 refused.append(person.post(f"{path}/search", json={"filter": tree}))
-        if sortable:
+        if sorted_by:
             refused.append(person.post(f"{path}/search", json={"sort": [field]}))
         if field in expandable:
             refused.append(person.post(f"{path}/search", json={"expand": [expandable[field]]}))
-        if field in expandable and custom is None:
+        if field in expandable:
             through = {"field": f"{expandable[field]}.id", "op": "eq", "value": id_}
             refused.append(person.post(f"{path}/search", json={"filter": through}))
-    if "aggregate" in resource.operations and filterable.get(field, "values") != "values":
+    if "aggregate" in resource.operations and filters.get(field, "values") != "values":
         measures = [{"op": "count"}]
         refused.append(person.post(f"{path}/aggregate", json={"group_by": [field], "measures": measures}))
         tree = {"field": field, "op": "is_null", "value": True}
         refused.append(person.post(f"{path}/aggregate", json={"measures": measures, "filter": tree}))
-        if filterable[field] in ("money", "ratio", "integer"):
+        if filters[field] in ("money", "ratio", "integer"):
             for op in ("sum", "avg", "min", "max", "count"):
                 refused.append(person.post(f"{path}/aggregate", json={"measures": [{"op": op, "field": field}]}))
     lists = resource.parts.keys() & told(resource, field)
     for referrer in RESOURCES:
-        for hop, (column, target) in CATALOG.to_one(referrer).items():
+        for hop, (column, target) in references(referrer).items():
             if target is resource and (referrer.table, column) != (resource.table, field):
                 listing = person.get(f"/v1/{referrer.plural}", params={"expand": hop, "limit": 5})
                 if any(resource.parts[name].plural == referrer.plural for name in lists):
@@ -159,7 +144,7 @@ def test_a_hidden_field_is_shown_nowhere_and_answers_nothing(firm, resource, fie
                 for row in listed:
                     if row[hop] is not None:
                         assert (value_of(row[hop], field), row[hop]["redacted"]) == (None, told(resource, field))
-                if "search" in referrer.operations and field in filterable:
+                if "search" in referrer.operations and field in filters:
                     tree = {"field": f"{hop}.{field}", "op": "is_null", "value": False}
                     refused.append(person.post(f"/v1/{referrer.plural}/search", json={"filter": tree}))
         for name, many in referrer.many.items():
@@ -180,12 +165,12 @@ def test_a_hidden_field_is_shown_nowhere_and_answers_nothing(firm, resource, fie
     assert all(field in entry["redacted"] for entry in entries)
 
 
-SEARCHED = [PREFIX + key for key, example in zip(KEYS, EXAMPLES, strict=True) if KINDS[example.kind].searched]
+SEARCHED = [name for name, item in CUSTOMS.items() if item.kind.searched]
 
 
 @pytest.mark.parametrize(
     ("resource", "field"),
-    [item for item in [*FIELDS, *CUSTOMS] if item.values[1] in (*item.values[0].search, *SEARCHED)],
+    [item for item in [*FIELDS, *OWN] if item.values[1] in (*item.values[0].search, *SEARCHED)],
 )
 def test_text_search_does_not_look_into_a_hidden_field(firm, resource, field):
     """The hidden value finds nothing, alone or with words of other fields; the other fields still find."""
@@ -222,7 +207,7 @@ def test_writes_to_hidden_and_read_only_fields_are_refused(firm, resource, uncha
     bare = firm.examples.body(resource, 1, bare=True)
     row = firm.examples.make(resource, 2)
     path = f"/v1/{resource.plural}/{row['id']}"
-    fields = sorted(resource.hideable & set(resource.update.model_fields)) + sorted(customs(firm, resource))
+    fields = sorted(resource.hideable & set(resource.update.model_fields)) + sorted(customs(resource))
     body |= {PREFIX + key: value for key, value in firm.custom_values.items() if PREFIX + key in fields}
     for kind in ("hidden", "read_only"):
         rules = [{"resource": resource.plural, "field": field, "rule": kind} for field in fields]

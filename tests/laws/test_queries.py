@@ -10,9 +10,18 @@ import pytest
 
 from crm_api.catalog import CATALOG
 from crm_api.kernel.filter_values import OPERATORS
-from crm_api.kernel.filters import choices, flat_parameters
 from crm_api.kernel.schema import fold
 from tests.support.asking import code, each, fault
+from tests.support.customs import (
+    customs,
+    filterable,
+    flat,
+    listed,
+    references,
+    sortable,
+    value_of,
+    vocabularies,
+)
 from tests.support.examples import SETTINGS, Examples
 from tests.support.org import Org
 
@@ -30,12 +39,11 @@ def typed(kind: str, value: Any) -> Any:
 
 def holds(resource, name: str, op: str, row: dict[str, Any], wanted: Any) -> bool:
     """One comparison, as the contract words it."""
-    kind = resource.filterable[name]
+    kind = filterable(resource)[name]
     if kind == "values":
-        found = {fold(value) for value in resource.values[name](row[name] or [])}
-        given = {fold(value) for value in wanted}
+        found, given = listed(resource, name, row), {fold(value) for value in wanted}
         return given <= found if op == "all" else bool(given & found)
-    value = typed(kind, row[name])
+    value = typed(kind, value_of(row, name))
     if op == "is_null":
         return (value is None) == wanted
     if op in ("in", "nin"):
@@ -64,9 +72,9 @@ def present(resource, name: str, rows: Iterable[dict[str, Any]]) -> list[Any]:
     """Up to three values that occur, ordinary and odd ones."""
     found: dict[Any, None] = {}
     for row in rows:
-        value = row[name]
-        if resource.filterable[name] == "values":
-            found.update(dict.fromkeys(resource.values[name](value or [])))
+        value = value_of(row, name)
+        if filterable(resource)[name] == "values":
+            found.update(dict.fromkeys(sorted(listed(resource, name, row))))
         elif value is not None:
             found[value] = None
     values = list(found)
@@ -84,7 +92,7 @@ def ids(rows: Iterable[dict[str, Any]]) -> list[str]:
 @each("list")
 def test_each_flat_filter_gives_what_python_gives(world, rows, resource):
     every = rows(resource)
-    for parameter, (name, op, kind) in flat_parameters(resource).items():
+    for parameter, (name, op, kind) in flat(resource).items():
         if op == "is_null":
             tries: list[Any] = [True, False]
         else:
@@ -114,8 +122,8 @@ def test_each_flat_filter_gives_what_python_gives(world, rows, resource):
 
 @each("list")
 def test_values_of_the_wrong_kind_are_refused_with_their_parameter(world, resource):
-    for parameter, (name, _, kind) in flat_parameters(resource).items():
-        if kind in ("text", "values") and name not in choices(resource):
+    for parameter, (name, _, kind) in flat(resource).items():
+        if kind in ("text", "values") and name not in vocabularies(resource):
             continue
         for odd in ("nonsense", "", "1e400", "NaN", "' OR 1=1"):
             answer = world.admin.get(f"/v1/{resource.plural}", params={parameter: odd})
@@ -126,7 +134,7 @@ def test_values_of_the_wrong_kind_are_refused_with_their_parameter(world, resour
 @each("search")
 def test_each_operator_in_the_tree_gives_what_python_gives(world, rows, resource):
     every = rows(resource)
-    for name, kind in resource.filterable.items():
+    for name, kind in filterable(resource).items():
         values = present(resource, name, every)
         for op in OPERATORS[kind]:
             if op == "is_null":
@@ -134,7 +142,9 @@ def test_each_operator_in_the_tree_gives_what_python_gives(world, rows, resource
             elif op in ("in", "nin", "any", "all"):
                 tries = [values[:1], values] if values else []
             elif op in ("contains", "starts_with"):
-                tries = [] if name in choices(resource) else [part for value in values[:1] for part in pieces(value)]
+                tries = (
+                    [] if name in vocabularies(resource) else [part for value in values[:1] for part in pieces(value)]
+                )
             else:
                 tries = values[:2]
             for value in tries:
@@ -154,11 +164,19 @@ def test_trees_of_and_and_or_give_what_python_gives(world, rows, resource):
         if kind != "values"
         for value in present(resource, name, every)[:1]
     ][:6]
+    own = [
+        (name, "eq", value)
+        for name in customs(resource)
+        if filterable(resource).get(name, "values") != "values"
+        for value in present(resource, name, every)[:1]
+    ]
 
     def leaf(item):
         return dict(zip(("field", "op", "value"), item, strict=True))
 
-    for a, b, c in itertools.islice(itertools.permutations(leaves, 3), 0, 40, 7):
+    triples = [*itertools.islice(itertools.permutations(leaves, 3), 0, 40, 7)]
+    triples += [(one, leaves[i % len(leaves)], own[i - 1]) for i, one in enumerate(own)]
+    for a, b, c in triples:
         tree = {"or": [{"and": [leaf(a), leaf(b)]}, {"and": [leaf(c), {"or": [leaf(a), leaf(b)]}]}]}
         found = world.admin.post(
             f"/v1/{resource.plural}/search", json={"filter": tree, "limit": 200, "fields": ["id"]}
@@ -173,9 +191,10 @@ def test_trees_of_and_and_or_give_what_python_gives(world, rows, resource):
 
 @each("search", where=CATALOG.to_one)
 def test_a_filter_through_one_reference_gives_what_python_gives(world, rows, resource):
-    for hop, (column, target) in CATALOG.to_one(resource).items():
+    for hop, (column, target) in references(resource).items():
         related = {row["id"]: row for row in rows(target)}
-        for name, kind in list(target.filterable.items())[:6]:
+        own = {name: kind for name, kind in filterable(target).items() if name in customs(target)}
+        for name, kind in [*list(target.filterable.items())[:6], *own.items()]:
             for value in present(target, name, related.values())[:2]:
                 op, wanted = ("any", [value]) if kind == "values" else ("eq", value)
                 body = {"filter": {"field": f"{hop}.{name}", "op": op, "value": wanted}, "limit": 200, "fields": ["id"]}
@@ -184,26 +203,25 @@ def test_a_filter_through_one_reference_gives_what_python_gives(world, rows, res
                 expected = ids(
                     row
                     for row in rows(resource)
-                    if row[column] in related and holds(target, name, op, related[row[column]], wanted)
+                    if (to := value_of(row, column)) in related and holds(target, name, op, related[to], wanted)
                 )
                 assert ids(found.json()["data"]) == expected, body
 
 
 def in_order(resource, rows, keys: list[tuple[str, bool]]) -> list[str]:
     """Ids as a sort must give them: nulls last, id as the tie-breaker in the direction of the last key."""
-    from crm_api.kernel.resource import kind
-
     keys = keys if "id" in [name for name, _ in keys] else [*keys, ("id", keys[-1][1])]
     found = list(rows)
     for name, descending in reversed(keys):
-        kind_ = kind(resource.sortable[name])
+        kind, _ = sortable(resource)[name]
         folded = name in resource.keys
 
-        def value(row, name=name, kind_=kind_, folded=folded):
-            return fold(row[name]) if folded and row[name] is not None else typed(kind_, row[name])
+        def value(row, name=name, kind=kind, folded=folded):
+            found = value_of(row, name)
+            return fold(found) if folded and found is not None else typed(kind, found)
 
-        known = sorted((row for row in found if row[name] is not None), key=value, reverse=descending)
-        found = known + [row for row in found if row[name] is None]
+        known = sorted((row for row in found if value_of(row, name) is not None), key=value, reverse=descending)
+        found = known + [row for row in found if value_of(row, name) is None]
     return [row["id"] for row in found]
 
 
@@ -225,18 +243,19 @@ def paged(person, path, limit, **params) -> list[str]:
 @each("list")
 def test_each_sort_pages_completely_and_in_order(world, rows, resource, direction):
     every = rows(resource)
-    nullable = [name for name, column in resource.sortable.items() if column.nullable]
+    nullable = [name for name, (_, may_be) in sortable(resource).items() if may_be and name not in customs(resource)]
     valued = [row for row in every if nullable and all(row[name] is not None for name in nullable)][:10]
     rest = [row for row in every if row not in valued]
     some = valued + rest[:: max(1, len(rest) // 30)][: 30 - len(valued)]
     chosen = [row["id"] for row in some]
     path = f"/v1/{resource.plural}"
-    for name, column in resource.sortable.items():
+    for name, (_, may_be_null) in sortable(resource).items():
         expected = in_order(resource, some, [(name, direction == "-")])
-        if column.nullable:
+        if may_be_null:
             assert len(expected) == 30
-            assert 0 < sum(row[name] is None for row in some) < 30, "the example rows must have nulls and values"
-        for limit in (1, 2, 3) if column.nullable else (3,):
+            nulls = sum(value_of(row, name) is None for row in some)
+            assert 0 < nulls < 30, "the example rows must have nulls and values"
+        for limit in (1, 2, 3) if name in nullable else (4,) if may_be_null else (3,):
             assert paged(world.admin, path, limit, sort=direction + name, id=chosen) == expected, (name, limit)
     assert paged(world.admin, path, 4, id=chosen) == in_order(resource, some, [("id", True)])
 
@@ -248,6 +267,8 @@ def test_sorts_by_several_keys_page_completely_and_in_order(world, rows, resourc
     names = [name for name in resource.sortable if name != "id"]
     pairs = list(itertools.permutations(names, 2))[:6]
     triples = list(itertools.permutations(names, 3))[:4]
+    own = [name for name in sortable(resource) if name in customs(resource)]
+    pairs += [(name, other) for i, name in enumerate(own) for other in (own[i - 1], names[i % len(names)])]
     for n, keys in enumerate([*pairs, *triples]):
         signed = [(name, (n + i) % 2 == 0) for i, name in enumerate(keys)]
         text = ",".join(("-" if down else "") + name for name, down in signed)
@@ -257,7 +278,7 @@ def test_sorts_by_several_keys_page_completely_and_in_order(world, rows, resourc
 
 @each("list", "create")
 def test_pages_stay_complete_while_rows_are_inserted(lab, resource):
-    names = list(resource.sortable)
+    names = list(sortable(resource))
     for name, direction in itertools.product(names, ("", "-")):
         if resource.plural in SETTINGS and name != "id":
             continue
@@ -314,19 +335,19 @@ def test_a_cursor_is_good_for_one_query_of_one_caller(world, rows, resource):
 @each("aggregate")
 def test_figures_are_what_python_gives(world, rows, resource):
     every = rows(resource)
-    groupable = [name for name, kind in resource.filterable.items() if kind != "values"]
-    measured = [name for name, kind in resource.filterable.items() if kind in ("money", "ratio", "integer")]
+    groupable = [name for name, kind in filterable(resource).items() if kind != "values"]
+    measured = [name for name, kind in filterable(resource).items() if kind in ("money", "ratio", "integer")]
     for group in [None, *groupable]:
         expected: dict[Any, list[dict[str, Any]]] = {}
         for row in every:
-            expected.setdefault(row[group] if group else None, []).append(row)
+            expected.setdefault(value_of(row, group) if group else None, []).append(row)
         measures = [{"op": "count"}, *({"op": op, "field": name} for name in measured for op in ("sum", "min", "max"))]
         for first in range(0, len(measures), 10):  # at most ten are taken at once
             check_figures(world, resource, group, measures[first : first + 10], expected)
         for name in measured:
             check_figures(world, resource, group, [{"op": "sum", "field": name}], expected)
             for key in list(expected)[:3]:  # one group alone, also where its figure is null
-                if group and key is not None and resource.filterable[group] != "instant":
+                if group and key is not None and filterable(resource)[group] != "instant":
                     tree = {"field": group, "op": "eq", "value": key}
                     check_figures(world, resource, group, [{"op": "max", "field": name}], {key: expected[key]}, tree)
 
@@ -343,7 +364,8 @@ def check_figures(world, resource, group, measures, expected, tree=None):
                 assert figure == len(rows)
                 continue
             name = measure["field"]
-            values = [typed(resource.filterable[name], row[name]) for row in rows if row[name] is not None]
+            found_ = [value_of(row, name) for row in rows]
+            values = [typed(filterable(resource)[name], value) for value in found_ if value is not None]
             wanted = {"sum": sum, "min": min, "max": max}[measure["op"]](values) if values else None
             assert (None if figure is None else type(wanted)(figure)) == wanted, (body, key)
 

@@ -10,9 +10,11 @@ import pytest
 
 from crm_api.catalog import CATALOG
 from crm_api.kernel import database
+from crm_api.kernel.customs import CUSTOM
 from crm_api.kernel.database import Link
 from tests.laws.test_writes import change
 from tests.support.asking import each
+from tests.support.customs import customs, references, sortable, value_of
 
 
 def plain(resource, values) -> bool:
@@ -23,8 +25,8 @@ def plain(resource, values) -> bool:
 @each("get")
 def test_a_get_is_one_statement_whatever_is_expanded(world, rows, resource, statements):
     row = rows(resource)[0]
-    names = [*CATALOG.to_one(resource), *resource.many]
-    deep = [f"{one}.{two}" for one, (_, target) in CATALOG.to_one(resource).items() for two in CATALOG.to_one(target)]
+    names = [*references(resource), *resource.many]
+    deep = [f"{one}.{two}" for one, (_, target) in references(resource).items() for two in references(target)]
     for expand in [[], *([name] for name in names), names[:5], deep[:5]]:
         params = {"expand": ",".join(expand)} if expand else {}
         assert world.admin.get(f"/v1/{resource.plural}/{row['id']}", params=params).status_code == 200
@@ -36,7 +38,7 @@ def test_a_get_is_one_statement_whatever_is_expanded(world, rows, resource, stat
 @each("list")
 def test_a_list_is_one_statement_whatever_is_expanded(world, resource, statements):
     """Also for a caller who does not see everything; how many rows are open to them is counted once per access."""
-    names = [*CATALOG.to_one(resource), *resource.many]
+    names = [*references(resource), *resource.many]
     for person in (world.admin, world.rep):
         for expand in ([], names[:5]):
             params = {"limit": 5, "count": "exact", **({"expand": ",".join(expand)} if expand else {})}
@@ -64,7 +66,7 @@ def test_a_list_is_one_statement_whatever_is_expanded(world, resource, statement
 
 @each("create")
 def test_a_plain_write_is_one_statement(lab, resource, statements):
-    """With its ledger and, on create, its idempotency key."""
+    """With its ledger and, on create, its idempotency key; where a custom reference leads is looked up before."""
     key = itertools.count()
     for headers in ({}, {"Idempotency-Key": f"one-{resource.plural}-{next(key)}"}):
         body = lab.examples.body(resource, 1)
@@ -75,8 +77,17 @@ def test_a_plain_write_is_one_statement(lab, resource, statements):
         if plain(resource, resource.create.model_validate_json(orjson.dumps(body)).model_dump()):
             assert len(statements) == 1, [text for text, _ in statements]
         row = answer.json()
+    if own := [item.key for item in customs(resource).values() if item.target is None]:
+        bare = lab.examples.body(resource, 1, bare=True) | {CUSTOM: {key: body[CUSTOM][key] for key in own}}
+        lab.admin.get("/v1/me")
+        statements.clear()
+        assert lab.admin.post(f"/v1/{resource.plural}", json=bare).json()[CUSTOM] == bare[CUSTOM]
+        assert len(statements) == 1, [text for text, _ in statements]
     if resource.update:
         patch = change(lab, resource, row)
+        if own:
+            patch[CUSTOM] = {key: value for key, value in patch[CUSTOM].items() if key in own}
+            assert patch[CUSTOM].keys() == {*own}
         lab.admin.get("/v1/me")
         statements.clear()
         assert lab.admin.patch(f"/v1/{resource.plural}/{row['id']}", json=patch).status_code == 200
@@ -115,15 +126,16 @@ SORTS = [
     pytest.param(item, direction + name, id=f"{item.plural}-{direction}{name}")
     for item in CATALOG.resources.values()
     if "list" in item.operations
-    for name in item.sortable
+    for name in sortable(item)
     for direction in ("", "-")
 ]
 
 
 @pytest.mark.parametrize(("resource", "sort"), SORTS)
 def test_a_cursor_is_an_index_condition_under_the_servers_role(world, rows, explain, resource, sort, statements):
-    column = resource.sortable[sort.lstrip("-")]
-    some = [row for row in rows(resource) if row[sort.lstrip("-")] is not None]
+    name = sort.lstrip("-")
+    column = customs(resource)[name].kind.column if name in customs(resource) else resource.sortable[name].name
+    some = [row for row in rows(resource) if value_of(row, name) is not None]
     assert len(some) > 1
     first = world.admin.get(f"/v1/{resource.plural}", params={"sort": sort, "limit": 1}).json()
     statements.clear()
@@ -134,11 +146,7 @@ def test_a_cursor_is_an_index_condition_under_the_servers_role(world, rows, expl
     ((text, arguments),) = statements
     plan = explain(world.tenant_id, text, arguments)
     conditions = [line.replace('"', "") for line in plan if "Index Cond" in line]
-    bound = [
-        line
-        for line in conditions
-        if f"{column.name} " in line or f"({column.name}," in line or f"ROW({column.name}" in line
-    ]
+    bound = [line for line in conditions if f"{column} " in line or f"({column}," in line or f"ROW({column}" in line]
     assert any("<" in line or ">" in line for line in bound), "\n".join(plan)
 
 

@@ -24,10 +24,13 @@ from crm_api.domains.products.percent import Adjustment, Percent
 from crm_api.domains.sign_in.person import find_by_id, start_session
 from crm_api.domains.sign_in.second_factor import STEP_SECONDS, code_at, enrol, factor_of
 from crm_api.kernel import schema as wire
+from crm_api.kernel.customs import CUSTOM
 from crm_api.kernel.repository import create
 from crm_api.kernel.resource import Resource
 from crm_api.kernel.schema import with_defaults
 from crm_api.kernel.unit_of_work import system, transact
+from tests.support.customs import CUSTOMIZED, CUSTOMS, customs, declare
+from tests.support.customs import VALUES as CUSTOM_VALUES
 from tests.support.imports import run
 from tests.support.jobs import working
 from tests.support.webhooks import send_due
@@ -612,8 +615,13 @@ def sample(part: dict[str, Any], defs: dict[str, Any], name: str, n: int, *, uni
 class Examples:
     """Makes records through a person, and whatever they refer to."""
 
-    def __init__(self, person: Any) -> None:
+    def __init__(self, person: Any, *, customs: bool = False) -> None:
+        """With `customs`, some records have a custom field of each kind, which are declared now."""
         self.person = person
+        self._customs = customs
+        self._partners: list[str] = []
+        if customs:
+            declare(person)
         self._known: dict[str, str] = {}
         self._settled: set[str] = set()
 
@@ -664,7 +672,9 @@ class Examples:
             ):
                 continue
             target = CATALOG.target(resource, name)
-            if (resource.plural, name) in MEANT:
+            if name == CUSTOM and self._customs and resource is CUSTOMIZED:
+                found[name] = self._custom(n, without)
+            elif (resource.plural, name) in MEANT:
                 found[name] = MEANT[resource.plural, name](self.person, n)
             elif target is not None:
                 found[name] = self.reference(target, fresh=name in unique)
@@ -672,6 +682,17 @@ class Examples:
                 found[name] = sample(part, whole.get("$defs", {}), name, n, unique=name in unique)
         lacking = [name for name in found if NEEDS.get((resource.plural, name), name) not in (*found, *given)]
         return {name: value for name, value in found.items() if name not in lacking}
+
+    def _custom(self, n: int, without: tuple[str, ...]) -> dict[str, Any]:
+        """A value of each custom field; it varies with n."""
+        while len(self._partners) < 3:
+            self._partners.append(self.make(CUSTOMIZED, next(_serial), bare=True)["id"])
+        found = {}
+        for name, field in CUSTOMS.items():
+            values = CUSTOM_VALUES.get(field.key, self._partners)
+            if name not in without:
+                found[field.key] = values[n % len(values)]
+        return found
 
     def make(self, resource: Resource, n: int = 1, **options: Any) -> dict[str, Any]:
         if resource.plural in MADE:
@@ -684,5 +705,6 @@ class Examples:
 
     def sparse(self, resource: Resource, n: int) -> dict[str, Any]:
         """The n-th of a varied set: every third is bare, others miss a changing part of what may be null."""
-        gone = tuple(name for i, name in enumerate(nullable_inputs(resource)) if (i + n) % 3 == 0)
+        names = [*nullable_inputs(resource), *customs(resource)]
+        gone = tuple(name for i, name in enumerate(names) if (i + n) % 3 == 0)
         return self.make(resource, n, bare=n % 3 == 0, without=gone)

@@ -66,7 +66,7 @@ async def aggregate(
 ) -> dict[str, Any]:
     """Groups and measures under the caller's policies; a hidden field can be neither grouped nor measured."""
     group, values = await tree_of(ctx, resource, body.filter if "filter" in body.model_fields_set else None, as_of)
-    fields = Filters(ctx.kernel.catalog, resource, ctx.access)
+    fields = Filters(ctx.kernel.catalog, resource, ctx.access, mark="g")
     groups = [_field(fields, path, f"/group_by/{i}", _GROUPED) for i, path in enumerate(body.group_by)]
     measures: list[tuple[str, Field | None]] = []
     for i, measure in enumerate(body.measures):
@@ -77,7 +77,7 @@ async def aggregate(
         measures.append((measure.op, told))
     if as_of is not None:
         paths = (field for field in (*groups, *(field for _, field in measures)) if field)
-        refuse_related(group, {".".join((*field.hops, field.name)): field.hops for field in paths})
+        refuse_related(group, {".".join((*map(str, field.hops), field.name)): field.hops for field in paths})
         values["as_of"] = as_of
     form = tuple((op, field and field.shape) for op, field in measures)
     keys = [field.custom for field in (*groups, *(field for _, field in measures)) if field and field.custom]
@@ -87,7 +87,12 @@ async def aggregate(
         lambda: compile_aggregate(
             ctx.kernel, ctx.access, resource, groups, measures, group, _measure, as_of=as_of is not None
         ),
-        {**values, **{f"custom{i}": custom.key for i, custom in enumerate(keys)}, "limit": body.limit + 1},
+        {
+            **values,
+            **fields.values,
+            **{f"custom{i}": custom.key for i, custom in enumerate(keys)},
+            "limit": body.limit + 1,
+        },
     )
     found = [row for row in rows if row["present"]]
     data = [

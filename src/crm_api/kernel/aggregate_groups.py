@@ -1,7 +1,7 @@
 """Groups with measures as one statement, whatever references the grouped fields stand behind."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
@@ -14,6 +14,9 @@ from crm_api.kernel.predicates import to_sql
 from crm_api.kernel.query import framed, gated
 from crm_api.kernel.record import readable
 from crm_api.kernel.resource import Resource
+
+if TYPE_CHECKING:
+    from crm_api.kernel.customs_hops import Hop
 
 _LIMIT = sa.bindparam("limit", type_=sa.BigInteger())
 
@@ -37,7 +40,7 @@ def compile_aggregate(
     one: sa.ColumnElement[int] = sa.literal_column("1")
     parts = []
     for table, gate in _sources(kernel, access, resource, as_of=as_of):
-        source, columns = _followed(kernel, access, resource, fields, table)
+        source, columns = _followed(kernel, access, fields, table)
         filtered = to_sql(kernel.policy, access, resource, filter_, table, narrow=False)
         parts.append(sa.select(one.label("one"), *columns).select_from(source).where(*gate, filtered))
     rows = sa.union_all(*parts).subquery("rows")
@@ -62,22 +65,21 @@ def _sources(kernel: Kernel, access: Access, resource: Resource, *, as_of: bool)
     return [(resource.table, gate) for gate in kernel.policy.apart(access, resource, resource.table)]
 
 
-def _followed(
-    kernel: Kernel, access: Access, resource: Resource, fields: Sequence[Field], table: Any
-) -> tuple[Any, list[Any]]:
+def _followed(kernel: Kernel, access: Access, fields: Sequence[Field], table: Any) -> tuple[Any, list[Any]]:
     """(the rows with what their references lead to as far as the caller may see it, the columns of the fields)."""
     source = table
-    joined: dict[str, Any] = {}
+    joined: dict[Hop, Any] = {}
     columns, customs = [], 0
     for i, one in enumerate(fields):
         base = table
         for hop in one.hops:
             if hop not in joined:
-                own, target = kernel.catalog.to_one(resource)[hop]
-                other = target.table.alias(f"of_{hop}")
+                target = kernel.catalog.resources[hop.target]
+                name = f"{hop.label}_{len(joined)}"
+                other = target.table.alias(f"of_{name}")
                 gate = kernel.policy.gate(access, target, "read", other, narrow=False, whole=True)
-                joined[hop] = sa.select(other).where(*gate).subquery(hop)
-                source = source.outerjoin(joined[hop], joined[hop].c.id == table.c[own])
+                joined[hop] = sa.select(other).where(*gate).subquery(name)
+                source = source.outerjoin(joined[hop], joined[hop].c.id == hop.reference(table))
             base = joined[hop]
         if one.custom is None:
             columns.append(base.c[one.name].label(f"u{i}"))

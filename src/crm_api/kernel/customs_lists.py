@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import ARRAY
 
 from crm_api.kernel.customs import KINDS
+from crm_api.kernel.customs_hops import Hop, end_of
 from crm_api.kernel.customs_index import VALUES, column, entry
 from crm_api.kernel.database import TENANT
 from crm_api.kernel.domain import Catalog
@@ -65,7 +66,7 @@ def pattern(tree: Group, sort: Sequence[Key]) -> tuple[int, ...]:
     return tuple(map(names.index, names))
 
 
-def _names(node: Node) -> Iterator[tuple[tuple[str, ...], str]]:
+def _names(node: Node) -> Iterator[tuple[tuple[Hop, ...], str]]:
     if isinstance(node, Leaf):
         yield node.hops, node.field
     else:
@@ -95,10 +96,10 @@ def _gathered(catalog: Catalog, resource: Resource, nodes: Sequence[Node], *, ow
     if telling:
         first = min(telling, key=lambda leaf: (not _indexed(leaf), _NARROWING[leaf.op]))
         same = [leaf for leaf in telling if (leaf.hops, leaf.field) == (first.hops, first.field)]
-        return _back(catalog, resource, first, _base(_end(catalog, resource, first.hops), first, same))
+        return _back(catalog, resource, first, _base(end_of(catalog, resource, first.hops), first, same))
     for node in nodes:
         if isinstance(node, Through) and node.op == "any":
-            many = _end(catalog, resource, node.hops).many[node.relation]
+            many = end_of(catalog, resource, node.hops).many[node.relation]
             child = catalog.resources[many.plural]
             inner = node.child.children if isinstance(node.child, Group) and node.child.op == "and" else (node.child,)
             hits = _gathered(catalog, child, inner, own=True)
@@ -128,24 +129,13 @@ def _base(resource: Resource, first: Leaf, same: Sequence[Leaf]) -> Hits:
     return none.then(first.name, rows, FEW_UNINDEXED)
 
 
-def _end(catalog: Catalog, resource: Resource, hops: Sequence[str]) -> Resource:
-    for hop in hops:
-        resource = catalog.to_one(resource)[hop][1]
-    return resource
-
-
 def _back(catalog: Catalog, resource: Resource, node: Leaf | Through, hits: Hits) -> Hits | None:
     """From the records at the end of a path to those at its begin; None where a reference has no index."""
-    steps = []
-    for hop in node.hops:
-        column, target = catalog.to_one(resource)[hop]
-        steps.append((resource.table, column))
-        resource = target
-    for i, (table, column) in reversed([*enumerate(steps)]):
-        if not any(index.columns.keys()[:2] == ["tenant_id", column] for index in table.indexes):
+    for i, hop in reversed([*enumerate(node.hops)]):
+        table = end_of(catalog, resource, node.hops[:i]).table
+        rows = hop.referring(table, hits.ids, f"hit_{node.name}_{i}")
+        if rows is None:
             return None
-        other = table.alias(f"hit_{node.name}_{i}")
-        rows = sa.select(other.c.id).where(other.c.tenant_id == TENANT, among(other.c[column], hits.ids))
         hits = hits.then(f"{node.name}_{i}", rows)
     return hits
 

@@ -5,8 +5,10 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, Literal, get_args
 
-from crm_api.kernel.customs import PREFIX, Custom, fields_of
+from crm_api.kernel.customs import LONGEST_NAME, PREFIX, Custom, fields_of
+from crm_api.kernel.customs_expand import step_names
 from crm_api.kernel.customs_filters import custom_parameters
+from crm_api.kernel.customs_hops import Hop, end_of, hop_of
 from crm_api.kernel.customs_index import Form
 from crm_api.kernel.domain import Catalog
 from crm_api.kernel.filter_values import OPERATORS, Place, from_text, parameters_of, typed_value
@@ -18,7 +20,7 @@ from crm_api.kernel.schema import external_key
 MAX_LEAVES = 50
 MAX_DEPTH = 5
 MAX_HOPS = 2
-LONGEST_PATH = 200
+LONGEST_PATH = (MAX_HOPS + 1) * (LONGEST_NAME + 1) - 1
 MAX_STEPS = 20
 QUANTIFIERS = ("any", "all", "none")
 """Of a record's children, with a filter of theirs as the value."""
@@ -32,7 +34,7 @@ class Leaf:
     field it is, as the index and as rows call it.
     """
 
-    hops: tuple[str, ...]
+    hops: tuple[Hop, ...]
     field: str
     op: str
     name: str
@@ -41,14 +43,14 @@ class Leaf:
     @property
     def shape(self) -> tuple[Any, ...]:
         """What the SQL depends on."""
-        return (self.hops, self.form or self.field, self.op)
+        return (_shapes(self.hops), self.form or self.field, self.op)
 
 
 @dataclass(frozen=True, slots=True)
 class Through:
     """Whether any, all or none of a record's children that the caller may see pass a filter of their own."""
 
-    hops: tuple[str, ...]
+    hops: tuple[Hop, ...]
     relation: str
     op: str
     name: str
@@ -57,7 +59,7 @@ class Through:
     @property
     def shape(self) -> tuple[Any, ...]:
         """What the SQL depends on."""
-        return (self.hops, self.relation, self.op, self.child.shape)
+        return (_shapes(self.hops), self.relation, self.op, self.child.shape)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,11 +78,15 @@ class Group:
 Node = Leaf | Through | Group
 
 
+def _shapes(hops: tuple[Hop, ...]) -> tuple[Any, ...]:
+    return tuple(hop.shape for hop in hops)
+
+
 @dataclass(frozen=True, slots=True)
 class Field:
     """A field at the end of a path: the references to follow, the resource they lead to, its field and kind."""
 
-    hops: tuple[str, ...]
+    hops: tuple[Hop, ...]
     resource: Resource
     name: str
     kind: str
@@ -89,7 +95,7 @@ class Field:
     @property
     def shape(self) -> tuple[Any, ...]:
         """What the SQL depends on."""
-        return (self.hops, self.name if self.custom is None else (self.custom.kind.name,))
+        return (_shapes(self.hops), self.name if self.custom is None else (self.custom.kind.name,))
 
 
 @dataclass(slots=True)
@@ -107,6 +113,8 @@ class Filters:
     """Those of a column that names a record of any kind, while no type is known to stand beside it."""
     leaves: int = 0
     steps: int = 0
+    mark: str = "h"
+    """Begins the parameters of references; those of another part of the same statement begin otherwise."""
 
     def leaf(self, path: str, op: str, raw: Any, place: Place, of: Resource | None = None) -> Leaf:
         """Checks and types one comparison of records of a resource, the filtered one unless told.
@@ -161,23 +169,21 @@ class Filters:
         self._visible(resource, name)
         return Field(hops, resource, name, kind, custom)
 
-    def _way(self, resource: Resource, path: str, place: Place) -> tuple[tuple[str, ...], Resource, str]:
+    def _way(self, resource: Resource, path: str, place: Place) -> tuple[tuple[Hop, ...], Resource, str]:
         """(references to follow, the resource they lead to, its field) of a dotted path."""
-        hops: list[str] = []
-        while "." in path and not path.startswith(PREFIX):
-            hop, path = path.split(".", 1)
-            found = self.catalog.to_one(resource).get(hop)
-            if found is None:
-                raise place.fault("unknown_field", f"There is no relation {hop!r} to filter through.")
+        hops: list[Hop] = []
+        *asked, last = step_names(path)
+        for step in asked:
+            hop, values = hop_of(self.catalog, self.access, resource, step, f"{self.mark}{self.steps}", place)
             if len(hops) == MAX_HOPS:
                 raise place.fault("too_deep", f"A path follows at most {MAX_HOPS} relations.")
-            column, target = found
-            self._visible(resource, column)
-            self.access.through(target)
+            self._visible(resource, hop.field)
+            resource = self.catalog.resources[hop.target]
+            self.access.through(resource)
             self._step(place)
-            resource = target
+            self.values |= values
             hops.append(hop)
-        return tuple(hops), resource, path
+        return tuple(hops), resource, last
 
     def _step(self, place: Place, cost: int = 1) -> None:
         self.steps += cost
@@ -193,17 +199,13 @@ class Filters:
         told = [item for item in leaves if isinstance(item, Leaf)]
         for leaf in told if self.untyped else ():
             if leaf.name in self.untyped:
-                type_, _ = self._end(of or self.resource, leaf.hops).any_reference or ("", "")
-                types = [self.values[item.name] for item in told if item.shape == (leaf.hops, type_, "eq")]
+                type_, _ = end_of(self.catalog, of or self.resource, leaf.hops).any_reference or ("", "")
+                beside = (leaf.hops, type_, "eq")
+                types = [self.values[item.name] for item in told if (item.hops, item.field, item.op) == beside]
                 if len(types) == 1 and types[0] in self.catalog.by_type:
                     self.external[leaf.name] = self.catalog.by_type[types[0]]
                     del self.untyped[leaf.name]
         return Group("and", tuple(leaves))
-
-    def _end(self, resource: Resource, hops: tuple[str, ...]) -> Resource:
-        for hop in hops:
-            resource = self.catalog.to_one(resource)[hop][1]
-        return resource
 
     def typed(self) -> None:
         """Asked of the whole.

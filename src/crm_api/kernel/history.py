@@ -67,9 +67,9 @@ def _strange(node: Node) -> Iterator[str]:
         for child in node.children:
             yield from _strange(child)
     elif isinstance(node, Through):
-        yield ".".join((*node.hops, node.relation))
+        yield ".".join((*map(str, node.hops), node.relation))
     elif node.hops or (node.form is None and node.op in ("any", "all")):
-        yield ".".join((*node.hops, node.field))
+        yield ".".join((*map(str, node.hops), node.field))
 
 
 async def get_as_of(

@@ -6,6 +6,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import ARRAY
 
 from crm_api.kernel.customs import KINDS
+from crm_api.kernel.customs_hops import Hop
 from crm_api.kernel.customs_index import VALUES, column, entry, expression, options
 from crm_api.kernel.database import TENANT
 from crm_api.kernel.filters import Group, Leaf, Node, Through
@@ -39,18 +40,20 @@ def _along(
     access: Access,
     resource: Resource,
     node: Leaf | Through,
-    hops: tuple[str, ...],
+    hops: tuple[Hop, ...],
     table: Any,
     *,
     narrow: bool,
     paged: bool,
 ) -> sa.ColumnElement[bool]:
     if hops:
-        own, target = policy.catalog.to_one(resource)[hops[0]]
-        other = target.table.alias(f"{hops[0]}_{len(hops)}_{node.name}")
+        hop, target = hops[0], policy.catalog.resources[hops[0].target]
+        other = target.table.alias(f"{hop.label}_{len(hops)}_{node.name}")
         gate = policy.gate(access, target, "read", other, narrow=narrow)
         rest = _along(policy, access, target, node, hops[1:], other, narrow=narrow, paged=paged)
-        return _exists(table, other, other.c.id == table.c[own], *gate, rest, paged=paged)
+        # What is read out of jsonb is no condition on an index unless it is a value of the row that is looked at.
+        alone = paged or hop.form is not None
+        return _exists(table, other, other.c.id == hop.reference(table), *gate, rest, paged=alone)
     if isinstance(node, Leaf):
         return leaf_to_sql(resource, node, table) if node.form is None else _custom(node, table, narrow, paged)
     many = resource.many[node.relation]

@@ -74,6 +74,8 @@ def tailored(
     for resource in catalog.resources.values():
         if further := _further(catalog, customs, resource):
             _in_expand(schemas, paths, resource, further)
+        if named := _named(catalog, customs, resource):
+            _in_queries(schemas, resource, named)
     for plural, fields in customs.items():
         resource = catalog.resources[plural]
         _in_schemas(catalog, schemas, resource, tuple(fields.values()), told)
@@ -121,7 +123,45 @@ def _in_expand(schemas: dict[str, Any], paths: dict[str, Any], resource: Resourc
 
 
 def _longer(schema: JsonSchema, further: list[str]) -> JsonSchema:
-    return {**schema, "items": {**schema["items"], "enum": sorted([*schema["items"]["enum"], *further])}}
+    return {**schema, "items": _wider(schema["items"], further)}
+
+
+def _wider(schema: JsonSchema, further: Iterable[str]) -> JsonSchema:
+    return {**schema, "enum": sorted([*schema["enum"], *further])}
+
+
+def _filterable(customs: Mapping[str, Mapping[str, Custom]], plural: str) -> dict[str, Custom]:
+    return {item.name: item for item in customs.get(plural, {}).values() if item.filterable}
+
+
+def _named(catalog: Catalog, customs: Mapping[str, Mapping[str, Custom]], resource: Resource) -> dict[str, str | None]:
+    """The kinds of what filters name beside declared fields: by itself, or through one reference."""
+    own = _filterable(customs, resource.plural)
+    found = {name: item.kind.filter for name, item in own.items()}
+    hops = {name: target.plural for name, (_, target) in catalog.to_one(resource).items()}
+    hops |= {name: item.target for name, item in own.items() if item.target is not None}
+    for hop, plural in hops.items():
+        declared = catalog.resources[plural].filterable if hop in own else {}
+        there = {name: item.kind.filter for name, item in _filterable(customs, plural).items()}
+        found |= {f"{hop}.{name}": kind for name, kind in {**declared, **there}.items()}
+    return found
+
+
+def _in_queries(schemas: dict[str, Any], resource: Resource, named: Mapping[str, str | None]) -> None:
+    """Names among those that filter trees and groups take."""
+    name = name_of(resource.output)
+    comparison, body = f"{name}Comparison", f"{name}Aggregate"
+    if comparison in schemas:
+        properties = schemas[comparison]["properties"]
+        listed, *rest = properties["field"]["anyOf"]
+        longer = {"anyOf": [_wider(listed, named), *rest]}
+        schemas[comparison] = {**schemas[comparison], "properties": {**properties, "field": longer}}
+    if body in schemas:
+        properties = schemas[body]["properties"]
+        listed, *rest = properties["group_by"]["items"]["anyOf"]
+        grouped = {"anyOf": [_wider(listed, (path for path, kind in named.items() if kind != "values")), *rest]}
+        groups = {**properties["group_by"], "items": grouped}
+        schemas[body] = {**schemas[body], "properties": {**properties, "group_by": groups}}
 
 
 def _in_schemas(

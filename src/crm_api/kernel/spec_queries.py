@@ -19,6 +19,8 @@ _KEY = rf"custom\.{_STEP}"
 _SORT = f"^-?{_KEY}$"
 _PATH = rf"^({_STEP}\.){{1,{MAX_HOPS}}}({_STEP}|{_KEY})$|^{_KEY}$"
 """Fields at the end of references, and custom fields."""
+_THROUGH = rf"^((custom\.)?{_STEP}\.){{1,{MAX_HOPS}}}(custom\.)?{_STEP}$"
+"""Fields at the end of references each of which may be a custom one."""
 _ANY = rf"^{_STEP}(\.{_STEP}){{0,{MAX_HOPS + 1}}}$"
 _MEASURED = ("money", "ratio", "integer", "date", "instant")
 
@@ -33,14 +35,18 @@ def paths(catalog: Catalog, resource: Resource) -> list[str]:
 def sort_key(resource: Resource) -> JsonSchema:
     """What one key of a `sort` may be."""
     names = [name for key in resource.sortable for name in (key, f"-{key}")]
-    return one_of(names, _SORT if customizable(resource) else None)
+    return one_of(names, *((_SORT,) if customizable(resource) else ()))
 
 
-def one_of(names: list[str], pattern: str | None) -> JsonSchema:
+def one_of(names: list[str], *patterns: str) -> JsonSchema:
     """One of some names, or what looks like another path that they are only examples of."""
-    if pattern is None:
-        return {"type": "string", "enum": names}
-    return {"anyOf": [{"type": "string", "enum": names}, _free(pattern)]}
+    listed: JsonSchema = {"type": "string", "enum": names}
+    return {"anyOf": [listed, *map(_free, patterns)]} if patterns else listed
+
+
+def _patterns(catalog: Catalog, resource: Resource) -> tuple[str, ...]:
+    """What fields look like that are not listed, if there are any."""
+    return (_PATH, _THROUGH) if catalog.to_one(resource) or customizable(resource) else ()
 
 
 def _free(pattern: str) -> JsonSchema:
@@ -80,13 +86,13 @@ def filters(catalog: Catalog, resource: Resource, name: str) -> dict[str, JsonSc
         for kind in item.filterable.values()
     }
     operators = list(dict.fromkeys(op for kind, ops in OPERATORS.items() if kind in kinds for op in ops))
-    pattern = _PATH if catalog.to_one(resource) or customizable(resource) else None
+    patterns = _patterns(catalog, resource)
     scalar = {"type": ["string", "integer", "boolean"], "maxLength": 500}
     description = (
         "One comparison of a field. Not every operator applies to every field; `is_null` takes a boolean, in, nin, any "
         "and all take a list, amounts are decimal strings."
     )
-    if pattern:
+    if patterns:
         description += f" A path follows at most {MAX_HOPS} references; custom fields are `custom.` and their key."
     if resource.any_reference:
         description += " `object_id` takes external ids when one `object_type` by eq is in the same `and`."
@@ -94,7 +100,7 @@ def filters(catalog: Catalog, resource: Resource, name: str) -> dict[str, JsonSc
         "type": "object",
         "description": description,
         "properties": {
-            "field": one_of(filter_names(catalog, resource), pattern),
+            "field": one_of(filter_names(catalog, resource), *patterns),
             "op": {"type": "string", "enum": operators, "default": "eq"},
             "value": {
                 "type": ["string", "integer", "boolean", "array"],
@@ -174,14 +180,13 @@ def search(catalog: Catalog, resource: Resource, name: str) -> JsonSchema:
 
 def aggregate(catalog: Catalog, resource: Resource, name: str) -> dict[str, JsonSchema]:
     """The body of an aggregate."""
-    one = catalog.to_one(resource)
-    pattern = _PATH if one or customizable(resource) else None
+    patterns = _patterns(catalog, resource)
     groups = [field for field, kind in resource.filterable.items() if kind != "values"]
     measured = [field for field, kind in resource.filterable.items() if kind in _MEASURED]
     measure = _parts(AggregateRequest)["Measure"]
-    if measured or pattern:
+    if measured or patterns:
         field: JsonSchema = {"type": ["string", "null"], "enum": [*measured, None]}
-        if pattern is not None:
+        if patterns:
             field = {"type": ["string", "null"], "pattern": _ANY, "maxLength": LONGEST_PATH, "examples": measured}
         measure = {**measure, "properties": {**measure["properties"], "field": field}}
     else:
@@ -189,7 +194,7 @@ def aggregate(catalog: Catalog, resource: Resource, name: str) -> dict[str, Json
     body = body_of(
         AggregateRequest,
         filter=ref(f"{name}Filter"),
-        group_by=array(one_of(groups, pattern), 3, default=[]),
+        group_by=array(one_of(groups, *patterns), 3, default=[]),
         measures=array(ref(f"{name}Measure"), 10, minItems=1),
     )
     return {f"{name}Measure": measure, f"{name}Aggregate": body}

@@ -71,7 +71,7 @@ class FieldDescription(BaseModel):
 class RelationDescription(BaseModel):
     """Other objects that `expand` brings along.
 
-    Declared ones are in filters a step of a path, or a list with `any`, `all`, `none`.
+    In filters they are a step of a path, custom ones if their field is filterable, or a list with `any`, `all`, `none`.
     """
 
     name: Word

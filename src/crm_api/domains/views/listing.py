@@ -131,14 +131,15 @@ class _Parts:
                 self._note(part, path, "field_retired", "The field is retired: it takes no new values.")
 
     def _leaves(self, node: Node, resource: Resource, before: str) -> Iterator[tuple[str, Resource, str]]:
-        """(path, resource, field) of each comparison of a filter."""
+        """(path, resource, field) of each reference and comparison of a filter."""
         if isinstance(node, Group):
             for child in node.children:
                 yield from self._leaves(child, resource, before)
             return
         catalog = self.ctx.kernel.catalog
         for hop in node.hops:
-            resource, before = catalog.to_one(resource)[hop][1], f"{before}{hop}."
+            yield f"{before}{hop}", resource, hop.field
+            resource, before = catalog.resources[hop.target], f"{before}{hop}."
         if isinstance(node, Leaf):
             yield f"{before}{node.field}", resource, node.field
         else:
