@@ -87,8 +87,10 @@ def building(org, sql):
     """The index of each field is not there yet."""
 
     def state(index_state):
-        where = "WHERE tenant_id = $2 AND is_filterable AND kind <> 'long_text'"
-        sql(f"UPDATE custom_fields SET index_state = $1 {where}", index_state, org.tenant_id)  # noqa: S608 - our own text
+        sql(
+            "UPDATE custom_fields SET index_state = $1 WHERE tenant_id = $2 AND is_filterable AND kind <> 'long_text'",
+            *(index_state, org.tenant_id),
+        )
         sql("UPDATE tenants SET access_version = access_version + 1 WHERE tenant_id = $1", org.tenant_id)
 
     state("building")

@@ -8,10 +8,9 @@ import asyncpg
 import pytest
 from pydantic import SecretStr
 
-from tests.oauth.test_processes import _ask, others  # noqa: F401 - a fixture
 from tests.sign_in.browsing import PASSWORD, Browser, handle, invited, read
 from tests.sign_in.letters import MailServer
-from tests.support.oauth import App, redirected
+from tests.support.oauth import App, ask, redirected
 
 OTHER = "a different phrase altogether"
 OFFLINE = "accounts:read offline_access"
@@ -87,7 +86,6 @@ def test_a_reset_ends_the_keys_when_it_is_told_to(person, way):
     assert key["revoked_at"] is not None
     _, _, link = person.form()
     assert link["live_keys"] == 0
-    person.org.outsider.headers  # noqa: B018 - its own key is gone, too; the next line gives it another
     made = person.org.admin.post(f"/v1/users/{person.id}/issue_key", json={"name": "own"}).json()
     person.org.outsider.headers["Authorization"] = f"Bearer {made['key']}"
 
@@ -134,13 +132,13 @@ def test_who_was_away_is_not_signed_in_when_they_are_back(person, way):
     assert person.enter(PASSWORD).signed_in
 
 
-def test_it_holds_in_another_process_within_five_seconds(person, others):  # noqa: F811 - the fixture
+def test_it_holds_in_another_process_within_five_seconds(person, others):
     token, key = person.offline["access_token"], person.key["key"]
-    assert {_ask(others[0], each).status_code for each in (token, key)} == {200}, "remembered there from now on"
+    assert {ask(others[0], each).status_code for each in (token, key)} == {200}, "remembered there from now on"
     browser, page, _ = person.form(revoke_keys=True)
     assert browser.submit(page, password=OTHER).status_code == 303
     began = time.monotonic()
-    while 200 in {_ask(others[0], each).status_code for each in (token, key)}:
+    while 200 in {ask(others[0], each).status_code for each in (token, key)}:
         assert time.monotonic() < began + 5.2
         time.sleep(0.05)
     made = person.org.admin.post(f"/v1/users/{person.id}/issue_key", json={"name": "own"}).json()

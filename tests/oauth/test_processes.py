@@ -1,13 +1,11 @@
 """Several processes over one database: keys that change under load, what one of them ends, clocks that differ."""
 
 import itertools
-import os
 import threading
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
-from types import SimpleNamespace
 
 import httpx2
 import pytest
@@ -15,29 +13,7 @@ import time_machine
 from joserfc.jws import extract_compact
 
 from crm_api.domains.oauth.access_token import LEEWAY, tokens_of
-from tests.faults.conftest import Process
-from tests.support.forking import ROOT
-from tests.support.oauth import HTTP, App, sign_in
-from tests.support.server import UNHURRIED
-
-
-@pytest.fixture(scope="module")
-def others(database, server, tmp_path_factory):
-    """Two processes beside the one of the test."""
-    settings = {
-        "database_url": database["app"],
-        "data_dir": server.settings.data_dir,
-        "public_url": server.base_url,
-        "log_level": "error",
-        "worker": "false",
-        **UNHURRIED,
-    }
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("CRM_")}
-    environment |= {f"CRM_{name.upper()}": str(value) for name, value in settings.items()}
-    environment["PYTHONPATH"] = f"{ROOT / 'src'}{os.pathsep}{ROOT}"
-    place = SimpleNamespace(folder=tmp_path_factory.mktemp("processes"), environment=environment)
-    with Process(place) as first, Process(place) as second:
-        yield first, second
+from tests.support.oauth import HTTP, App, ask, sign_in
 
 
 @pytest.fixture(scope="module")
@@ -45,10 +21,6 @@ def program(org):
     account = org.admin.make("service_accounts", name="Program")
     values = {"grant_types": ["client_credentials"], "service_account_id": account["id"], "scopes": ["accounts:read"]}
     return App.register(org, client_type="confidential", **values)
-
-
-def _ask(place, token: str) -> httpx2.Response:
-    return HTTP.get(f"{place.base_url}/v1/me", headers={"Authorization": f"Bearer {token}"})
 
 
 def _token(place, program: App) -> httpx2.Response:
@@ -72,7 +44,7 @@ def test_a_key_follows_another_under_load_and_no_request_fails(server, others, p
                 return
             place = places[turn % len(places)]
             if turn % 4:
-                answer, what = _ask(place, latest[turn // 4 % len(latest)]), "read"
+                answer, what = ask(place, latest[turn // 4 % len(latest)]), "read"
             else:
                 answer, what = _token(place, program), "token"
                 if answer.status_code == 200:
@@ -100,7 +72,7 @@ def test_a_key_follows_another_under_load_and_no_request_fails(server, others, p
     assert min(statuses.values()) > 20, "there was a load"
     assert all((place.base_url, before) in signed for place in places)
     assert len(signed) == 2 * len(places), "each process signed with the old key, and then with the new one"
-    assert _ask(others[0], latest[0]).status_code == 200
+    assert ask(others[0], latest[0]).status_code == 200
 
 
 def test_what_is_ended_in_one_process_ends_within_five_seconds_in_another(org, sql, others, program, app):
@@ -108,7 +80,7 @@ def test_what_is_ended_in_one_process_ends_within_five_seconds_in_another(org, s
     issued = org.admin.post(f"/v1/users/{org.reader.id}/issue_key", json={"name": "short"}).json()
     tokens = {name: app.tokens(browser)["access_token"] for name, browser in browsers.items()}
     tokens |= {"key": issued["key"], "program": _token(others[1], program).json()["access_token"]}
-    known = {name: _ask(others[0], token) for name, token in tokens.items()}
+    known = {name: ask(others[0], token) for name, token in tokens.items()}
     assert {answer.status_code for answer in known.values()} == {200}, "each is remembered by the process from now on"
     began = time.monotonic()
     assert org.admin.post(f"/v1/sessions/{browsers['session'].ticket.id}/revoke").status_code == 200
@@ -116,10 +88,10 @@ def test_what_is_ended_in_one_process_ends_within_five_seconds_in_another(org, s
         f"{others[0].base_url}/account", headers={"Cookie": f"crm_session={browsers['session'].ticket.text}"}
     )
     assert page.status_code == 303, "the session itself, at once"
-    while _ask(others[0], tokens["session"]).status_code != 401:
+    while ask(others[0], tokens["session"]).status_code != 401:
         assert time.monotonic() < began + 5.2, "a token of the session is good still"
         time.sleep(0.05)
-    assert {_ask(others[0], tokens[name]).status_code for name in ("grant", "key", "program")} == {200}
+    assert {ask(others[0], tokens[name]).status_code for name in ("grant", "key", "program")} == {200}
     ends = {
         "grant": f"oauth_grants/{known['grant'].json()['credential_id']}/revoke",
         "key": f"api_keys/{issued['id']}/revoke",
@@ -128,7 +100,7 @@ def test_what_is_ended_in_one_process_ends_within_five_seconds_in_another(org, s
         assert org.admin.post(f"/v1/{path}").status_code == 200
     assert program.post("revoke", token=tokens["program"]).status_code == 200
     for name in ("grant", "key", "program"):
-        assert _ask(others[0], tokens[name]).status_code == 401, f"{name}: with the next request"
+        assert ask(others[0], tokens[name]).status_code == 401, f"{name}: with the next request"
 
 
 @pytest.mark.parametrize("seconds", [-LEEWAY + 1, LEEWAY - 1])
@@ -139,11 +111,11 @@ def test_clocks_of_processes_may_differ_by_seconds(server, others, org, sql, sec
     with time_machine.travel(datetime.now(UTC) + timedelta(seconds=seconds), tick=True):
         browser = sign_in(sql, org, org.people["outsider"])
         here = app.tokens(browser)
-        assert _ask(other, here["access_token"]).status_code == 200
+        assert ask(other, here["access_token"]).status_code == 200
         form = {"grant_type": "refresh_token", "client_id": app.client_id, "refresh_token": here["refresh_token"]}
         there = HTTP.post(elsewhere, data=form)
         assert there.status_code == 200, there.text
-        assert _ask(server, there.json()["access_token"]).status_code == 200
+        assert ask(server, there.json()["access_token"]).status_code == 200
         assert app.refresh(there.json()["refresh_token"]).status_code == 200
 
 
@@ -153,5 +125,5 @@ def test_a_clock_that_is_wrong_by_more_is_refused_and_breaks_nothing(server, oth
         token = _token(server, program)
         assert token.status_code == 200
         refused = abs(seconds) > 600 or seconds > 0
-        assert _ask(others[0], token.json()["access_token"]).status_code == (401 if refused else 200)
-    assert _ask(others[0], _token(server, program).json()["access_token"]).status_code == 200
+        assert ask(others[0], token.json()["access_token"]).status_code == (401 if refused else 200)
+    assert ask(others[0], _token(server, program).json()["access_token"]).status_code == 200

@@ -130,3 +130,8 @@ def redirected(answer: httpx2.Response) -> dict[str, str]:
     """The parameters that an application is sent back with."""
     assert answer.status_code == 303, answer.text
     return {name: values[0] for name, values in parse_qs(urlsplit(answer.headers["location"]).query).items()}
+
+
+def ask(place, token: str) -> httpx2.Response:
+    """Who one is, asked of a server."""
+    return HTTP.get(f"{place.base_url}/v1/me", headers={"Authorization": f"Bearer {token}"})
