@@ -308,9 +308,11 @@ def _finish(
             alias = target.table.alias(f"to_{name}")
             expansion = _Expansion(path, target, Projection(target, access), position)
             gate = kernel.policy.gate(access, target, "read", alias, narrow=narrow)
+            # Looked up for each row: the planner expects a page of a tenth of all rows, and would read the whole table.
             one = (
                 sa.select(*expansion.projection.select(alias))
                 .where(alias.c.id == sa.cast(reference, sa.Uuid()), *gate)
+                .offset(sa.literal_column("0"))
                 .lateral(name)
             )
             joined = joined.outerjoin(one, sa.true())
