@@ -5,6 +5,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from crm_api.kernel.customs import KINDS
+from tests.customs.kinds import BY_KIND
 from tests.support.jobs import wait, working
 from tests.support.org import Org
 
@@ -150,21 +152,23 @@ def test_an_open_choice_takes_other_words(org):
     assert contact(org, **{field["key"]: "anything"})["custom"] == {field["key"]: "anything"}
 
 
-def test_a_unique_field(org):
-    field = declare(org, "number", is_unique=True)
-    key = field["key"]
-    first = contact(org, **{key: 1})
-    answer = contact(org, 409, **{key: 1})
-    assert (answer["code"], answer["errors"][0]["pointer"]) == ("duplicate", f"/custom/{key}")
-    second = contact(org, **{key: 2})
-    assert org.admin.patch(f"/v1/contacts/{second['id']}", json={"custom": {key: 1}}).status_code == 409
-    assert org.admin.patch(f"/v1/contacts/{first['id']}", json={"custom": {key: 1}, "title": "x"}).status_code == 200
+@pytest.mark.parametrize("kind", [name for name, kind in KINDS.items() if kind.unique])
+def test_a_unique_field_is_freed_by_a_deletion_and_a_taken_value_blocks_the_restore(org, kind):
+    field = declare(org, kind, is_unique=True)
+    key, (one, two) = field["key"], BY_KIND[kind].values[:2]
+    first = contact(org, **{key: one})
+    for spelling in (one, *BY_KIND[kind].given):
+        answer = contact(org, 409, **{key: spelling})
+        assert (answer["code"], answer["errors"][0]["pointer"]) == ("duplicate", f"/custom/{key}")
+    second = contact(org, **{key: two})
+    assert org.admin.patch(f"/v1/contacts/{second['id']}", json={"custom": {key: one}}).status_code == 409
+    assert org.admin.patch(f"/v1/contacts/{first['id']}", json={"custom": {key: one}, "title": "x"}).status_code == 200
     assert org.admin.delete(f"/v1/contacts/{first['id']}").status_code == 204
-    third = contact(org, **{key: 1})
+    third = contact(org, **{key: one})
     assert org.admin.post(f"/v1/contacts/{first['id']}/restore").status_code == 409
     org.admin.patch(f"/v1/contacts/{third['id']}", json={"custom": {key: None}})
     assert org.admin.post(f"/v1/contacts/{first['id']}/restore").status_code == 200
-    contact(org, 409, **{key: 1})
+    contact(org, 409, **{key: one})
     contact(org)
     contact(org)
 
