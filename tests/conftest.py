@@ -23,6 +23,7 @@ from crm_api import migrate
 from crm_api.adapters import embedded
 from crm_api.bootstrap import bootstrap, on_database
 from crm_api.domains.distribution import walk
+from crm_api.kernel.database import Link
 from tests.support.org import Org
 from tests.support.server import LiveServer
 
@@ -30,6 +31,8 @@ TEMPLATE = "crm_template"
 CLUSTER = "cluster"
 """A folder with the data of a PostgreSQL of its own, stopped, with the migrated database."""
 _PREPARED = pytest.StashKey[tuple[Path, "Future[str]"]]()
+_RIGHTS = ("secret_hash", "AS subordinates", "SET last_used_at", "job_figures")
+"""In each statement that reads credentials or rights, or runs beside requests."""
 
 
 def copy_data(source: Path, target: Path) -> None:
@@ -264,3 +267,27 @@ def halted(monkeypatch):
             going.set()
 
     return block
+
+
+@pytest.fixture
+def statements(monkeypatch) -> list[tuple[str, list[Any]]]:
+    """Every statement the server runs during the test: (SQL, arguments); transaction commands are single words.
+
+    Left out: credential and rights, which are read again every few seconds and not for each request; the note of when
+    keys were last used; a metric.
+    """
+    seen: list[tuple[str, list[Any]]] = []
+    fetch, execute = Link.fetch, Link.execute
+
+    async def counted(self, statement, values):
+        if "AS open" in statement.sql or not any(name in statement.sql for name in _RIGHTS):  # a narrow list has it all
+            seen.append((statement.sql, statement.arguments(values)))
+        return await fetch(self, statement, values)
+
+    async def commanded(self, text):
+        seen.append((text, []))
+        await execute(self, text)
+
+    monkeypatch.setattr(Link, "fetch", counted)
+    monkeypatch.setattr(Link, "execute", commanded)
+    return seen

@@ -2,7 +2,7 @@
 
 import pytest
 
-from crm_api.kernel.customs_lists import FEW
+from crm_api.kernel.ways import FEW
 from tests.support.org import Org
 
 ROWS = FEW + 150
@@ -15,6 +15,8 @@ FILTERS = (
     "custom.grade=gold&custom.score_gte=2&custom.score_lte=4",
     "custom.score_gte=2&custom.score_lte=4",
     "custom.score=5&custom.grade=gold",
+    "custom.grade=gold&custom.grade=rare&custom.score_lte=0",
+    "custom.grade=gold&custom.grade=rare&custom.score_gte=99",
     "custom.grade=gold&custom.score_is_null=true",
     "custom.score_is_null=true",
     "custom.grade=gold&custom.grade=rare&custom.score_is_null=false",
@@ -108,6 +110,37 @@ def test_every_page_is_in_order(org, rows, seller, query, sort):
     assert listed(seller, f"{query}&sort={sort}") == expected(mine, query, sort)
     # a filter by the owner is answered like the list of somebody who sees much
     assert listed(seller, f"{query}&sort={sort}&owner_id={seller.id}") == expected(mine, query, sort)
+
+
+@pytest.mark.parametrize("sort", ["name", "-custom.other_score", "-id"])
+def test_the_few_that_pass_one_of_several_filters_are_found_first(org, rows, sql, statements, sort):
+    """However many pass another one: nearly all have the grade, which no walk along the sort is to ask of each."""
+    if sort == "-custom.other_score":
+        org.admin.make("custom_fields", resource="accounts", key="other_score", kind="number", label="Another")
+    query = "custom.grade=gold&custom.grade=rare&custom.score_gte=99"
+    statements.clear()
+    assert org.admin.get(f"/v1/accounts?{query}&sort={sort}").json()["data"] == []
+    ((text, arguments),) = statements
+    plan = [row[0] for row in sql(f"EXPLAIN (ANALYZE, TIMING OFF) {text}", *arguments)]
+    walked = [int(line.split(":")[1]) for line in plan if "Rows Removed by Filter" in line]
+    assert sum(walked) < ROWS / 10, "\n".join(plan)
+
+
+@pytest.mark.parametrize(
+    ("query", "is_gathered"),
+    [
+        ("owner_id={owner}&sort=name", True),
+        ("industry=Mining&sort=-annual_revenue", True),
+        ("owner_id={owner}&sort=-created_at", False),  # an index has them in this order
+        ("country=DE&sort=name", False),  # without an index all would be read
+        ("owner_id_is_null=true&sort=name", False),
+    ],
+)
+def test_declared_fields_are_gathered_where_that_is_worth_it(org, rows, statements, query, is_gathered):
+    """A small table does not show it in the plan."""
+    statements.clear()
+    assert org.admin.get(f"/v1/accounts?{query.format(owner=org.rep.id)}").json()["data"] == []
+    assert [("hits_" in text) for text, _ in statements] == [is_gathered]
 
 
 def searched(person, node, sort):

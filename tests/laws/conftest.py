@@ -6,13 +6,11 @@ from typing import Any
 
 import pytest
 
-from crm_api.kernel.database import Link
 from tests.support.asking import RESOURCES
 from tests.support.examples import MADE, SETTINGS, Examples
 from tests.support.org import Org
 
 FEW, MANY = 9, 30
-RIGHTS = ("secret_hash", "AS subordinates", "SET last_used_at", "job_figures")
 
 
 @pytest.fixture(scope="session")
@@ -92,27 +90,3 @@ def lab(server) -> Org:
     org = Org.create(server)
     org.examples = Examples(org.admin, customs=True)
     return org
-
-
-@pytest.fixture
-def statements(monkeypatch) -> list[tuple[str, list[Any]]]:
-    """Every statement the server runs during the test: (SQL, arguments); transaction commands are single words.
-
-    Left out: credential and rights, which are read again every few seconds and not for each request; the note of when
-    keys were last used; a metric.
-    """
-    seen: list[tuple[str, list[Any]]] = []
-    fetch, execute = Link.fetch, Link.execute
-
-    async def counted(self, statement, values):
-        if "AS open" in statement.sql or not any(name in statement.sql for name in RIGHTS):  # a narrow list has it all
-            seen.append((statement.sql, statement.arguments(values)))
-        return await fetch(self, statement, values)
-
-    async def commanded(self, text):
-        seen.append((text, []))
-        await execute(self, text)
-
-    monkeypatch.setattr(Link, "fetch", counted)
-    monkeypatch.setattr(Link, "execute", commanded)
-    return seen

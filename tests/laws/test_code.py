@@ -155,7 +155,7 @@ APART = (
 
 def test_the_kernel_keeps_to_its_budget():
     counted = [path for path in FILES if path.parent.name == "kernel" and not path.stem.startswith(APART)]
-    assert sum(map(code_lines, counted)) <= 4_350
+    assert sum(map(code_lines, counted)) <= 4_500
 
 
 WORD = r"[a-z][a-z0-9]*(_[a-z0-9]+)*"

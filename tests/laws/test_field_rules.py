@@ -232,9 +232,7 @@ def test_writes_to_hidden_and_read_only_fields_are_refused(firm, resource, uncha
 def test_a_precondition_that_fails_does_not_name_hidden_fields(firm, resource):
     body = firm.examples.body(resource, 1)
     texts = {
-        name: value
-        for name, value in body.items()
-        if isinstance(value, str) and name in resource.update.model_fields
+        name: value for name, value in body.items() if isinstance(value, str) and name in resource.update.model_fields
     }
     values = {name: texts[name] for name in sorted(resource.hideable & texts.keys())[:1]}
     values |= {name: firm.custom_values[name.removeprefix(PREFIX)] for name in customs(resource)}

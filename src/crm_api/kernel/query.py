@@ -10,7 +10,6 @@ from sqlalchemy.dialects.postgresql import ARRAY
 
 from crm_api.kernel.context import Kernel
 from crm_api.kernel.customs_expand import Path
-from crm_api.kernel.customs_lists import Way, pattern, ways
 from crm_api.kernel.customs_search import partly_hidden
 from crm_api.kernel.customs_search import pieces as customs_pieces
 from crm_api.kernel.database import TENANT, Row, Statement
@@ -23,6 +22,7 @@ from crm_api.kernel.projection import Projection
 from crm_api.kernel.record import Tenant, among, readable, table_of
 from crm_api.kernel.resource import Resource
 from crm_api.kernel.schema import SEPARATOR
+from crm_api.kernel.ways import Way, pattern, ways
 
 BROAD = 10_000
 COUNT_LIMITS = {"estimate": 1_000, "exact": 10_000}

@@ -138,7 +138,7 @@ def unique_while(name: str, *columns: str, **held: str) -> sa.Index:
 
 
 def sparse(table: str, column: str) -> sa.Index:
-    """The same for a reference that most rows leave empty and nobody sorts by: such rows cost it nothing."""
+    """The same for what many rows leave empty and nobody sorts by: such rows cost it nothing."""
     kept = sa.column(column).is_not(None)
     return sa.Index(f"ix_{table}_{column}", "tenant_id", column, "id", postgresql_where=kept)
 

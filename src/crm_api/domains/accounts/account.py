@@ -73,6 +73,7 @@ class Account(Ruled, Owned, Entity):
         unique("uq_accounts_tax_id", "tax_id"),
         *sortable("accounts", "name_key", "created_at", "annual_revenue"),
         sparse("accounts", "parent_id"),
+        sparse("accounts", "industry"),
         sparse("accounts", "price_book_id"),
         sparse("accounts", "tax_profile_id"),
     )
