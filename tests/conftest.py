@@ -291,3 +291,27 @@ def statements(monkeypatch) -> list[tuple[str, list[Any]]]:
     monkeypatch.setattr(Link, "fetch", counted)
     monkeypatch.setattr(Link, "execute", commanded)
     return seen
+
+
+@pytest.fixture(scope="session")
+def unchanged(sql) -> Any:
+    """A context in which nothing of a tenant may be written: no row, no audit, no event, no key.
+
+    Whatever writes a row gives it the number of its transaction, even with the values it had; rows that go are missing
+    in the count.
+    """
+    tables = [row["relname"] for row in sql("SELECT relname FROM pg_class WHERE relkind = 'r' AND relrowsecurity")]
+    quiet = {"api_keys"}  # last_used_at is written behind the requests
+    counted = " UNION ALL ".join(
+        f"SELECT '{name}', count(*), sum(xmin::text::bigint) FROM {name} WHERE tenant_id = $1"  # noqa: S608 - our own text
+        for name in sorted(set(tables) - quiet)
+    )
+
+    @contextmanager
+    def watch(org: Org):
+        before = {name: figures for name, *figures in sql(counted, org.tenant_id)}
+        yield
+        after = {name: figures for name, *figures in sql(counted, org.tenant_id)}
+        assert [name for name in before if before[name] != after[name]] == []
+
+    return watch

@@ -3,11 +3,9 @@
 import pytest
 
 from crm_api.domains.document_graph import walking
-from tests.laws.conftest import statements
 from tests.support.org import Org
 from tests.support.problems import problem
 
-__all__ = ["statements"]
 TEA = {"description": "Tea", "unit_price": "5.00", "quantity": "3"}
 ALL = ("leads", "opportunities", "quotes", "orders")
 

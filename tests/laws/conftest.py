@@ -1,7 +1,6 @@
 """What laws share: the operator's view by SQL, a tenant full of varied rows, counted statements."""
 
 from collections.abc import Callable
-from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -26,30 +25,6 @@ def ledger(sql) -> Callable[[Any], tuple[list[Any], list[Any]]]:
         )
 
     return read
-
-
-@pytest.fixture(scope="session")
-def unchanged(sql) -> Any:
-    """A context in which nothing of a tenant may be written: no row, no audit, no event, no key.
-
-    Whatever writes a row gives it the number of its transaction, even with the values it had; rows that go are missing
-    in the count.
-    """
-    tables = [row["relname"] for row in sql("SELECT relname FROM pg_class WHERE relkind = 'r' AND relrowsecurity")]
-    quiet = {"api_keys"}  # last_used_at is written behind the requests
-    counted = " UNION ALL ".join(
-        f"SELECT '{name}', count(*), sum(xmin::text::bigint) FROM {name} WHERE tenant_id = $1"  # noqa: S608 - our own text
-        for name in sorted(set(tables) - quiet)
-    )
-
-    @contextmanager
-    def watch(org: Org):
-        before = {name: figures for name, *figures in sql(counted, org.tenant_id)}
-        yield
-        after = {name: figures for name, *figures in sql(counted, org.tenant_id)}
-        assert [name for name in before if before[name] != after[name]] == []
-
-    return watch
 
 
 @pytest.fixture(scope="session")
