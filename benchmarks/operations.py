@@ -250,12 +250,13 @@ OPERATIONS = (
 
 BREADTH = tuple(
     Operation(
-        f"breadth_{user}",
-        f"list 50 accounts, newest first, for a user who sees {sees}",
+        f"breadth_{user}_{plural}",
+        f"list 50 {plural}, newest first, for a user who sees {sees}",
         "GET",
-        lambda _: "/v1/accounts?sort=-created_at&limit=50",
+        lambda _, plural=plural: f"/v1/{plural}?sort=-created_at&limit=50",  # type: ignore[misc]
         "",
         user=user,
     )
-    for user, sees in (("reader", "all"), ("narrow", "100 of them"))
+    for plural in ("accounts", "contacts")
+    for user, sees in (("reader", "all"), ("narrow", "100 accounts"))
 )

@@ -188,7 +188,7 @@ def compile_list(kernel: Kernel, access: Access, resource: Resource, listing: Li
         extra.append(sa.select(sa.func.count()).select_from(counted).scalar_subquery().label("total"))
     keys = ordered(resource, listing.sort, source, narrow=listing.narrow)
     rest, each = ways(kernel.catalog, resource, listing.filter, listing.sort, keys, narrow=listing.narrow)
-    columns, condition = projection.select(source), asked(rest, paged=not listing.narrow)
+    columns, condition = projection.select(source), asked(rest, paged=True)
     page, *more = [_page(listing, way, keys, columns, condition) for way in each]
     if more:
         page = sa.union_all(page, *more)

@@ -129,10 +129,14 @@ def _telling(leaf: Leaf, declared: Callable[[Leaf], bool]) -> bool:
 
 def _alone(leaf: Leaf, table: Any, lead: str | None) -> bool:
     """Whether an index finds records by one value of a declared field, and none has them in the order of the sort."""
-    found = [names[1:3] for index in table.indexes if (names := index.columns.keys())[0] == "tenant_id"]
-    return (
-        leaf.op in ("eq", "in") and any(names[0] == leaf.field for names in found) and [leaf.field, lead] not in found
-    )
+    whole = ("None", "deleted_at IS NULL", f"{leaf.field} IS NOT NULL")
+    found = [
+        index.columns.keys()[1:3]
+        for index in table.indexes
+        if index.columns.keys()[:2] == ["tenant_id", leaf.field]
+        and str(index.dialect_options["postgresql"]["where"]) in whole
+    ]
+    return leaf.op in ("eq", "in") and bool(found) and [leaf.field, lead] not in found
 
 
 def _base(resource: Resource, same: Sequence[Leaf]) -> Hits:
