@@ -1,6 +1,7 @@
 """Who may come in, and when: the limits domain, where every request passes it, and turns for what is scarce."""
 
 import asyncio
+import os
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
@@ -139,6 +140,7 @@ class Floor:
         self._taken = False
 
     def _end(self, loop: asyncio.AbstractEventLoop) -> None:
+        os.sched_yield()  # what others asked of PostgreSQL may wait for this very processor
         now = time.perf_counter()
         loop.call_soon(self._wait, loop, now, now + (now - self._began))
 
