@@ -248,12 +248,17 @@ OPERATIONS = (
     ),
 )
 
+
+def _newest(plural: str) -> Callable[[Pick], str]:
+    return lambda _: f"/v1/{plural}?sort=-created_at&limit=50"
+
+
 BREADTH = tuple(
     Operation(
         f"breadth_{user}_{plural}",
         f"list 50 {plural}, newest first, for a user who sees {sees}",
         "GET",
-        lambda _, plural=plural: f"/v1/{plural}?sort=-created_at&limit=50",  # type: ignore[misc]
+        _newest(plural),
         "",
         user=user,
     )

@@ -143,6 +143,14 @@ def test_declared_fields_are_gathered_where_that_is_worth_it(org, rows, statemen
     assert [("hits_" in text) for text, _ in statements] == [is_gathered]
 
 
+def test_what_an_index_finds_is_tried_before_what_is_read_whole(org, rows, statements):
+    body = {"filter": {"and": [{"field": f"parent.{name}", "value": "x"} for name in ("city", "industry")]}}
+    statements.clear()
+    assert org.admin.post("/v1/accounts/search", json=body).json()["data"] == []
+    ((text, _),) = statements
+    assert text.index(".industry = $") < text.index(".city = $"), text
+
+
 def searched(person, node, sort):
     """All pages of a search."""
     found, body = [], {"filter": node, "sort": sort.split(","), "limit": 200}

@@ -31,8 +31,8 @@ def to_sql(
 
 
 def _stepwise(node: Leaf | Through) -> bool:
-    """Whether it leads to other rows or to the index, of which the planner knows no more than the average."""
-    return isinstance(node, Through) or bool(node.hops) or (node.form is not None and node.form[1])
+    """Whether it leads to other rows or into jsonb, of which the planner knows no more than the average."""
+    return isinstance(node, Through) or bool(node.hops) or node.form is not None
 
 
 def _along(
