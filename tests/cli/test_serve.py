@@ -40,7 +40,7 @@ def test_metrics_want_their_token(where, tmp_path):
         assert serving.get("/healthz").status_code == 200
 
 
-@pytest.mark.parametrize("workers", ["1", "2"])
+@pytest.mark.parametrize("workers", [pytest.param("1", marks=pytest.mark.broad), "2"])
 def test_a_request_in_flight_is_finished(org, where, tmp_path, workers):
     body = orjson.dumps({"name": f"Last order {workers}"})
     with Serving(tmp_path / "log", "--workers", workers, **where) as serving:

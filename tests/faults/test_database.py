@@ -19,7 +19,7 @@ def works(process, seconds: float = 5.0) -> None:
             assert time.monotonic() < deadline, answers[0].text
 
 
-@pytest.mark.parametrize("mode", ["fast", "immediate"])
+@pytest.mark.parametrize("mode", [pytest.param("fast", marks=pytest.mark.broad), "immediate"])
 def test_postgresql_restarts_under_load(cluster, process, load, mode):
     with load(process, f"restart-{mode}") as running:
         time.sleep(0.8)

@@ -166,6 +166,7 @@ def test_it_goes_on_when_all_connections_are_cut(cluster, office, hire):
     assert "Traceback" not in worker.output
 
 
+@pytest.mark.broad  # cut connections are
 def test_it_goes_on_when_postgresql_restarts(cluster, office, hire):
     worker = hire()
     job = _start(office, 60, 0.03)

@@ -93,6 +93,7 @@ def test_a_device_is_told_to_slow_down_and_no_more_of_them_begin(org, server, li
     assert (begins.status_code, begins.json()["error"]) == (429, "temporarily_unavailable")
 
 
+@pytest.mark.broad  # right ones are counted
 def test_wrong_secrets_use_up_nothing_of_a_client(org, server, limit, program):
     limit(org, credential=1)
     app = program()
