@@ -71,8 +71,8 @@ async def fill(stage: Stage, rows: int, late: list[str]) -> dict[str, str]:
         for key, (kind, column, _, _) in FIELDS.items():
             value = _TYPED[kind].format(key=key)
             await connection.execute(
-                f"INSERT INTO custom_values (tenant_id, field_id, object_id, {column}) "
-                f"SELECT tenant_id, $1, id, {value} FROM accounts WHERE {value} IS NOT NULL ORDER BY id",
+                f"INSERT INTO custom_values (tenant_id, field_id, object_id, {column}, owner_id, team_id, territory_id) "
+                f"SELECT tenant_id, $1, id, {value}, owner_id, team_id, territory_id FROM accounts WHERE {value} IS NOT NULL ORDER BY id",
                 UUID(ids[key]),
             )
         for row in indexes:

@@ -30,6 +30,7 @@ def objects(url: str) -> dict[str, list[str]]:
                 "indexes": "SELECT indexdef FROM pg_indexes WHERE schemaname = 'public'",
                 "constraints": "SELECT conrelid::regclass || ' ' || conname || ' ' || pg_get_constraintdef(c.oid) FROM pg_constraint c JOIN pg_namespace n ON n.oid = connamespace WHERE nspname = 'public' AND conrelid <> 0",
                 "policies": "SELECT tablename || ' ' || policyname || ' ' || qual FROM pg_policies",
+                "triggers": "SELECT pg_get_triggerdef(oid) FROM pg_trigger WHERE NOT tgisinternal",
                 "grants": "SELECT table_name || ' ' || grantee || ' ' || privilege_type FROM information_schema.role_table_grants WHERE table_schema = 'public' AND grantee = 'crm_app'",
                 "functions": "SELECT p.oid::regprocedure || prosrc FROM pg_proc p JOIN pg_namespace n ON n.oid = pronamespace WHERE nspname = 'public' AND NOT EXISTS (SELECT 1 FROM pg_depend d WHERE d.objid = p.oid AND d.deptype = 'e')",
             }.items():

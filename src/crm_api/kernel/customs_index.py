@@ -11,7 +11,7 @@ from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from crm_api.kernel.customs import CUSTOM, KINDS, PREFIX, Custom
-from crm_api.kernel.customs_records import CustomValue
+from crm_api.kernel.customs_records import CIRCLE, CustomValue
 from crm_api.kernel.database import TENANT, Statement
 from crm_api.kernel.record import MONEY_SCALE, RATIO_SCALE, FieldValue, MoneyAmount, Ratio, among, table_of
 
@@ -97,7 +97,7 @@ def column(kind: str, column_name: str, alias: Any) -> Any:
 def entry(record: Any, name: str, alias: Any) -> list[sa.ColumnElement[bool]]:
     """That a row of the index is of the field in the parameter `name`, and of the record whose id is given."""
     field = alias.c.field_id == sa.bindparam(name, type_=sa.Uuid())
-    return [alias.c.tenant_id == TENANT, field, *([] if record is None else [alias.c.object_id == record])]
+    return [alias.c.tenant_id == TENANT, field, *([] if record is None else [alias.c.id == record])]
 
 
 def parameters(fields: Mapping[str, Custom], values: Mapping[str, Any]) -> dict[str, list[Any]]:
@@ -176,11 +176,13 @@ def kept(written: Any, *, each: bool = False) -> Any:
     arrays = sa.func.unnest(*(_array(f"cf_{name}", type_) for name, type_ in given))
     rows = arrays.table_valued(*(sa.column(name, type_) for name, type_ in given), name="customs").render_derived()
     mine = rows.c.object_id == written.c.row_id if each else sa.true()
-    names = ["tenant_id", "object_id", *(name for name, _ in columns)]
-    source = sa.select(TENANT, written.c.row_id, *(rows.c[name] for name, _ in columns))
+    told = written.c.image.op("->>", return_type=sa.Text())
+    circle = [sa.cast(told(sa.literal(name, sa.Text())), sa.Uuid()) for name in CIRCLE]
+    names = ["tenant_id", "id", *(name for name, _ in columns), *CIRCLE]
+    source = sa.select(TENANT, written.c.row_id, *(rows.c[name] for name, _ in columns), *circle)
     insert = upsert(VALUES).from_select(names, source.select_from(sa.join(written, rows, mine)))
-    changed = {name: insert.excluded[name] for name, _ in columns[1:]}
-    insert = insert.on_conflict_do_update(index_elements=["tenant_id", "field_id", "object_id"], set_=changed)
+    changed = {name: insert.excluded[name] for name in names[3:]}
+    insert = insert.on_conflict_do_update(index_elements=[*VALUES.primary_key], set_=changed)
     return insert.returning(sa.literal_column("1")).cte("customs_kept")
 
 
@@ -190,7 +192,7 @@ def dropped(written: Any) -> Any:
         sa.delete(VALUES)
         .where(
             VALUES.c.tenant_id == TENANT,
-            VALUES.c.object_id == sa.select(written.c.row_id).scalar_subquery(),
+            VALUES.c.id == sa.select(written.c.row_id).scalar_subquery(),
             VALUES.c.field_id == sa.any_(_array("cf_cleared", sa.Uuid())),
         )
         .returning(sa.literal_column("1"))
@@ -205,7 +207,7 @@ def released(written: Any, *, deleted: bool) -> Any:
         sa.update(VALUES)
         .where(
             VALUES.c.tenant_id == TENANT,
-            VALUES.c.object_id == sa.select(written.c.row_id).scalar_subquery(),
+            VALUES.c.id == sa.select(written.c.row_id).scalar_subquery(),
             VALUES.c.field_id == sa.any_(_array("cf_unique", sa.Uuid())),
         )
         .values(unique_key=sa.null() if deleted else key)
@@ -239,7 +241,7 @@ def same_values(most: int) -> sa.Select[Any]:
     """Values of the field `id` in the index that several records have, with some of the records."""
     value = sa.func.coalesce(VALUES.c.text_value, sa.cast(VALUES.c.number_value, sa.Text()))
     field = sa.bindparam("id", type_=sa.Uuid())
-    ids = sa.func.array_agg(VALUES.c.object_id, type_=ARRAY(sa.Uuid()))
+    ids = sa.func.array_agg(VALUES.c.id, type_=ARRAY(sa.Uuid()))
     groups = (
         sa.select(value.label("value"), ids.label("ids"))
         .where(VALUES.c.tenant_id == TENANT, VALUES.c.field_id == field, value.is_not(None))
@@ -278,17 +280,15 @@ def build(table: sa.Table, kind: str, most: int) -> tuple[Statement, ...]:
         return Statement(lock), Statement(old.returning(one)), Statement(fill.on_conflict_do_nothing().returning(one))
     name = KINDS[kind].column
     value = expression(table, kind, key).label("value")
-    given = sa.select(table.c.id, value, table.c.deleted_at).where(*mine).subquery("given")
+    circle = [table.c[own] for own in CIRCLE if own in table.c]
+    given = sa.select(table.c.id, value, table.c.deleted_at, *circle).where(*mine).subquery("given")
     claimed = sa.and_(sa.bindparam("unique", type_=sa.Boolean()), given.c.deleted_at.is_(None))
-    rows = sa.select(
-        TENANT, field, given.c.id, given.c.value, sa.case((claimed, sa.cast(given.c.value, sa.Text())))
-    ).where(given.c.value.is_not(None))
-    fill = upsert(VALUES).from_select(["tenant_id", "field_id", "object_id", name, "unique_key"], rows)
+    filled = {name: given.c.value, "unique_key": sa.case((claimed, sa.cast(given.c.value, sa.Text())))}
+    filled |= {str(own.key): given.c[own.key] for own in circle}
+    rows = sa.select(TENANT, field, given.c.id, *filled.values()).where(given.c.value.is_not(None))
+    fill = upsert(VALUES).from_select(["tenant_id", "field_id", "id", *filled], rows)
     fill = fill.on_conflict_do_update(
-        index_elements=["tenant_id", "field_id", "object_id"],
-        set_={name: fill.excluded[name], "unique_key": fill.excluded["unique_key"]},
+        index_elements=[*VALUES.primary_key], set_={own: fill.excluded[own] for own in filled}
     )
-    old = sa.delete(VALUES).where(
-        VALUES.c.tenant_id == TENANT, VALUES.c.field_id == field, among(VALUES.c.object_id, ids)
-    )
+    old = sa.delete(VALUES).where(VALUES.c.tenant_id == TENANT, VALUES.c.field_id == field, among(VALUES.c.id, ids))
     return Statement(lock), Statement(old.returning(one)), Statement(fill.returning(one))

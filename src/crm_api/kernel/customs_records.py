@@ -14,6 +14,8 @@ KIND_NAMES = (
     *("text", "long_text", "number", "decimal", "money", "date", "instant", "boolean"),
     *("choice", "multi_choice", "reference", "url", "email", "phone"),
 )
+CIRCLE = ("owner_id", "team_id", "territory_id")
+"""Columns of a record that decide who sees it, and stand beside each of its values."""
 
 
 class CustomField(Entity):
@@ -52,7 +54,9 @@ class CustomField(Entity):
 class CustomValue(Record):
     """One value of one field that is marked filterable or unique, in the column of its kind. No row: no value.
 
-    `unique_key` is the value again, where no other live record may have it.
+    `id` is that of the record. `unique_key` is the value again, where no other live record may have it. Owner, team and
+    territory are those of the record, by which a walk leaves out what is closed to its caller before it looks records
+    up; a trigger on the record's table keeps them. Without an owner the record itself is asked.
     """
 
     __tablename__ = "custom_values"
@@ -67,14 +71,15 @@ class CustomValue(Record):
             postgresql_where=sa.column("unique_key").is_not(None),
             info={"fields": ["custom"]},
         ),
-        sa.Index("ix_custom_values_object_id", "tenant_id", "object_id"),
+        sa.Index("ix_custom_values_object_id", "tenant_id", "id"),
         *(
             sa.Index(
                 f"ix_custom_values_{name}",
                 "tenant_id",
                 "field_id",
                 name,
-                "object_id",
+                "id",
+                postgresql_include=CIRCLE,
                 postgresql_where=sa.column(name).is_not(None),
             )
             for name in ("text_value", "number_value", "instant_value")
@@ -82,8 +87,11 @@ class CustomValue(Record):
     )
 
     field_id: Mapped[UUID] = mapped_column(primary_key=True)
-    object_id: Mapped[UUID] = mapped_column(primary_key=True)
+    id: Mapped[UUID] = mapped_column("object_id", primary_key=True, key="id")
     text_value: Mapped[str | None]
     number_value: Mapped[int | None]
     instant_value: Mapped[datetime | None]
     unique_key: Mapped[str | None]
+    owner_id: Mapped[UUID | None]
+    team_id: Mapped[UUID | None]
+    territory_id: Mapped[UUID | None]

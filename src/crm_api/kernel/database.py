@@ -79,7 +79,7 @@ def check_tenant_bound(clause: sa.ClauseElement) -> None:
     """
     used: set[Any] = set()
     bound: set[Any] = set()
-    for element in _elements(clause):
+    for element in elements(clause):
         if isinstance(element, (sa.Table, sa.Alias)):
             used.add(element)
         elif isinstance(element, sa.BinaryExpression) and _is_tenant(element.right):
@@ -97,7 +97,7 @@ def check_tenant_bound(clause: sa.ClauseElement) -> None:
         raise ValueError(f"tables without a tenant condition: {sorted(loose)}")
 
 
-def _elements(clause: sa.ClauseElement) -> Iterator[Any]:
+def elements(clause: sa.ClauseElement) -> Iterator[Any]:
     """Each element of a clause once: parts are shared, and a traversal of SQLAlchemy's meets them every time again."""
     seen: dict[int, Any] = {}  # holds what is met, lest the identity of something short-lived be given to another
     waiting: list[Any] = [clause]

@@ -43,3 +43,20 @@ def searchable(table: str) -> None:
 def unsearchable(table: str) -> None:
     """Undoes `searchable`."""
     op.execute(f"DROP FUNCTION search_{table}(uuid, text[], bigint)")
+
+
+def circled(table: str) -> None:
+    """Keeps owner, team and territory beside the custom values of a record when those of the record change."""
+    before, after = (f"({', '.join(f'{row}.{name}' for name in _CIRCLE)})" for row in ("OLD", "NEW"))
+    op.execute(
+        f"CREATE TRIGGER circle AFTER UPDATE OF {', '.join(_CIRCLE)} ON {table} FOR EACH ROW "
+        f"WHEN ({before} IS DISTINCT FROM {after}) EXECUTE FUNCTION move_custom_values()"
+    )
+
+
+def uncircled(table: str) -> None:
+    """Undoes `circled`."""
+    op.execute(f"DROP TRIGGER circle ON {table}")
+
+
+_CIRCLE = ("owner_id", "team_id", "territory_id")

@@ -10,7 +10,8 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import ARRAY
 
 from crm_api.kernel.customs import Customs, touched
-from crm_api.kernel.database import TENANT, bound
+from crm_api.kernel.customs_records import CIRCLE
+from crm_api.kernel.database import TENANT, bound, elements
 from crm_api.kernel.domain import Catalog
 from crm_api.kernel.external_sources import Source
 from crm_api.kernel.problems import FIELD_READ_ONLY, Fault, Problem, forbidden
@@ -208,6 +209,21 @@ class Policy:
             return []
         rows = self.rows(access, resource, "read", table, narrow=narrow)
         return [] if rows is None else [rows]
+
+    def beside(self, access: Access, resource: Resource, values: Any) -> list[sa.ColumnElement[bool]]:
+        """The gate as it can be asked of `values`, rows of the index of custom fields, before records are looked up.
+
+        Empty where it asks more than stands there, or other tables for each row. What has no owner there passes.
+        """
+        rule = self.rows(access, resource, "read", resource.table, narrow=False)
+        if rule is None:
+            return []
+        asked = [*elements(rule)]
+        names = {each.key for each in asked if isinstance(each, sa.Column) and each.table is resource.table}
+        if names - {"id", *CIRCLE} or any(isinstance(each, sa.Exists) for each in asked):
+            return []
+        open_: Any = self.rows(access, resource, "read", values, narrow=False)
+        return [sa.or_(values.c.owner_id.is_(None), open_)]
 
     def opening(self, access: Access, resource: Resource, table: Any) -> sa.ColumnElement[bool] | None:
         """Whose rows a caller may open to the circle of another record: reach, or the right to share; never a share."""

@@ -187,7 +187,11 @@ def compile_list(kernel: Kernel, access: Access, resource: Resource, listing: Li
         counted = some.limit(COUNT_LIMITS[listing.count] + 1).subquery("counted")
         extra.append(sa.select(sa.func.count()).select_from(counted).scalar_subquery().label("total"))
     keys = ordered(resource, listing.sort, source, narrow=listing.narrow)
-    rest, each = ways(kernel.catalog, resource, listing.filter, listing.sort, keys, narrow=listing.narrow)
+
+    def beside(values: Any) -> list[Any]:
+        return kernel.policy.beside(access, resource, values)
+
+    rest, each = ways(kernel.catalog, resource, listing.filter, listing.sort, keys, beside, narrow=listing.narrow)
     columns, condition = projection.select(source), asked(rest, paged=True)
     page, *more = [_page(listing, way, keys, columns, condition) for way in each]
     if more:

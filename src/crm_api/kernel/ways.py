@@ -25,6 +25,8 @@ FEW, FEW_DECLARED = 2_000, 500
 """Records that are read and sorted rather than met on a walk, by custom and by declared fields."""
 TRIED = 3
 """Filters that are tried in turn, until one is found that few records pass."""
+Beside = Callable[[Any], Sequence[Any]]
+"""Gives the conditions on rows of the index of custom fields that those of all open records fulfil."""
 _NARROWING = {"eq": 0, "in": 1, "gt": 2, "gte": 2, "lt": 2, "lte": 2}
 """Operators that the index answers, the most telling first."""
 
@@ -154,7 +156,7 @@ def _base(resource: Resource, same: Sequence[Leaf]) -> Hits:
     if _indexed(first):
         alias = VALUES.alias(f"hit_{first.name}")
         values = [*entry(None, f"{first.name}_of", alias), *(_value(leaf, alias) for leaf in same)]
-        return none.then(first.name, sa.select(alias.c.object_id).where(*values))
+        return none.then(first.name, sa.select(alias.c.id).where(*values))
     table = resource.table.alias(f"hit_{first.name}")
     alive = [table.c.deleted_at.is_(None)] if "deleted_at" in table.c else []
     found = [leaf_to_sql(resource, leaf, table) for leaf in same]
@@ -174,7 +176,14 @@ def _back(catalog: Catalog, resource: Resource, node: Leaf | Through, hits: Hits
 
 
 def ways(
-    catalog: Catalog, resource: Resource, tree: Group, sort: Sequence[Key], keys: Sequence[Ordered], *, narrow: bool
+    catalog: Catalog,
+    resource: Resource,
+    tree: Group,
+    sort: Sequence[Key],
+    keys: Sequence[Ordered],
+    beside: Beside,
+    *,
+    narrow: bool,
 ) -> tuple[Group, list[Way]]:
     """(what is left to ask in any way, the ways) to rows that pass a filter; few open rows are found before."""
     if narrow:
@@ -183,10 +192,10 @@ def ways(
     own = [node for node in asked if isinstance(node, Leaf) and not node.hops and _indexed(node)]
     first = next((leaf for leaf in own if leaf.op == "eq"), None)
     if sort[0].name == "id" and first is not None:
-        rest, way = _without(tree, [first]), _alike(first, keys[0])
+        rest, way = _without(tree, [first]), _alike(first, keys[0], beside)
     else:
         same = [leaf for leaf in own if leaf.field == sort[0].name]
-        rest, way = _without(tree, same), _walk(same, sort, keys)
+        rest, way = _without(tree, same), _walk(same, sort, keys, beside)
     table, lead = resource.table, None if sort[0].custom is not None else keys[0].column.key
     others = rest.children if rest.op == "and" else ()
     hits = _gathered(catalog, resource, others, lambda leaf: _alone(leaf, table, lead))
@@ -207,14 +216,14 @@ def _plain(keys: Sequence[Ordered]) -> Way:
     return Way(keys, lead.known, lead.missing) if lead.nullable else Way(keys, [], None)
 
 
-def _alike(leaf: Leaf, key: Ordered) -> Way:
+def _alike(leaf: Leaf, key: Ordered, beside: Beside) -> Way:
     """The way along the records with one value, which the index has in the order of ids."""
     alias = VALUES.alias("walked")
-    found = [*entry(key.column, f"{leaf.name}_of", alias), _value(leaf, alias)]
-    return Way([replace(key, column=alias.c.object_id)], found, None)
+    found = [*entry(key.column, f"{leaf.name}_of", alias), _value(leaf, alias), *beside(alias)]
+    return Way([replace(key, column=alias.c.id)], found, None)
 
 
-def _walk(same: Sequence[Leaf], sort: Sequence[Key], keys: Sequence[Ordered]) -> Way:
+def _walk(same: Sequence[Leaf], sort: Sequence[Key], keys: Sequence[Ordered], beside: Beside) -> Way:
     """The way along the index of what is sorted by, of which the filter may ask a part."""
     lead = keys[0]
     if lead.record is None:
@@ -222,7 +231,7 @@ def _walk(same: Sequence[Leaf], sort: Sequence[Key], keys: Sequence[Ordered]) ->
     walked = [
         replace(key, column=lead.record) if one.name == "id" else key for one, key in zip(sort, keys, strict=True)
     ]
-    known = [*lead.known, *(compared(leaf, lead.column) for leaf in same)]
+    known = [*lead.known, *(compared(leaf, lead.column) for leaf in same), *beside(lead.record.table)]
     return Way(walked, known, lead.missing if all(leaf.op in OPPOSITE for leaf in same) else None)
 
 
