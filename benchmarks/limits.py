@@ -24,7 +24,7 @@ from benchmarks.usage import cpu_seconds, machine
 from crm_api.app import build_kernel
 from crm_api.domains.identity.default_roles import ADMINISTRATOR
 from crm_api.kernel.unit_of_work import system
-from crm_api.settings import load_settings
+from crm_api.settings import Settings, load_settings
 from crm_api.tenants import add_key, add_user, create_tenant
 
 GET: Operation = OPERATIONS[0]
@@ -218,6 +218,11 @@ def _rounds(scene: Scene, kinds: list[str], rounds: int, seconds: float) -> dict
     return found
 
 
+def _default(setting: str) -> int:
+    value: int = Settings.model_fields[setting].default
+    return value
+
+
 def main() -> int:
     """Runs it and writes the figures beside the others."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.limits", description=__doc__)
@@ -225,6 +230,7 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=5, help="of quiet and each kind of abuse in turns")
     parser.add_argument("--only", nargs="+", choices=KINDS, default=list(KINDS), help="kinds of abuse")
     parser.add_argument("--others", nargs="+", choices=OTHERS, default=list(OTHERS), help="what who behaves does")
+    parser.add_argument("--rate-tenant", type=int, default=_default("rate_tenant"), help="of a tenant, each second")
     parser.add_argument("--apart", action="store_true", help="who abuses asks another server over the same database")
     parser.add_argument("--name", help="of the result files")
     options = parser.parse_args()
@@ -243,12 +249,12 @@ def _run(stack: ExitStack, options: argparse.Namespace) -> tuple[dict[str, Any],
     keys = asyncio.run(_keys(stage, "Abuser", ABUSERS))
     texts = {others: asking(others, picks, stage.keys["manager"]) for others in options.others}
     cost = limiter_cost.summary(limiter_cost.cost(asking("gets", picks, stage.keys["manager"])))
-    defaults = {"rate_credential": 100, "rate_tenant": 1000}
-    server = servers.start("ours", stage, **defaults)
+    rates = {"rate_credential": _default("rate_credential"), "rate_tenant": options.rate_tenant}
+    server = servers.start("ours", stage, **rates)
     stack.callback(server.stop)
     abused = server
     if options.apart:
-        abused = servers.start("ours", stage, **defaults)
+        abused = servers.start("ours", stage, **rates)
         stack.callback(abused.stop)
     scene = Scene(stage, server, abused, texts, keys, _accounts(server.port, keys[0]))
     seen = _rounds(scene, options.only, options.rounds, options.seconds)
@@ -262,10 +268,11 @@ def _lines(cost: dict[str, float], seen: dict[str, Any], options: argparse.Names
     )
     conditions = (
         "A tenant asks at an even pace; latency counts from when a request was due. Another one abuses the server with "
-        f"{ABUSERS} credentials and {CONNECTIONS} connections of "
-        f"each, which ask {ABUSERS * CONNECTIONS * PACE:g} times each second, or less when answers come late. Limits "
-        f"are the defaults. {options.rounds} windows of {options.seconds:g} s of each kind, each after a quiet one; "
-        "latencies are of all windows together. Processors are those of the server and of the abuser's load."
+        f"{ABUSERS} credentials and {CONNECTIONS} connections of each, which ask {ABUSERS * CONNECTIONS * PACE:g} "
+        f"times each second, or less when answers come late. A credential may ask {_default('rate_credential')} times "
+        f"each second, a tenant {options.rate_tenant}. {options.rounds} windows of {options.seconds:g} s of each kind, "
+        "each after a quiet one; latencies are of all windows together. Processors are those of the server and of the "
+        "abuser's load."
     )
     head = [
         "| abuse | others | quiet p50 | p99 ms | abused p50 | p99 ms | p99 | bar | server | abuser | answered/s |",

@@ -28,6 +28,7 @@ def upgrade():
         END $$
         """
     )
+    op.execute("REVOKE ALL ON FUNCTION move_custom_values() FROM PUBLIC")
     for table in OWNED:
         circled(table)
         # where there is an owner already, the trigger has written what this statement may not see yet

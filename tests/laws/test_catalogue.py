@@ -86,7 +86,8 @@ def test_definer_functions_are_exactly_those_the_declarations_ask_for(sql):
         "has_function_privilege('crm_app', p.oid, 'EXECUTE') AS app, "
         "EXISTS (SELECT 1 FROM aclexplode(coalesce(proacl, acldefault('f', proowner))) WHERE grantee = 0) AS everyone "
         "FROM pg_proc p JOIN pg_namespace n ON n.oid = pronamespace WHERE nspname = 'public' "
-        "AND NOT EXISTS (SELECT 1 FROM pg_depend d WHERE d.objid = p.oid AND d.deptype = 'e')"
+        "AND NOT EXISTS (SELECT 1 FROM pg_depend d WHERE d.objid = p.oid AND d.deptype = 'e') "
+        "AND prorettype <> 'trigger'::regtype"
     )
     assert {row["proname"] for row in found} == expected
     for row in found:
@@ -96,7 +97,24 @@ def test_definer_functions_are_exactly_those_the_declarations_ask_for(sql):
         assert row["app"]
         assert not row["everyone"], f"{row['proname']}: PUBLIC may execute it"
     assert not sql("SELECT 1 FROM pg_views WHERE schemaname = 'public'"), "a view would need security_invoker"
-    assert not sql("SELECT 1 FROM pg_trigger WHERE NOT tgisinternal"), "no triggers for correctness"
+
+
+def test_one_trigger_keeps_who_a_record_is_of_beside_its_values(sql):
+    """There is no other, and it does what the caller may do: row security holds for it, too."""
+    rows = sql(
+        "SELECT tgrelid::regclass::text AS of, tgname, proname, prosecdef, pg_get_userbyid(proowner) AS owner, "
+        "proconfig = '{\"search_path=public, pg_temp\"}' AS is_fixed FROM pg_trigger JOIN pg_proc p ON p.oid = tgfoid "
+        "WHERE NOT tgisinternal"
+    )
+    assert {row["of"] for row in rows} == {item.table.name for item in CATALOG.resources.values() if item.owned}
+    kinds = {(row["tgname"], row["proname"], row["prosecdef"], row["owner"], row["is_fixed"]) for row in rows}
+    assert kinds == {("circle", "move_custom_values", False, "crm_owner", True)}
+    assert (
+        len(
+            sql("SELECT 1 FROM pg_proc WHERE prorettype = 'trigger'::regtype AND pronamespace = 'public'::regnamespace")
+        )
+        == 1
+    )
 
 
 def test_what_is_of_no_tenant_is_closed_to_the_server(sql):

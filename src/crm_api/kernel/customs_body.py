@@ -138,7 +138,7 @@ def _taken(resource: Resource) -> Statement:
     wanted = arrays.table_valued(*described, name="wanted").render_derived()
     table = resource.table
     live = sa.select(sa.literal(1)).where(
-        table.c.tenant_id == TENANT, table.c.id == VALUES.c.id, table.c.deleted_at.is_(None)
+        table.c.tenant_id == TENANT, table.c.id == VALUES.c.object_id, table.c.deleted_at.is_(None)
     )
     same = sa.or_(VALUES.c.text_value == wanted.c.text, VALUES.c.number_value == wanted.c.number)
     return Statement(
@@ -147,7 +147,7 @@ def _taken(resource: Resource) -> Statement:
         .where(
             VALUES.c.tenant_id == TENANT,
             same,
-            VALUES.c.id != sa.bindparam("id", type_=sa.Uuid()),
+            VALUES.c.object_id != sa.bindparam("id", type_=sa.Uuid()),
             sa.exists(live.correlate(VALUES)),
         )
     )

@@ -70,7 +70,7 @@ class Hop:
         if self.form is not None:
             rows = VALUES.alias(alias)
             values = among(rows.c.text_value, sa.cast(ids, ARRAY(sa.Text())))
-            found = sa.select(rows.c.id).where(*entry(None, f"{self.name}_of", rows), values)
+            found = sa.select(rows.c.object_id).where(*entry(None, f"{self.name}_of", rows), values)
             return found if self.form[1] else None
         if not any(index.columns.keys()[:2] == ["tenant_id", self.column] for index in table.indexes):
             return None

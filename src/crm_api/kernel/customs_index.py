@@ -97,7 +97,7 @@ def column(kind: str, column_name: str, alias: Any) -> Any:
 def entry(record: Any, name: str, alias: Any) -> list[sa.ColumnElement[bool]]:
     """That a row of the index is of the field in the parameter `name`, and of the record whose id is given."""
     field = alias.c.field_id == sa.bindparam(name, type_=sa.Uuid())
-    return [alias.c.tenant_id == TENANT, field, *([] if record is None else [alias.c.id == record])]
+    return [alias.c.tenant_id == TENANT, field, *([] if record is None else [alias.c.object_id == record])]
 
 
 def parameters(fields: Mapping[str, Custom], values: Mapping[str, Any]) -> dict[str, list[Any]]:
@@ -178,7 +178,7 @@ def kept(written: Any, *, each: bool = False) -> Any:
     mine = rows.c.object_id == written.c.row_id if each else sa.true()
     told = written.c.image.op("->>", return_type=sa.Text())
     circle = [sa.cast(told(sa.literal(name, sa.Text())), sa.Uuid()) for name in CIRCLE]
-    names = ["tenant_id", "id", *(name for name, _ in columns), *CIRCLE]
+    names = ["tenant_id", "object_id", *(name for name, _ in columns), *CIRCLE]
     source = sa.select(TENANT, written.c.row_id, *(rows.c[name] for name, _ in columns), *circle)
     insert = upsert(VALUES).from_select(names, source.select_from(sa.join(written, rows, mine)))
     changed = {name: insert.excluded[name] for name in names[3:]}
@@ -192,7 +192,7 @@ def dropped(written: Any) -> Any:
         sa.delete(VALUES)
         .where(
             VALUES.c.tenant_id == TENANT,
-            VALUES.c.id == sa.select(written.c.row_id).scalar_subquery(),
+            VALUES.c.object_id == sa.select(written.c.row_id).scalar_subquery(),
             VALUES.c.field_id == sa.any_(_array("cf_cleared", sa.Uuid())),
         )
         .returning(sa.literal_column("1"))
@@ -207,7 +207,7 @@ def released(written: Any, *, deleted: bool) -> Any:
         sa.update(VALUES)
         .where(
             VALUES.c.tenant_id == TENANT,
-            VALUES.c.id == sa.select(written.c.row_id).scalar_subquery(),
+            VALUES.c.object_id == sa.select(written.c.row_id).scalar_subquery(),
             VALUES.c.field_id == sa.any_(_array("cf_unique", sa.Uuid())),
         )
         .values(unique_key=sa.null() if deleted else key)
@@ -241,7 +241,7 @@ def same_values(most: int) -> sa.Select[Any]:
     """Values of the field `id` in the index that several records have, with some of the records."""
     value = sa.func.coalesce(VALUES.c.text_value, sa.cast(VALUES.c.number_value, sa.Text()))
     field = sa.bindparam("id", type_=sa.Uuid())
-    ids = sa.func.array_agg(VALUES.c.id, type_=ARRAY(sa.Uuid()))
+    ids = sa.func.array_agg(VALUES.c.object_id, type_=ARRAY(sa.Uuid()))
     groups = (
         sa.select(value.label("value"), ids.label("ids"))
         .where(VALUES.c.tenant_id == TENANT, VALUES.c.field_id == field, value.is_not(None))
@@ -286,9 +286,11 @@ def build(table: sa.Table, kind: str, most: int) -> tuple[Statement, ...]:
     filled = {name: given.c.value, "unique_key": sa.case((claimed, sa.cast(given.c.value, sa.Text())))}
     filled |= {str(own.key): given.c[own.key] for own in circle}
     rows = sa.select(TENANT, field, given.c.id, *filled.values()).where(given.c.value.is_not(None))
-    fill = upsert(VALUES).from_select(["tenant_id", "field_id", "id", *filled], rows)
+    fill = upsert(VALUES).from_select(["tenant_id", "field_id", "object_id", *filled], rows)
     fill = fill.on_conflict_do_update(
         index_elements=[*VALUES.primary_key], set_={own: fill.excluded[own] for own in filled}
     )
-    old = sa.delete(VALUES).where(VALUES.c.tenant_id == TENANT, VALUES.c.field_id == field, among(VALUES.c.id, ids))
+    old = sa.delete(VALUES).where(
+        VALUES.c.tenant_id == TENANT, VALUES.c.field_id == field, among(VALUES.c.object_id, ids)
+    )
     return Statement(lock), Statement(old.returning(one)), Statement(fill.returning(one))

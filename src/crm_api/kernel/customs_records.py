@@ -54,9 +54,9 @@ class CustomField(Entity):
 class CustomValue(Record):
     """One value of one field that is marked filterable or unique, in the column of its kind. No row: no value.
 
-    `id` is that of the record. `unique_key` is the value again, where no other live record may have it. Owner, team and
-    territory are those of the record, by which a walk leaves out what is closed to its caller before it looks records
-    up; a trigger on the record's table keeps them. Without an owner the record itself is asked.
+    `unique_key` is the value again, where no other live record may have it. Owner, team and territory are those of the
+    record, by which a walk leaves out what is closed to its caller before it looks records up; a trigger on the
+    record's table keeps them. Without an owner the record itself is asked.
     """
 
     __tablename__ = "custom_values"
@@ -71,14 +71,14 @@ class CustomValue(Record):
             postgresql_where=sa.column("unique_key").is_not(None),
             info={"fields": ["custom"]},
         ),
-        sa.Index("ix_custom_values_object_id", "tenant_id", "id"),
+        sa.Index("ix_custom_values_object_id", "tenant_id", "object_id"),
         *(
             sa.Index(
                 f"ix_custom_values_{name}",
                 "tenant_id",
                 "field_id",
                 name,
-                "id",
+                "object_id",
                 postgresql_include=CIRCLE,
                 postgresql_where=sa.column(name).is_not(None),
             )
@@ -87,7 +87,7 @@ class CustomValue(Record):
     )
 
     field_id: Mapped[UUID] = mapped_column(primary_key=True)
-    id: Mapped[UUID] = mapped_column("object_id", primary_key=True, key="id")
+    object_id: Mapped[UUID] = mapped_column(primary_key=True)
     text_value: Mapped[str | None]
     number_value: Mapped[int | None]
     instant_value: Mapped[datetime | None]

@@ -148,7 +148,7 @@ def _ordered(resource: Resource, i: int, key: Key, table: Any, *, narrow: bool) 
     lacks = ~sa.exists(value.offset(sa.literal_column("0")).correlate(table))
     found = column(kind_.name, kind_.column, alias)
     known = [*entry(table.c.id, name, alias), found.is_not(None)]
-    return Ordered(found, True, key.descending, known, [lacks], sa.cast(sa.null(), found.type), alias.c.id)
+    return Ordered(found, True, key.descending, known, [lacks], sa.cast(sa.null(), found.type), alias.c.object_id)
 
 
 def order(keys: Sequence[Ordered]) -> list[Any]:

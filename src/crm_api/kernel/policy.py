@@ -8,6 +8,7 @@ from uuid import UUID
 
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy.sql.visitors import replacement_traverse
 
 from crm_api.kernel.customs import Customs, touched
 from crm_api.kernel.customs_records import CIRCLE
@@ -215,15 +216,22 @@ class Policy:
 
         Empty where it asks more than stands there, or other tables for each row. What has no owner there passes.
         """
-        rule = self.rows(access, resource, "read", resource.table, narrow=False)
+        table = resource.table
+        rule = self.rows(access, resource, "read", table, narrow=False)
         if rule is None:
             return []
         asked = [*elements(rule)]
-        names = {each.key for each in asked if isinstance(each, sa.Column) and each.table is resource.table}
-        if names - {"id", *CIRCLE} or any(isinstance(each, sa.Exists) for each in asked):
+        own = {each for each in asked if isinstance(each, sa.Column) and each.table is table}
+        stands = {table.c[name]: values.c[name] for name in CIRCLE if name in table.c} | {
+            table.c.id: values.c.object_id
+        }
+        if own - stands.keys() or any(isinstance(each, sa.Exists) for each in asked):
             return []
-        open_: Any = self.rows(access, resource, "read", values, narrow=False)
-        return [sa.or_(values.c.owner_id.is_(None), open_)]
+
+        def stand_in(element: Any, **_: Any) -> Any:
+            return stands.get(element) if element in own else None
+
+        return [sa.or_(values.c.owner_id.is_(None), replacement_traverse(rule, {}, stand_in))]
 
     def opening(self, access: Access, resource: Resource, table: Any) -> sa.ColumnElement[bool] | None:
         """Whose rows a caller may open to the circle of another record: reach, or the right to share; never a share."""

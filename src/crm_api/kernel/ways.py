@@ -156,7 +156,7 @@ def _base(resource: Resource, same: Sequence[Leaf]) -> Hits:
     if _indexed(first):
         alias = VALUES.alias(f"hit_{first.name}")
         values = [*entry(None, f"{first.name}_of", alias), *(_value(leaf, alias) for leaf in same)]
-        return none.then(first.name, sa.select(alias.c.id).where(*values))
+        return none.then(first.name, sa.select(alias.c.object_id).where(*values))
     table = resource.table.alias(f"hit_{first.name}")
     alive = [table.c.deleted_at.is_(None)] if "deleted_at" in table.c else []
     found = [leaf_to_sql(resource, leaf, table) for leaf in same]
@@ -220,7 +220,7 @@ def _alike(leaf: Leaf, key: Ordered, beside: Beside) -> Way:
     """The way along the records with one value, which the index has in the order of ids."""
     alias = VALUES.alias("walked")
     found = [*entry(key.column, f"{leaf.name}_of", alias), _value(leaf, alias), *beside(alias)]
-    return Way([replace(key, column=alias.c.id)], found, None)
+    return Way([replace(key, column=alias.c.object_id)], found, None)
 
 
 def _walk(same: Sequence[Leaf], sort: Sequence[Key], keys: Sequence[Ordered], beside: Beside) -> Way:
