@@ -1,18 +1,17 @@
 """Owner, team and territory beside custom values: a walk leaves out what is closed to its caller, and nothing else."""
 
-import asyncio
 import itertools
-import time
-from concurrent.futures import ThreadPoolExecutor
+from uuid import UUID
 
-import asyncpg
 import pytest
 
 from crm_api.kernel import collections
 from tests.distribution.test_bulk import run
 from tests.support.jobs import wait, working
 from tests.support.org import Org
+from tests.support.waiting import behind
 
+COLUMNS = "tenant_id, object_id, field_id, number_value"
 _scores = itertools.count()
 
 
@@ -157,21 +156,17 @@ def test_it_is_there_when_an_index_is_built(org, record, sql):
     assert beside(sql, record) == (0, 3)
 
 
-def test_values_and_owner_that_change_at_once_agree(org, seller, sql, database, statements):
+def test_values_that_are_written_before_the_owner_changes_have_the_new_one(org, seller, sql, database, statements):
     """Who waits for a record does not see the values that were written meanwhile; the trigger does."""
-    record = org.admin.make("accounts", name="z", owner_id=org.rep.id)
-    path = f"/v1/accounts/{record['id']}"
-    bodies = ({"custom": {"score": 1, "grade": "g"}}, {"owner_id": seller.id})
-    with ThreadPoolExecutor(2) as pool, asyncio.Runner() as runner:
-        holder = runner.run(asyncpg.connect(database["admin"]))
-        runner.run(holder.execute(f"BEGIN; SELECT FROM accounts WHERE id = '{record['id']}' FOR UPDATE"))
-        answers = []
-        for waiting, body in enumerate(bodies, 1):
-            answers.append(pool.submit(org.admin.patch, path, json=body))
-            while len(sql("SELECT FROM pg_locks WHERE NOT granted")) < waiting:
-                time.sleep(0.001)
-        runner.run(holder.execute("COMMIT"))
-        assert [answer.result().status_code for answer in answers] == [200, 200]
-        runner.run(holder.close())
+    record = org.admin.make("accounts", name="z", owner_id=org.rep.id, custom={"grade": "g"})
+    (field,) = org.admin.all("/v1/custom_fields", resource="accounts", key="score")
+    ids = (org.tenant_id, *map(UUID, (record["id"], field["id"], org.rep.id)))
+    answer = behind(
+        database["admin"],
+        lambda: org.admin.patch(f"/v1/accounts/{record['id']}", json={"owner_id": seller.id}),
+        ("UPDATE accounts SET custom = custom || '{\"score\": 1}' WHERE id = $1", ids[1]),
+        (f"INSERT INTO custom_values ({COLUMNS}, owner_id) VALUES ($1, $2, $3, 1, $4)", *ids),  # noqa: S608 - our names
+    )
+    assert answer.status_code == 200, answer.text
     assert beside(sql, record) == (0, 2)
     assert found(seller, record, statements)

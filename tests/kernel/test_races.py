@@ -10,6 +10,7 @@ from crm_api.domains.accounts.account import ACCOUNTS
 from crm_api.kernel import repository
 from crm_api.kernel.context import Context, Principal
 from crm_api.kernel.problems import Problem
+from tests.support.waiting import behind
 
 
 class Between:
@@ -53,3 +54,28 @@ def test_a_record_that_is_deleted_and_restored_between_two_looks_is_not_forbidde
     shared = {"grantee_type": "user", "grantee_id": org.outsider.id}
     assert org.admin.post(f"/v1/accounts/{made['id']}/share", json=shared).status_code == 201
     assert org.server.run(look("outsider", {})) == "forbidden"
+
+
+VALUE = (
+    "INSERT INTO custom_values (tenant_id, object_id, field_id, text_value, unique_key) VALUES ($1, $2, $3, 'u', 'u')"
+)
+TAG = "INSERT INTO field_values (tenant_id, field, value, object_id) VALUES ($1, 'accounts.tags', 'a', $2)"
+WRITE = 'UPDATE accounts SET tags = \'["a"]\', custom = \'{"code": "u"}\', version = version + 1 WHERE id = $1'
+
+
+@pytest.mark.parametrize("how", ["tags", "cleared", "deleted"])
+def test_nothing_is_left_in_an_index_of_what_others_added_while_a_write_waited(org, sql, database, how):
+    field = org.admin.make("custom_fields", resource="accounts", key="code", kind="text", label="Code", is_unique=True)
+    id_ = UUID(org.admin.make("accounts", name="Watched")["id"])
+    path, written = f"/v1/accounts/{id_}", [(WRITE, id_), (TAG, org.tenant_id, id_)]
+    written.append((VALUE, org.tenant_id, id_, UUID(field["id"])))
+    body = {"tags": {"tags": ["b"]}, "cleared": {"name": "Other", "custom": {"code": None}}}.get(how)
+    answer = behind(
+        database["admin"], lambda: org.admin.patch(path, json=body) if body else org.admin.delete(path), *written
+    )
+    assert answer.status_code == (200 if body else 204), answer.text
+    if how == "tags":
+        assert [row[0] for row in sql("SELECT value FROM field_values WHERE object_id = $1", id_)] == ["b"]
+        return
+    assert not sql("SELECT FROM custom_values WHERE object_id = $1 AND unique_key IS NOT NULL", id_)
+    org.admin.make("accounts", name="Next", custom={"code": "u"})  # the value is free

@@ -1,6 +1,7 @@
 """Sales documents, approvals and prints: what goes around an approval, tells what is hidden, or hangs."""
 
 import itertools
+import re
 import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, date, datetime
@@ -15,6 +16,7 @@ from tests.support.org import ADMINISTRATOR, REPRESENTATIVE, Org
 from tests.support.problems import problem
 
 _numbers = itertools.count(1)
+UUIDS = re.compile("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 MANAGED = {"kind": "manager"}
 TEXT = {"description": "Tea", "unit_price": "100.00", "quantity": "10"}
 
@@ -438,7 +440,8 @@ def test_the_bounds_of_a_rule_are_not_told_to_who_may_not_see_it(org, lamp, blin
     assert [reason["code"] for reason in found["reasons"]] == ["amount", "discount", "account"]
     assert len(refused["errors"]) == 3
     for told in (found["reasons"], refused["errors"]):
-        assert not any(secret in str(told) for secret in ("777", "7.7", made["name"])), told
+        words = UUIDS.sub("", str(told))
+        assert not any(secret in words for secret in ("777", "7.7", made["name"])), told
 
 
 def test_a_verb_changes_no_field_that_is_closed(org, account):

@@ -6,7 +6,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import ARRAY
 
 from crm_api.kernel.context import Context
-from crm_api.kernel.database import Statement, bound
+from crm_api.kernel.database import TENANT, Statement, bound
 from crm_api.kernel.resource import Resource
 
 _LOCK = Statement(
@@ -39,3 +39,13 @@ def _in_order(ctx: Context, resource: Resource, action: str) -> Statement:
     wanted = table.c.id == sa.any_(sa.bindparam("ids", type_=ARRAY(sa.Uuid())))
     rows = sa.select(table.c.id).where(sa.cast(wanted, sa.Boolean), *gate)
     return Statement(rows.order_by(table.c.id).with_for_update(key_share=True))
+
+
+def as_seen(table: sa.Table) -> sa.ColumnElement[bool]:
+    """That nobody wrote the row `id` while a statement waited for it: what they added to an index would be left there.
+
+    The row is looked at anew after the wait, but whatever else the statement reads is as of its begin.
+    """
+    seen = table.alias("seen")
+    mine = seen.c.tenant_id == TENANT, seen.c.id == sa.bindparam("id", type_=sa.Uuid())
+    return sa.cast(table.c.version == sa.select(seen.c.version).where(*mine).scalar_subquery(), sa.Boolean)

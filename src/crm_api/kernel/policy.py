@@ -222,16 +222,12 @@ class Policy:
             return []
         asked = [*elements(rule)]
         own = {each for each in asked if isinstance(each, sa.Column) and each.table is table}
-        stands = {table.c[name]: values.c[name] for name in CIRCLE if name in table.c} | {
-            table.c.id: values.c.object_id
-        }
+        stands: dict[Any, Any] = {table.c[name]: values.c[name] for name in CIRCLE if name in table.c}
+        stands[table.c.id] = values.c.object_id
         if own - stands.keys() or any(isinstance(each, sa.Exists) for each in asked):
             return []
-
-        def stand_in(element: Any, **_: Any) -> Any:
-            return stands.get(element) if element in own else None
-
-        return [sa.or_(values.c.owner_id.is_(None), replacement_traverse(rule, {}, stand_in))]
+        open_ = replacement_traverse(rule, {}, lambda element, **_: stands.get(element))
+        return [sa.or_(values.c.owner_id.is_(None), open_)]
 
     def opening(self, access: Access, resource: Resource, table: Any) -> sa.ColumnElement[bool] | None:
         """Whose rows a caller may open to the circle of another record: reach, or the right to share; never a share."""

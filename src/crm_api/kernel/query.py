@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import orjson
@@ -187,10 +188,7 @@ def compile_list(kernel: Kernel, access: Access, resource: Resource, listing: Li
         counted = some.limit(COUNT_LIMITS[listing.count] + 1).subquery("counted")
         extra.append(sa.select(sa.func.count()).select_from(counted).scalar_subquery().label("total"))
     keys = ordered(resource, listing.sort, source, narrow=listing.narrow)
-
-    def beside(values: Any) -> list[Any]:
-        return kernel.policy.beside(access, resource, values)
-
+    beside = partial(kernel.policy.beside, access, resource)
     rest, each = ways(kernel.catalog, resource, listing.filter, listing.sort, keys, beside, narrow=listing.narrow)
     columns, condition = projection.select(source), asked(rest, paged=True)
     page, *more = [_page(listing, way, keys, columns, condition) for way in each]

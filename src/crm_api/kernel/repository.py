@@ -34,7 +34,7 @@ from crm_api.kernel.resource import Resource
 from crm_api.kernel.row import derived, new_row, row_parameters
 from crm_api.kernel.stale import stale
 
-_TRIES = 4
+_TRIES = 8
 _CHANGING = "Other requests keep changing the record; try again."
 _ID = sa.bindparam("id", type_=sa.Uuid())
 

@@ -16,6 +16,7 @@ from crm_api.kernel.customs import CUSTOM, PREFIX
 from crm_api.kernel.database import TENANT, Row, Statement
 from crm_api.kernel.external import claim, kind_of, release, settled_links
 from crm_api.kernel.ledger import ACTOR, NOW, entries, image, insert_from
+from crm_api.kernel.locking import as_seen
 from crm_api.kernel.parts import marked_parts, written_parts
 from crm_api.kernel.policy import access_version
 from crm_api.kernel.projection import Projection
@@ -270,6 +271,8 @@ def compile_update(ctx: Context, resource: Resource, change: Change) -> Writing:
         assignments["search_text"] = _search_text(resource, columns, replacing="searched" in change.indexes)
     public = [name for name in ordered if name in resource.columns]
     ctes: list[Any] = []
+    if not change.indexes.isdisjoint(_TAKEN_OUT):
+        gate.append(as_seen(resource.table))
     written = _update(resource, gate, assignments, match=change.match, public=public)
     if "lists" in change.indexes:
         ctes += [unindex_values(written), index_values(written)]
@@ -282,6 +285,8 @@ def compile_update(ctx: Context, resource: Resource, change: Change) -> Writing:
     return _writing(ctx, resource, written, ctes, place)
 
 
+_TAKEN_OUT = ("lists", "cleared")
+"""Indexes from which an update takes what is no more."""
 _CUSTOM_INDEXES = {"cleared": customs_index.dropped, "kept": customs_index.kept}
 
 
@@ -339,6 +344,8 @@ def compile_mark(
     kind = kind_of(ctx.kernel.catalog, resource)
     if linkable:
         gate.append(settled_links(kind, resource.table))
+    if unique and deleted:
+        gate.append(as_seen(resource.table))
     stamp = NOW if deleted else sa.null()
     written = _update(resource, gate, {"deleted_at": stamp}, match=match, public=[])
     before = written.c.image if deleted else sa.literal_column("'{}'::jsonb", JSONB())
