@@ -12,7 +12,6 @@ depends_on = None
 
 CIRCLE = ("owner_id", "team_id", "territory_id")
 OWNED = ("accounts", "contacts", "leads", "opportunities", "quotes", "orders")
-VALUES = ("text_value", "number_value", "instant_value")
 
 
 def upgrade():
@@ -31,34 +30,11 @@ def upgrade():
     op.execute("REVOKE ALL ON FUNCTION move_custom_values() FROM PUBLIC")
     for table in OWNED:
         circled(table)
-        # where there is an owner already, the trigger has written what this statement may not see yet
-        op.execute(
-            f"UPDATE custom_values v SET owner_id = r.owner_id, team_id = r.team_id, territory_id = r.territory_id "
-            f"FROM {table} r WHERE r.tenant_id = v.tenant_id AND r.id = v.object_id AND v.owner_id IS NULL"
-        )
-    _indexes(CIRCLE)
 
 
 def downgrade():
-    _indexes(())
     for table in OWNED:
         uncircled(table)
     op.execute("DROP FUNCTION move_custom_values()")
     for name in CIRCLE:
         op.drop_column("custom_values", name)
-
-
-def _indexes(include):
-    with op.get_context().autocommit_block():
-        for value in VALUES:
-            name = f"ix_custom_values_{value}"
-            op.create_index(
-                f"{name}_new",
-                "custom_values",
-                ["tenant_id", "field_id", value, "object_id"],
-                postgresql_where=sa.text(f"{value} IS NOT NULL"),
-                postgresql_include=include,
-                postgresql_concurrently=True,
-            )
-            op.drop_index(name, "custom_values", postgresql_concurrently=True)
-            op.execute(f"ALTER INDEX {name}_new RENAME TO {name}")

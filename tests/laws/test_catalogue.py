@@ -109,12 +109,10 @@ def test_one_trigger_keeps_who_a_record_is_of_beside_its_values(sql):
     assert {row["of"] for row in rows} == {item.table.name for item in CATALOG.resources.values() if item.owned}
     kinds = {(row["tgname"], row["proname"], row["prosecdef"], row["owner"], row["is_fixed"]) for row in rows}
     assert kinds == {("circle", "move_custom_values", False, "crm_owner", True)}
-    assert (
-        len(
-            sql("SELECT 1 FROM pg_proc WHERE prorettype = 'trigger'::regtype AND pronamespace = 'public'::regnamespace")
-        )
-        == 1
+    functions = sql(
+        "SELECT proname FROM pg_proc WHERE prorettype = 'trigger'::regtype AND proowner = 'crm_owner'::regrole"
     )
+    assert [row[0] for row in functions] == ["move_custom_values"]
 
 
 def test_what_is_of_no_tenant_is_closed_to_the_server(sql):

@@ -8,19 +8,23 @@ from typing import Any
 
 import asyncpg
 
+_WAITING = "SELECT count(*) FROM pg_locks WHERE NOT granted AND pg_backend_pid() = ANY (pg_blocking_pids(pid))"
+"""How many wait for this very connection."""
+
 
 def behind(admin_url: str, ask: Callable[[], Any], *written: tuple[Any, ...]) -> Any:
     """What `ask` gives, after it waited for the end of a transaction that wrote statements with their values."""
     with ThreadPoolExecutor(1) as pool, asyncio.Runner() as runner:
         writer = runner.run(asyncpg.connect(admin_url))
-        runner.run(writer.execute("BEGIN"))
-        for text, *values in written:
-            runner.run(writer.execute(text, *values))
-        answer, end = pool.submit(ask), time.monotonic() + 10
-        while not (waits := runner.run(writer.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"))):
-            assert not answer.done(), "it did not wait"
-            assert time.monotonic() < end
-        runner.run(writer.execute("COMMIT"))
-        runner.run(writer.close())
-        assert waits
+        try:
+            runner.run(writer.execute("BEGIN"))
+            for text, *values in written:
+                runner.run(writer.execute(text, *values))
+            answer, end = pool.submit(ask), time.monotonic() + 10
+            while not runner.run(writer.fetchval(_WAITING)):
+                assert not answer.done(), "it did not wait"
+                assert time.monotonic() < end
+            runner.run(writer.execute("COMMIT"))
+        finally:
+            runner.run(writer.close())
         return answer.result()
