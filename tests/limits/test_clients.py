@@ -7,6 +7,7 @@ import pytest
 
 from crm_api.domains.oauth.pace import INTROSPECTIONS
 from tests.support.oauth import App
+from tests.support.pace import exhausted
 
 DEVICE = "urn:ietf:params:oauth:grant-type:device_code"
 
@@ -29,13 +30,10 @@ def ask(server, app: App, path: str = "token", address: str = "192.0.2.9", **for
 
 
 def exhaust(server, app: App, path: str = "token", most: int = 60, **form: str) -> httpx2.Response:
-    """Asks until refused, which is after the quota and not long after it; gives the refusal."""
-    taken, began = 0, time.monotonic()
-    while (answer := ask(server, app, path, **form)).status_code != 429:
-        assert answer.status_code in (200, 400), answer.text
-        taken += 1
-        assert taken <= most + 2 + (time.monotonic() - began), "one comes back each second"
-    assert taken >= most
+    """Asks until refused, as `exhausted`, which is after the quota and not long after it; gives the refusal."""
+    began = time.monotonic()
+    answer, taken = exhausted(lambda: ask(server, app, path, **form))
+    assert most <= taken <= most + 2 + (time.monotonic() - began), "one comes back each second"
     assert 1 <= int(answer.headers["retry-after"]) <= 2
     assert answer.headers["cache-control"] == "no-store"
     return answer

@@ -17,6 +17,7 @@ from tests.limits.conftest import FAILURES, IN_FLIGHT
 from tests.sign_in.browsing import Browser
 from tests.support.oauth import App
 from tests.support.org import Org, Person
+from tests.support.pace import exhausted
 from tests.support.problems import problem
 
 POLICY = re.compile(r'"(\w+)";q=(\d+)(?:;w=(\d+))?(?:;qu="concurrent-requests")?')
@@ -34,11 +35,8 @@ def left(answer: httpx2.Response, policy: str = "credential") -> int:
 
 
 def exhaust(person: Person, policy: str = "credential") -> httpx2.Response:
-    """Asks until refused; gives the refusal, which says all there is to say."""
-    for _ in range(200):
-        answer = person.get("/v1/units")
-        if answer.status_code != 200:
-            break
+    """Asks until refused, as `exhausted`; gives the refusal, which says all there is to say."""
+    answer, _ = exhausted(lambda: person.get("/v1/units"))
     told = problem(answer, 429, code="rate_limited")
     assert (told["retryable"], told["violated_policies"]) == (True, [policy])
     assert left(answer, policy) == 0
