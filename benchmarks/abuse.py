@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import random
 import sys
 import time
 from collections import Counter
@@ -11,6 +12,8 @@ CONNECTIONS, PACE = 16, 40.0
 """Connections of each credential, and requests each second of each of them, where no answer keeps them waiting."""
 TRICKLING, PIPELINED = 300, 20
 """Connections that hardly say anything, and requests that one sends without reading an answer."""
+PIECES, PIECE = 400, 0.000_5
+"""How often a second another program computes, and for how many seconds."""
 
 
 def request(path: str, key: str, body: str = "") -> bytes:
@@ -61,6 +64,16 @@ async def _trickle(port: int, text: bytes, counts: Counter[str], number: int) ->
             counts["closed"] += 1
 
 
+async def _compute(counts: Counter[str]) -> None:
+    """Uses a processor in pieces as long as an answer takes the server, and asks it nothing."""
+    while True:
+        await asyncio.sleep(random.expovariate(PIECES))
+        until = time.perf_counter() + PIECE
+        while time.perf_counter() < until:
+            pass
+        counts["computed"] += 1
+
+
 Asking = Iterator[Coroutine[object, object, None]]
 
 
@@ -81,12 +94,18 @@ def _connections(port: int, account: str, keys: list[str], counts: Counter[str])
         yield _ask(port, request("/v1/units", keys[0]), counts, number, PIPELINED)
 
 
+def _computing(port: int, account: str, keys: list[str], counts: Counter[str]) -> Asking:
+    del port, account, keys
+    yield _compute(counts)
+
+
 KINDS = {
     "flood": _paced(lambda _, key, __: request("/v1/units", key)),
     "locks": _paced(lambda account, key, n: request(f"/v1/accounts/{account}", key, f'{{"name": "Held {n}"}}')),
     "wrong keys": _paced(lambda _, key, __: request("/v1/units", f"{key[:-8]}{0:08d}")),
     "connections": _connections,
     "lists": _paced(lambda _, key, __: request("/v1/accounts?limit=200&expand=owner", key)),
+    "nothing": _computing,
 }
 
 

@@ -17,7 +17,7 @@ from urllib.request import Request, urlopen
 from uuid import UUID
 
 from benchmarks import limiter_cost, load, report, servers
-from benchmarks.abuse import CONNECTIONS, KINDS, PACE, PIPELINED, TRICKLING, answer
+from benchmarks.abuse import CONNECTIONS, KINDS, PACE, PIECE, PIECES, PIPELINED, TRICKLING, answer
 from benchmarks.operations import OPERATIONS, UNIQUE, Operation, Pick
 from benchmarks.stage import Stage, connect, staged
 from benchmarks.usage import cpu_seconds, machine
@@ -51,7 +51,11 @@ WHAT = {
     "connections": (
         f"{TRICKLING} connections send a byte each second or two, or none; {CONNECTIONS} ask {PIPELINED} times at once"
     ),
-    "lists": f"lists of {ROWS} accounts with their owners are read, within what is allowed",
+    "lists": f"lists of {ROWS} accounts with their owners are read, more often than allowed",
+    "nothing": (
+        f"no abuse: a program that asks the server nothing computes for {PIECE * 1000:g} ms, up to {PIECES} times a "
+        "second, on the same processors"
+    ),
 }
 
 

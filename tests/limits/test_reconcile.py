@@ -5,6 +5,7 @@ from uuid import uuid4
 
 import pytest
 
+from crm_api.domains.limits import limiter
 from crm_api.domains.limits.limiter import Gate, Policies
 from crm_api.domains.limits.reconcile import Reconciliation
 from crm_api.kernel.context import Principal
@@ -123,8 +124,6 @@ def test_who_uses_little_is_not_told_of(clock, shared, principal):
 
 
 def test_the_number_of_callers_remembered_is_bounded(clock, monkeypatch):
-    from crm_api.domains.limits import limiter
-
     monkeypatch.setattr(limiter, "MOST_REMEMBERED", 10)
     gate = Gate(POLICIES, clock)
     tenant = uuid4()
@@ -140,6 +139,34 @@ def test_the_number_of_callers_remembered_is_bounded(clock, monkeypatch):
     assert len(gate._right) <= 10
     assert gate.caller(people[0]).key == people[0].credential_id, "who asks often stays"
     assert len(gate._tenants) == 1
+
+
+def test_who_asks_on_gets_less_than_who_waits(clock, principal, monkeypatch):
+    monkeypatch.setattr(limiter, "LATE_SECONDS", 0)  # the clock stands meanwhile
+    gate = Gate(POLICIES, clock)
+    patient = Principal(principal.tenant_id, uuid4(), "user", uuid4())
+    got = dict.fromkeys((principal, patient), 0)
+
+    async def asked(who: Principal) -> int:
+        """Seconds that it is told to wait."""
+        try:
+            (await gate.admit(who, ACCESS, None)).leave()
+        except Problem as problem:
+            return int(problem.headers["Retry-After"])
+        got[who] += 1
+        return 0
+
+    async def main() -> None:
+        again = 0.0
+        for _ in range(18 * 20):
+            clock.now += 1 / 18
+            await asked(principal)
+            if clock.now >= again:
+                again = clock.now + await asked(patient)
+
+    asyncio.run(main())
+    assert 180 <= got[patient] <= 220, "ten a second and its quota"
+    assert got[principal] <= 80
 
 
 def test_requests_of_one_tenant_are_spaced_out_while_another_is_there(clock, principal):

@@ -12,8 +12,13 @@ _WAITING = "SELECT count(*) FROM pg_locks WHERE NOT granted AND pg_backend_pid()
 """How many wait for this very connection."""
 
 
-def behind(admin_url: str, ask: Callable[[], Any], *written: tuple[Any, ...]) -> Any:
-    """What `ask` gives, after it waited for the end of a transaction that wrote statements with their values."""
+def behind(
+    admin_url: str, ask: Callable[[], Any], *written: tuple[Any, ...], meanwhile: Callable[[], Any] = lambda: None
+) -> Any:
+    """What `ask` gives, after it waited for the end of a transaction that wrote statements with their values.
+
+    `meanwhile` is called while it waits.
+    """
     with ThreadPoolExecutor(1) as pool, asyncio.Runner() as runner:
         writer = runner.run(asyncpg.connect(admin_url))
         try:
@@ -24,6 +29,7 @@ def behind(admin_url: str, ask: Callable[[], Any], *written: tuple[Any, ...]) ->
             while not runner.run(writer.fetchval(_WAITING)):
                 assert not answer.done(), "it did not wait"
                 assert time.monotonic() < end
+            meanwhile()
             runner.run(writer.execute("COMMIT"))
         finally:
             runner.run(writer.close())

@@ -181,7 +181,7 @@ class Limiter(Protocol):
         """Counts a request of a right credential, or refuses it with 429."""
 
     def charge(self, principal: "Principal", cost: int) -> None:
-        """Counts more for a request that was let in; never refuses."""
+        """Counts more for a request that was let in, or gives some of it back; never refuses."""
 
     async def pace(self, tenant_id: UUID, key: UUID, rate: int | None, times: int) -> None:
         """Counts a request that no principal makes, by itself, or refuses it with 429.

@@ -100,11 +100,10 @@ def _path(ctx: Context, resource: Resource, text: str) -> Path:
 
 
 def _limit(text: str | None) -> int:
-    if text is None:
-        return 50
-    if not re.fullmatch(r"[0-9]{1,9}", text) or not 1 <= int(text) <= MAX_LIMIT:
+    given = "50" if text is None else text
+    if not re.fullmatch(r"[0-9]{1,9}", given) or not 1 <= int(given) <= MAX_LIMIT:
         raise invalid_parameter("limit", "out_of_range", f"1 to {MAX_LIMIT}.")
-    return int(text)
+    return int(given)
 
 
 def needles(ctx: Context, resource: Resource, text: str) -> list[str]:
@@ -243,17 +242,19 @@ async def run(
     listing.values["limit"] = listing.limit + 1
     if listing.needles:
         listing.values["needles"] = listing.needles
+    asked = (listing.limit * (1 + len(listing.expand)) - 1) // ONE_REQUEST
+    ctx.kernel.limiter.charge(ctx.principal, asked)  # at first, lest many come at once before the first is charged
     plan, rows = await page_rows(ctx, resource, listing)
     if listing.needles and listing.indexed and rows[0]["hits"] > BROAD:
         if _sees_all_text(ctx, resource):
             raise Problem(QUERY_TOO_BROAD, f"The text matches more than {BROAD} records; add a word.")
         listing.indexed = False
         plan, rows = await page_rows(ctx, resource, listing)
-    return await _page(ctx, listing, plan, rows, binding, sent=sent)
+    return await _page(ctx, listing, plan, rows, binding, asked, sent=sent)
 
 
 async def _page(
-    ctx: Context, listing: Listing, plan: Plan, rows: list[Row], binding: bytes, *, sent: bool
+    ctx: Context, listing: Listing, plan: Plan, rows: list[Row], binding: bytes, asked: int, *, sent: bool
 ) -> tuple[dict[str, Any], str | None]:
     records = 0
 
@@ -264,7 +265,7 @@ async def _page(
 
     floor, shown = ctx.kernel.database.floor, filter(plan.present, rows[: listing.limit])
     data = await floor.words(ctx.principal.tenant_id, shown, render, dumps if sent else None)
-    ctx.kernel.limiter.charge(ctx.principal, (records - 1) // ONE_REQUEST)
+    ctx.kernel.limiter.charge(ctx.principal, max(records - 1, 0) // ONE_REQUEST - asked)
     more = len(rows) > listing.limit
     following = encode(ctx.kernel.cursor_keys, binding, plan.key_values(rows[listing.limit - 1])) if more else None
     body: dict[str, Any] = {"data": data, "has_more": more, "next_cursor": following}

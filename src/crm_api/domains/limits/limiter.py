@@ -23,6 +23,8 @@ MOST_REMEMBERED = 20_000
 MINUTE = 60
 REFUSALS = 10
 """429 answers each second that a caller gets at once. Further ones come late, so that asking on and on costs little."""
+PENALTY = 0.05
+"""Seconds by which a refusal puts off what comes back, so that who does not wait gets less than who does."""
 LATE_SECONDS = 1.0
 MOST_LATE = 1_000
 """Answers of a process that are held back at the same time; with more, connections are closed instead."""
@@ -186,9 +188,12 @@ class Gate:
         return caller
 
     def charge(self, principal: Principal, cost: int) -> None:
-        """Counts more for a request that was let in, beyond what is left too: later requests wait for it."""
+        """Counts more for a request that was let in, beyond what is left too: later requests wait for it.
+
+        Less than nothing gives back what was counted too much.
+        """
         caller = self._callers.get(_key(principal).int)
-        if caller is not None and cost > 0:
+        if caller is not None and cost:
             now = self.clock()
             caller.own.take(now, cost)
             caller.tenant.take(now, cost)
@@ -209,6 +214,7 @@ class Gate:
                 self._paced.popitem(last=False)
         self._paced.move_to_end(key)
         if paced.meter.wait(now) > 0:
+            paced.meter.put_off(now, PENALTY)
             headers = await self._hold(paced.refusals, now)
             raise _refused("Too many requests", paced.meter.wait(self.clock()), ["credential"], headers)
         paced.at = now
@@ -253,6 +259,7 @@ class Gate:
         return caller
 
     async def _refuse(self, caller: Caller, now: float) -> NoReturn:
+        caller.own.put_off(now, PENALTY)
         headers = await self._hold(caller.refusals, now)
         now = self.clock()
         waits = {"credential": caller.own.wait(now), "tenant": caller.tenant.wait(now)}

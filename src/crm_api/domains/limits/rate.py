@@ -41,7 +41,10 @@ class Meter:
         return self.ahead(now) - self.full
 
     def take(self, now: float, cost: int = 1) -> int:
-        """Uses some of the quota, more than is there too: what is owed then is waited for. Gives what is left."""
+        """Uses some of the quota, more than is there too: what is owed then is waited for. Gives what is left.
+
+        A cost below nothing is given back.
+        """
         used = self.used
         if not used:
             self.since = now
@@ -53,6 +56,10 @@ class Meter:
             return int((self.window - ahead) / self.interval + _DUST)
         self.due = now + min(ahead, self.most)
         return 0
+
+    def put_off(self, now: float, seconds: float) -> None:
+        """Has the quota come back so much later, for a request that was refused."""
+        self.due = min(max(self.due, now) + seconds, now + self.most)
 
     def standing(self, now: float) -> tuple[int, int]:
         """Requests that fit now, and whole seconds until more do; 0 when all of the quota is there."""
