@@ -93,6 +93,21 @@ def test_who_asks_evenly_owes_nothing_however_late_it_is_told(clock, shared, pri
         assert gate.caller(principal).own.standing(clock())[0] >= 18, second
 
 
+def test_what_is_given_back_after_it_was_told_is_not_told_again(clock, shared, principal):
+    gates = [Gate(POLICIES, clock) for _ in range(2)]
+    rounds = [Reconciliation(gate, shared) for gate in gates]
+    for gate in gates:
+        asks(gate, principal, 2)
+    gates[0].charge(principal, 8)
+    asyncio.run(rounds[0].settle())
+    gates[0].charge(principal, -8)
+    asks(gates[0], principal, 10)
+    for one in reversed(rounds):
+        asyncio.run(one.settle())
+    assert gates[0].caller(principal).own.standing(clock())[0] == 20 - 14
+    assert shared.due[principal.credential_id] - clock() - 5000 == pytest.approx(1.4)
+
+
 def test_a_database_that_is_away_loses_nothing_and_limits_go_on(clock, shared, principal):
     gate = Gate(POLICIES, clock)
     one = Reconciliation(gate, shared)

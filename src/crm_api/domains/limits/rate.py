@@ -10,8 +10,9 @@ class Meter:
     """Counts what one caller uses of `quota` requests in each `window` of seconds; all of it may be used at once.
 
     `due` is the second at which the whole quota is there again; the past means now. `used` is what the other processes
-    were not told yet, used since the second `since`. Seconds are those of a monotonic clock. No more requests fit when
-    `due` is more than `full` seconds ahead; it never is more than `most`.
+    were not told yet, used since the second `since`; less than nothing is what they were told too much. Seconds are
+    those of a monotonic clock. No more requests fit when `due` is more than `full` seconds ahead; it never is more than
+    `most`.
     """
 
     __slots__ = ("__weakref__", "due", "full", "interval", "most", "quota", "since", "used", "window")
@@ -46,7 +47,7 @@ class Meter:
         A cost below nothing is given back.
         """
         used = self.used
-        if not used:
+        if used <= 0:
             self.since = now
         self.used = used + cost
         ahead = self.due - now  # `ahead` written out: each request takes twice
