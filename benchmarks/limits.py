@@ -284,9 +284,9 @@ def _lines(cost: dict[str, float], seen: dict[str, Any], options: argparse.Names
         "A tenant asks at an even pace; latency counts from when a request was due. Another one abuses the server with "
         f"{ABUSERS} credentials and {CONNECTIONS} connections of each, which ask {ABUSERS * CONNECTIONS * PACE:g} "
         f"times each second, or less when answers come late. A credential may ask {_default('rate_credential')} times "
-        f"each second, a tenant {options.rate_tenant}. {options.rounds} windows of {options.seconds:g} s of each kind, "
-        "each after a quiet one; latencies are of all windows together. Processors are those of the server and of the "
-        "abuser's load."
+        f"each second, a tenant {options.rate_tenant}, the one that behaves more than it does. "
+        f"{options.rounds} windows of {options.seconds:g} s of each kind, each after a quiet one; latencies are of all "
+        "windows together. Processors are those of the server and of the abuser's load."
     )
     head = [
         "| abuse | others | quiet p50 | p99 ms | abused p50 | p99 ms | p99 | bar | server | abuser | answered/s |",

@@ -81,6 +81,15 @@ def test_what_is_put_off_comes_back_later_and_never_too_late(used, seconds, time
     assert not meter.standing(100.0 + WINDOWS * meter.window)[1]
 
 
+def test_what_was_told_and_given_back_makes_what_is_used_later_no_older():
+    meter = Meter(20, 2)
+    meter.take(100.0, 9)
+    meter.used = 0  # it was told
+    meter.take(100.5, -8)
+    meter.take(200.0)
+    assert (meter.since, meter.used, meter.standing(200.0)) == (200.0, -7, (19, 1))
+
+
 def test_an_unused_meter_is_full_at_any_time():
     for now in (0.0, 1e9):
         meter = Meter(7, 3)

@@ -192,8 +192,7 @@ class Gate:
 
         Less than nothing gives back what was counted too much.
         """
-        caller = self._callers.get(_key(principal).int)
-        if caller is not None and cost:
+        if cost and (caller := self._callers.get(_key(principal).int)) is not None:
             now = self.clock()
             caller.own.take(now, cost)
             caller.tenant.take(now, cost)
