@@ -1,7 +1,6 @@
 """Builds the ASGI application from the catalog."""
 
 import asyncio
-import gc
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import replace
@@ -16,7 +15,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from crm_api import __version__, logging, reference
+from crm_api import __version__, logging, memory, reference
 from crm_api.bootstrap import check_server_role
 from crm_api.catalog import CATALOG
 from crm_api.domains.deprecation.notice import Notices
@@ -112,7 +111,7 @@ def create_app(settings: Settings | None = None) -> Edge | Notices:
         kernel = build_kernel(settings, url)
         await kernel.database.open()
         edge.kernel = kernel
-        _settle_memory()
+        memory.settle()
         identity, gate = kernel.authenticator, kernel.limiter
         assert isinstance(identity, Identity)  # noqa: S101 - narrows the type
         assert isinstance(gate, Gate)  # noqa: S101 - narrows the type
@@ -183,16 +182,6 @@ def _beside(router: APIRouter) -> Iterator[tuple[str, str, Endpoint]]:
             alone = signature(route.endpoint).parameters.keys() == {"request"}
             if alone or route.path.split("/")[2] in CATALOG.resources:
                 yield from ((method, route.path, route.endpoint) for method in route.methods or ())
-
-
-def _settle_memory() -> None:
-    """Takes what lives as long as the process out of the garbage collector's sight, and lets it run less often.
-
-    Requests leave few cycles; a collection over all modules and schemas stops every request of the process.
-    """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(20_000, 20, 50)
 
 
 async def _problem(request: Request, error: Exception) -> Response:

@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from crm_api import memory
+
 app = typer.Typer(
     name="crm-api",
     help="A headless CRM: serve it, migrate it, look into it.",
@@ -24,6 +26,7 @@ OPENAPI = Path("openapi/openapi.json")
 
 def main() -> None:
     """Runs a command; what goes wrong outside our code is one line and exit code 1."""
+    memory.collect_rarely()
     try:
         app()
     except Exception as error:
