@@ -83,15 +83,7 @@ async def _known(ctx: Context, resource: Resource, values: Mapping[str, Any], be
     del resource, before
     catalog = ctx.kernel.catalog
     for i, grant in enumerate(parsed(values.get("permissions"))):
-        name, _, action = grant["permission"].partition(":")
-        if (name != "*" and name not in catalog.resources) or (
-            action != "*"
-            and not any(
-                permission.endswith(f":{action}")
-                for permission in catalog.permissions
-                if name in ("*", permission.split(":")[0])
-            )
-        ):
+        if next(iter(expand(catalog, grant["permission"])), None) is None:
             detail = f"There is no such permission.{meant(grant['permission'], catalog.permissions)}"
             raise invalid(f"/permissions/{i}/permission", "unknown_permission", detail)
     for i, rule in enumerate(parsed(values.get("field_rules"))):
