@@ -19,7 +19,7 @@ import asyncpg
 import orjson
 import pytest
 
-from crm_api import migrate
+from crm_api import memory, migrate
 from crm_api.adapters import embedded
 from crm_api.bootstrap import bootstrap, on_database
 from crm_api.domains.distribution import walk
@@ -76,7 +76,6 @@ SLOW = (
     *("faults/test_sync", "faults/test_batches", "scenarios/test_erp_receiver"),
 )
 """Modules of long tests, the longest first."""
-LAWS = ("laws", "contract")
 CHEAP = ("test_code", "test_catalogue", "test_migrations", "test_document", "test_schemathesis")
 """Modules of laws that are asked of everything all the same."""
 
@@ -89,19 +88,18 @@ def pytest_collection(session):
         return (yield)
     finally:
         gc.freeze()  # they live as long as the run
+        memory.collect_rarely()
         gc.enable()
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config, items):
-    """Marks the laws of resources beside those that have everything between them, and deals the tests out."""
-    from tests.support.covering import COVER, subject
+    """Marks laws of resources and fields for which others stand, and deals the tests out."""
+    from tests.support.covering import has_another
 
     for item in items:
-        if item.path.parent.name in LAWS and item.path.stem not in CHEAP:
-            resource = subject(item)
-            if resource is not None and resource.plural not in COVER:
-                item.add_marker(pytest.mark.broad)
+        if item.path.stem not in CHEAP and has_another(item):
+            item.add_marker(pytest.mark.broad)
     _deal_out(config, items)
 
 

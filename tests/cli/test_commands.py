@@ -70,6 +70,7 @@ def test_explain_suggests_what_was_meant(refused):
     assert "perhaps accounts, " in refused("explain", "acounts")
 
 
+@pytest.mark.broad  # it takes nine seconds, and `make test` checks it by itself
 def test_openapi_check_fails_on_drift(tmp_path):
     file, run = tmp_path / "new" / "openapi.json", CliRunner()
     assert run.invoke(app, ["openapi", "--output", str(file)]).exit_code == 0

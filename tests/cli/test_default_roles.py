@@ -20,6 +20,8 @@ from crm_api.settings import Settings
 from tests.support.command import Serving, crm_api
 from tests.support.org import Person
 
+pytestmark = pytest.mark.broad  # its databases take ten seconds
+
 BLOCK = {"permission": "accounts:block", "reach": "own"}
 LATE = Domain("late", roles={REPRESENTATIVE: (("accounts:block", "own"),), "Collector": (("accounts:unblock", "all"),)})
 BEFORE = "20261124b"

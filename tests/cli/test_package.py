@@ -4,12 +4,14 @@ import subprocess
 import sys
 import zipfile
 
+import pytest
 from hatchling.build import build_wheel
 
 from crm_api import migrate
 from tests.support.command import ROOT
 
 
+@pytest.mark.broad  # it takes five seconds
 def test_an_installed_program_migrates_anywhere(tmp_path, monkeypatch, database):
     monkeypatch.chdir(ROOT)
     wheel = build_wheel(str(tmp_path))

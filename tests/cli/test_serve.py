@@ -40,7 +40,8 @@ def test_metrics_want_their_token(where, tmp_path):
         assert serving.get("/healthz").status_code == 200
 
 
-@pytest.mark.parametrize("workers", [pytest.param("1", marks=pytest.mark.broad), "2"])
+@pytest.mark.broad  # tests/faults has it, of one process
+@pytest.mark.parametrize("workers", ["1", "2"])
 def test_a_request_in_flight_is_finished(org, where, tmp_path, workers):
     body = orjson.dumps({"name": f"Last order {workers}"})
     with Serving(tmp_path / "log", "--workers", workers, **where) as serving:
@@ -75,6 +76,7 @@ def test_ctrl_c_stops_it(where, tmp_path):
         assert re.search(r"\] stopped\s*$", serving.output)
 
 
+@pytest.mark.broad  # it takes nine seconds
 def test_a_log_for_people_has_plain_ids_and_says_why_work_fails(org, where, tmp_path, database):
     with Serving(tmp_path / "log", **{**where, "database_url": database["migrate"]}) as serving:
         deadline = time.monotonic() + 20

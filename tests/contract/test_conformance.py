@@ -16,6 +16,8 @@ from tests.support.contract import OPENAPI
 from tests.support.examples import MADE, SETTINGS, Examples
 from tests.support.wire import anonymous
 
+pytestmark = pytest.mark.broad  # asked by `make contract`, too
+
 DOCUMENT = json.loads(json.dumps(OPENAPI))
 _numbers = itertools.count(1)
 RESOURCES = list(CATALOG.resources.values())

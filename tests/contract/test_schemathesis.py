@@ -24,8 +24,7 @@ from tests.support.org import Org
 
 SEED = 20261123
 TAGS = (
-    *(pytest.param(tags, marks=pytest.mark.broad) for tags in ("identity", "accounts contacts")),
-    "integrations batch",
+    *(pytest.param(tags, marks=pytest.mark.broad) for tags in ("identity", "accounts contacts", "integrations batch")),
     *(
         pytest.param(tags, marks=pytest.mark.full)
         for tags in ("oauth sign_in limits", "products pricing", "opportunities leads", "orders numbering quotes")

@@ -6,6 +6,8 @@ import time
 import httpx2
 import pytest
 
+pytestmark = pytest.mark.broad  # killed servers are in test_processes, too
+
 SIZE = 200
 
 

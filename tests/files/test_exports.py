@@ -200,6 +200,7 @@ def sql_time(sql, org) -> float:
     return row["expires_at"].timestamp()
 
 
+@pytest.mark.broad  # jobs of killed workers do
 def test_an_export_whose_worker_is_cut_off_begins_again(org, server, monkeypatch):
     monkeypatch.setattr(exports, "PAGE", 2)
     for i in range(5):

@@ -348,6 +348,7 @@ def test_the_events_of_a_record_come_in_order_where_asked(org, receiver, databas
         assert list(dict.fromkeys(versions)) == sorted(set(versions)) == list(range(1, 8))
 
 
+@pytest.mark.broad  # it takes three seconds
 def test_no_second_has_more_than_the_throttle(org, receiver):
     """Wherever it begins: one event that comes by itself leaves no room for a burst after it."""
     endpoint(org, receiver, event_types=["account.created"], throttle=5)

@@ -277,6 +277,7 @@ def test_who_retries_his_own_job_does_so_with_his_present_key(org, kinds):
     assert len(accounts(rep, "Rekeyed")) == 3
 
 
+@pytest.mark.broad  # it waits for three seconds
 def test_what_may_go_away_is_tried_again_and_what_does_not_fails(org, kinds, sql):
     tries = {"away": 0, "broken": 0}
 
@@ -323,6 +324,7 @@ def test_who_says_nothing_loses_the_job(org, kinds):
     assert (job["state"], job["problem"]["code"], begun) == ("failed", "timeout", [1])
 
 
+@pytest.mark.broad  # it waits for four seconds
 def test_progress_renews_the_lease_and_never_falls(org, kinds):
     tries = []
 

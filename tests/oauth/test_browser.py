@@ -33,7 +33,7 @@ def application():
 
     listening = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     listening.daemon_threads = True
-    threading.Thread(target=listening.serve_forever, daemon=True).start()
+    threading.Thread(target=listening.serve_forever, args=(0.02,), daemon=True).start()
     yield f"http://127.0.0.1:{listening.server_port}", asked
     listening.shutdown()
     listening.server_close()

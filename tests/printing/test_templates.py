@@ -75,6 +75,7 @@ def test_a_logo_is_a_picture(org):
     assert answer.json()["errors"][0]["code"] == "reference_not_found"
 
 
+@pytest.mark.broad  # a loop that ends not is
 def test_a_logo_that_is_a_bomb_ends_its_own_process_only(org):
     source = '#let doc = json("/data.json")\n#if doc.logo != none { image(doc.logo) }'
     made = template(org, source)
@@ -150,6 +151,7 @@ def test_memory_is_bounded(org):
         assert "memory" in problem["detail"]
 
 
+@pytest.mark.broad  # it takes eight seconds
 def test_too_many_at_once_are_answered_at_once(org, account):
     made = order(org, account)
     sources = [f"{SLOW}\n// {i}" for i in range(14)]

@@ -16,6 +16,8 @@ from tests.support.erp import Erp, until, worker
 from tests.support.org import Org
 from tests.support.problems import problem
 
+pytestmark = pytest.mark.broad  # its server takes ten seconds
+
 
 @pytest.fixture
 def crm(org: Org):

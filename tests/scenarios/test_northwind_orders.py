@@ -9,7 +9,10 @@ import pytest
 from tests.scenarios.northwind import FOLDER
 from tests.support.org import Org
 
-pytestmark = pytest.mark.skipif(not FOLDER.is_dir(), reason=f"the Northwind files are not in {FOLDER}")
+pytestmark = [
+    pytest.mark.skipif(not FOLDER.is_dir(), reason=f"the Northwind files are not in {FOLDER}"),
+    pytest.mark.broad,  # 830 orders are loaded
+]
 CENT = Decimal("0.01")
 AT_ONCE = 100
 

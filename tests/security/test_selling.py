@@ -267,6 +267,7 @@ def test_a_hidden_price_book_does_not_go_along_with_a_conversion(org, account, l
     assert converted["net_total"] == "90.00"
 
 
+@pytest.mark.broad  # it takes eight seconds
 def test_templates_that_take_long_keep_nobody_else_waiting(org, server):
     """A template is tried while a transaction waits; there are no more of these than a process can spare."""
     slow = "#for a in range(10000) { for b in range(10000) { for c in range(10000) { } } }"

@@ -57,6 +57,7 @@ def test_no_text_tells_what_was_wrong(guess, shared_org, emails, sql):
     assert "crm_session" not in locked.headers.get("set-cookie", "")
 
 
+@pytest.mark.broad  # it asks for ten seconds
 def test_no_time_tells_what_was_wrong(guess, emails, shared_org, sql):
     """The least of several measurements, taken in turns, until they are alike: noise only adds to it.
 

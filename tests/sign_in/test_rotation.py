@@ -2,6 +2,8 @@
 
 import re
 
+import pytest
+
 from crm_api.domains.sign_in.resealing import renew_all
 from tests.security.test_keys import logs
 from tests.security.test_rotation import NEW, OLD, start
@@ -12,6 +14,7 @@ from tests.support.org import Org
 __all__ = ["start"]
 
 
+@pytest.mark.broad  # that of keys is
 def test_the_master_secret_is_exchanged(start, sql):
     with start(secret=OLD) as first:
         org = Org.create(first)

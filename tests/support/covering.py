@@ -77,11 +77,31 @@ def _cover() -> frozenset[str]:
 COVER = _cover()
 
 
-def subject(item: Any) -> Resource | None:
-    """The resource that a parametrized test asks its law of, if it is one."""
+def _said_of(resource: Resource, field: str) -> tuple[object, ...]:
+    """What a declaration says of a field."""
+    groups: tuple[Any, ...] = (resource.sortable, resource.search, resource.references, resource.parts, resource.values)
+    return resource.filterable.get(field), *(field in group for group in groups)
+
+
+def _cover_fields() -> frozenset[tuple[str, str]]:
+    """A field for everything that is said of one."""
+    first: dict[tuple[object, ...], tuple[str, str]] = {}
+    for plural in sorted(COVER):
+        for field in sorted(CATALOG.resources[plural].hideable):
+            first.setdefault(_said_of(CATALOG.resources[plural], field), (plural, field))
+    return frozenset(first.values())
+
+
+FIELDS = _cover_fields()
+
+
+def has_another(item: Any) -> bool:
+    """Whether a parametrized test asks a law of a resource, or of a field of one, that others stand for."""
     given = getattr(item, "callspec", None)
-    for value in given.params.values() if given else ():
-        found = value if isinstance(value, Resource) else getattr(value, "resource", None)
-        if isinstance(found, Resource):
-            return found
-    return None
+    params = given.params if given else {}
+    found = (value if isinstance(value, Resource) else getattr(value, "resource", None) for value in params.values())
+    resource = next((one for one in found if isinstance(one, Resource)), None)
+    if resource is None:
+        return False
+    field = params.get("field")
+    return resource.plural not in COVER or (field in resource.hideable and (resource.plural, field) not in FIELDS)
