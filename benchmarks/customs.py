@@ -41,6 +41,8 @@ PAIRS = {
 ONE = {"field": "account.parent.tax_id", "value": "{parent}"}
 FEW = {"field": "account.parent.custom.score", "op": "gte", "value": 99_999_000}
 TWO: dict[str, tuple[str, Any]] = {
+    "account.industry =, an eighth": ("contacts", {"field": "account.industry", "value": "{industry}"}),
+    "account.custom.grade =, an eighth": ("contacts", {"field": "account.custom.grade", "value": "{industry}"}),
     "account.parent.industry =, an eighth": ("contacts", {"field": "account.parent.industry", "value": "{industry}"}),
     "account.parent.custom.grade =, an eighth": (
         "contacts",

@@ -23,8 +23,8 @@ MOST_REMEMBERED = 20_000
 MINUTE = 60
 REFUSALS = 10
 """429 answers each second that a caller gets at once. Further ones come late, so that asking on and on costs little."""
-PENALTY = 0.05
-"""Seconds by which a refusal puts off what comes back, so that who does not wait gets less than who does."""
+PENALTY = 0.25
+"""Seconds by which each further one puts off what comes back: who does not wait gets nothing, until it slows down."""
 LATE_SECONDS = 1.0
 MOST_LATE = 1_000
 """Answers of a process that are held back at the same time; with more, connections are closed instead."""
@@ -213,9 +213,9 @@ class Gate:
                 self._paced.popitem(last=False)
         self._paced.move_to_end(key)
         if paced.meter.wait(now) > 0:
-            paced.meter.put_off(now, PENALTY)
-            headers = await self._hold(paced.refusals, now)
-            raise _refused("Too many requests", paced.meter.wait(self.clock()), ["credential"], headers)
+            least, headers = await self._hold(paced.refusals, now, paced.meter)
+            wait = max(paced.meter.wait(self.clock()), least)
+            raise _refused("Too many requests", wait, ["credential"], headers)
         paced.at = now
         paced.meter.take(now)
 
@@ -258,28 +258,34 @@ class Gate:
         return caller
 
     async def _refuse(self, caller: Caller, now: float) -> NoReturn:
-        caller.own.put_off(now, PENALTY)
-        headers = await self._hold(caller.refusals, now)
+        least, headers = await self._hold(caller.refusals, now, caller.own)
         now = self.clock()
         waits = {"credential": caller.own.wait(now), "tenant": caller.tenant.wait(now)}
         violated = [name for name, wait in waits.items() if wait > 0] or ["in_flight"]
         headers |= caller.refused(now)
-        raise _refused("Too many requests", max(waits.values()), violated, headers)
+        raise _refused("Too many requests", max(*waits.values(), least), violated, headers)
 
-    async def _hold(self, refusals: Meter, now: float) -> dict[str, str]:
-        """Waits before a refusal that is one of many; gives headers for it."""
+    async def _hold(self, refusals: Meter, now: float, meter: Meter | None = None) -> tuple[float, dict[str, str]]:
+        """Waits before a refusal that is one of many, which puts off what comes back to the meter.
+
+        Gives the least seconds to tell, after which the whole quota is there whatever came meanwhile; and headers.
+        """
         if refusals.wait(now) <= 0:
             refusals.take(now)
-            return {}
+            return 0.0, {}
+        least = 0.0
+        if meter is not None:
+            meter.put_off(now, PENALTY)
+            least = meter.most
         if self._late >= MOST_LATE:
-            return {"Connection": "close"}
+            return least, {"Connection": "close"}
         self._late += 1
         try:
             spread = random.uniform(0.5, 1.5)  # noqa: S311 - who was refused together does not come back together
             await asyncio.sleep(LATE_SECONDS * spread)
         finally:
             self._late -= 1
-        return {}
+        return least, {}
 
     def _trust(self, credential: str | None) -> None:
         """Remembers that a credential is right, by its hash: whoever meets another of the same has no more by it."""
@@ -297,7 +303,7 @@ class Gate:
         failures, refusals = failing
         now = self.clock()
         if failures.wait(now) > 0:
-            headers = await self._hold(refusals, now)
+            _, headers = await self._hold(refusals, now)
             raise _refused("Too many wrong credentials", failures.wait(self.clock()), ["failures"], headers)
 
     def failed(self, address: str, credential: str | None) -> None:
