@@ -1,4 +1,4 @@
-"""`python -m benchmarks.customs`: custom fields beside declared ones, filters over two relations, building an index."""
+"""`python -m benchmarks.customs`: custom fields beside declared ones, filters over relations, building an index."""
 # ruff: noqa: E501 - tables
 
 import argparse
@@ -344,7 +344,7 @@ def run(
                 f"{options.rows:,} accounts, of which four fifths have a parent, and {options.rows * 2:,} contacts; pages of 50, "
                 f"newest first; {options.rounds} of each. The bar: p95 below {BAR_TWO} ms."
             )
-            sections.append(("Filters over two relations", [told, "", *two_lines(data["hops"])]))
+            sections.append(("Filters over relations", [told, "", *two_lines(data["hops"])]))
         if "building" in only:
             data["building"] = building(stage, client, server.port, late, options.windows, options.seconds)
             told = (

@@ -40,7 +40,7 @@ def test_metrics_want_their_token(where, tmp_path):
         assert serving.get("/healthz").status_code == 200
 
 
-@pytest.mark.broad  # tests/faults has it, of one process
+@pytest.mark.broad  # faults/test_processes has it, of one process
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_a_request_in_flight_is_finished(org, where, tmp_path, workers):
     body = orjson.dumps({"name": f"Last order {workers}"})

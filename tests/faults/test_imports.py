@@ -29,7 +29,7 @@ def _until(client, job: dict, reached) -> dict:
     return found
 
 
-@pytest.mark.broad  # records are dealt so
+@pytest.mark.broad  # test_jobs kills a worker, too
 def test_rows_are_applied_once_whoever_is_killed(cluster, office, hire):
     mark, number = uuid.uuid4().hex, 2_000
     content = "name\n" + "".join(f"{mark} {n}\n" for n in range(number))

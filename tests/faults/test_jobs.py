@@ -75,7 +75,7 @@ def test_another_worker_finishes_what_a_killed_one_left(cluster, office, hire):
     _whole(cluster, job)
 
 
-@pytest.mark.broad  # a killed worker is
+@pytest.mark.broad  # one worker is killed above
 def test_records_are_dealt_once_whoever_is_killed(cluster, office, hire):
     industry, number = uuid.uuid4().hex, 200
     with office.client("admin") as client:
@@ -155,7 +155,7 @@ def test_a_stopped_worker_does_not_wait_for_a_long_step(cluster, office, hire):
     assert cluster.ledger(f"{job['parameters']['name']} %") == {}
 
 
-@pytest.mark.broad  # killed workers are
+@pytest.mark.broad  # it takes seven seconds
 def test_it_goes_on_when_all_connections_are_cut(cluster, office, hire):
     worker = hire()
     job = _start(office, 60, 0.03)
@@ -168,7 +168,7 @@ def test_it_goes_on_when_all_connections_are_cut(cluster, office, hire):
     assert "Traceback" not in worker.output
 
 
-@pytest.mark.broad  # killed workers are
+@pytest.mark.broad  # it takes seven seconds
 def test_it_goes_on_when_postgresql_restarts(cluster, office, hire):
     worker = hire()
     job = _start(office, 60, 0.03)
@@ -186,7 +186,7 @@ def test_it_goes_on_when_postgresql_restarts(cluster, office, hire):
     assert worker.popen.poll() is None
 
 
-@pytest.mark.broad  # one that was killed does
+@pytest.mark.broad  # it takes four seconds
 def test_a_worker_that_lost_its_lease_leaves_nothing_behind(cluster, office, hire, lock):
     """It is held up inside a step until another has the job; what it then writes is not kept."""
     slow = hire(job_lease=1)
@@ -220,7 +220,7 @@ def test_a_cancelled_job_does_no_step_after_the_answer(cluster, office, hire):
     assert _get(office, job) == answer.json()
 
 
-@pytest.mark.broad  # imports are
+@pytest.mark.broad  # it takes four seconds
 def test_a_server_does_the_work_too_and_an_action_may_start_it(cluster, launch):
     server = launch(factory="tests.faults.making:create_app")
     with server.client() as client:

@@ -200,7 +200,7 @@ def sql_time(sql, org) -> float:
     return row["expires_at"].timestamp()
 
 
-@pytest.mark.broad  # jobs of killed workers do
+@pytest.mark.broad  # faults/test_jobs has it, of other jobs
 def test_an_export_whose_worker_is_cut_off_begins_again(org, server, monkeypatch):
     monkeypatch.setattr(exports, "PAGE", 2)
     for i in range(5):

@@ -314,7 +314,8 @@ def test_who_asks_on_and_on_is_answered_late(org, limit):
     began, waits = time.monotonic(), []
     while time.monotonic() < began + 3 and (not waits or waits[-1] < 0.45):
         sent = time.monotonic()
-        org.rep.get("/v1/units")
+        refusal = org.rep.get("/v1/units")
         waits.append(time.monotonic() - sent)
     assert waits[-1] > 0.45
+    assert refusal.headers["retry-after"] == "120", "two windows, after which all of it is there"
     assert len(waits) > 5, f"the first {REFUSALS} come at once"

@@ -7,6 +7,7 @@ import pytest
 
 from crm_api.domains.limits import limiter
 from crm_api.domains.limits.limiter import Gate, Policies
+from crm_api.domains.limits.rate import WINDOWS
 from crm_api.domains.limits.reconcile import Reconciliation
 from crm_api.kernel.context import Principal
 from crm_api.kernel.policy import Access
@@ -156,7 +157,7 @@ def test_the_number_of_callers_remembered_is_bounded(clock, monkeypatch):
     assert len(gate._tenants) == 1
 
 
-def test_who_asks_on_gets_nothing_and_who_waits_all_of_it(clock, principal, monkeypatch):
+def test_who_asks_on_gets_little_and_who_waits_all_of_it(clock, principal, monkeypatch):
     """One asks 25 times a second; ten workers of the other one ask until they are refused, and wait as told."""
     monkeypatch.setattr(limiter, "LATE_SECONDS", 0)  # the clock stands meanwhile
     gate = Gate(POLICIES, clock)
@@ -186,6 +187,26 @@ def test_who_asks_on_gets_nothing_and_who_waits_all_of_it(clock, principal, monk
     asyncio.run(main())
     assert 190 <= got[patient] <= 221, "ten a second and its quota"
     assert got[principal] <= 60, "its quota, and what comes back until it was refused often"
+
+
+def test_a_program_that_asks_on_for_tokens_gets_little(clock, monkeypatch):
+    monkeypatch.setattr(limiter, "LATE_SECONDS", 0)  # the clock stands meanwhile
+    gate, tenant, key = Gate(POLICIES, clock), uuid4(), uuid4()
+
+    async def main() -> tuple[int, int]:
+        got, told = 0, 0
+        for _ in range(25 * 20):
+            clock.now += 1 / 25
+            try:
+                await gate.pace(tenant, key, None, 1)
+                got += 1
+            except Problem as problem:
+                told = max(told, int(problem.headers["Retry-After"]))
+        return got, told
+
+    got, told = asyncio.run(main())
+    assert 20 <= got <= 60
+    assert told == WINDOWS * POLICIES.window, "after which all of it is there"
 
 
 def test_requests_of_one_tenant_are_spaced_out_while_another_is_there(clock, principal):

@@ -92,7 +92,7 @@ def test_endpoints_answer_as_declared(app, confidential, form):
                 assert set(answer.json()) == {"error", "error_description"}, path
 
 
-@pytest.mark.broad  # forms are
+@pytest.mark.broad  # forms are below
 @STEADY
 @given(query=QUERIES)
 def test_pages_take_any_query(org, app, browser, query):

@@ -27,7 +27,7 @@ def start(database, server, monkeypatch, sql):
     sql("DELETE FROM oauth_signing_keys WHERE kid <> ALL ($1)", list(before))
 
 
-@pytest.mark.broad  # that of keys is
+@pytest.mark.broad  # security/test_rotation has it, of keys
 def test_the_master_secret_is_exchanged_without_loss(start, sql):
     with start(secret=OLD) as first:
         org = Org.create(first)

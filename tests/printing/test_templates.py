@@ -75,7 +75,7 @@ def test_a_logo_is_a_picture(org):
     assert answer.json()["errors"][0]["code"] == "reference_not_found"
 
 
-@pytest.mark.broad  # a loop that ends not is
+@pytest.mark.broad  # it takes twelve seconds; an endless loop is below
 def test_a_logo_that_is_a_bomb_ends_its_own_process_only(org):
     source = '#let doc = json("/data.json")\n#if doc.logo != none { image(doc.logo) }'
     made = template(org, source)

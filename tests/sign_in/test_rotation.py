@@ -14,7 +14,7 @@ from tests.support.org import Org
 __all__ = ["start"]
 
 
-@pytest.mark.broad  # that of keys is
+@pytest.mark.broad  # security/test_rotation has it, of keys
 def test_the_master_secret_is_exchanged(start, sql):
     with start(secret=OLD) as first:
         org = Org.create(first)

@@ -1,4 +1,4 @@
-"""A few resources that have, between them, everything that a declaration can say; `make test` asks its laws of these.
+"""A few resources, and fields of them, that have between them everything that a declaration can say, for `make test`.
 
 What a law finds in one resource with a lifecycle, it finds in the next one, too, since the same code runs. All the
 others are asked by the check of a submission (`.ci/run`), and by `pytest` itself.

@@ -83,7 +83,7 @@ async def _known(ctx: Context, resource: Resource, values: Mapping[str, Any], be
     del resource, before
     catalog = ctx.kernel.catalog
     for i, grant in enumerate(parsed(values.get("permissions"))):
-        if next(iter(expand(catalog, grant["permission"])), None) is None:
+        if not [*expand(catalog, grant["permission"])]:
             detail = f"There is no such permission.{meant(grant['permission'], catalog.permissions)}"
             raise invalid(f"/permissions/{i}/permission", "unknown_permission", detail)
     for i, rule in enumerate(parsed(values.get("field_rules"))):

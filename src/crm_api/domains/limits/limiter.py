@@ -24,7 +24,7 @@ MINUTE = 60
 REFUSALS = 10
 """429 answers each second that a caller gets at once. Further ones come late, so that asking on and on costs little."""
 PENALTY = 0.25
-"""Seconds by which each further one puts off what comes back: who does not wait gets nothing, until it slows down."""
+"""Seconds by which each further one puts off what comes back: who does not wait gets little, until it slows down."""
 LATE_SECONDS = 1.0
 MOST_LATE = 1_000
 """Answers of a process that are held back at the same time; with more, connections are closed instead."""
@@ -268,7 +268,7 @@ class Gate:
     async def _hold(self, refusals: Meter, now: float, meter: Meter | None = None) -> tuple[float, dict[str, str]]:
         """Waits before a refusal that is one of many, which puts off what comes back to the meter.
 
-        Gives the least seconds to tell, after which the whole quota is there whatever came meanwhile; and headers.
+        Gives the least seconds to tell, after which the whole quota is there if nothing else comes; and headers.
         """
         if refusals.wait(now) <= 0:
             refusals.take(now)
