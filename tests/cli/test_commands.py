@@ -40,10 +40,9 @@ def test_help_imports_nothing_heavy():
         assert name in listed
 
 
-@pytest.mark.parametrize("plural", CATALOG.resources)
-def test_explain_names_every_route_and_rule(plural, capsys):
-    resource = CATALOG.resources[plural]
-    found = describe(plural, "Sales representative")
+@pytest.mark.parametrize("resource", CATALOG.resources.values(), ids=CATALOG.resources.keys())
+def test_explain_names_every_route_and_rule(resource, capsys):
+    found = describe(resource.plural, "Sales representative")
     show(found)
     text = capsys.readouterr().out
     many = [item for item in collective_operations(CATALOG) if item.resource is resource]

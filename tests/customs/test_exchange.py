@@ -11,7 +11,12 @@ from tests.support.imports import begin, done, rows, run, table
 from tests.support.jobs import wait, working
 from tests.support.org import Org
 
-KINDS = [pytest.param(example, id=example.kind) for example in EXAMPLES]
+ASKED = ("text", "money", "multi_choice", "reference")
+"""Kinds that stand for the others in `make test`."""
+KINDS = [
+    pytest.param(example, id=example.kind, marks=[] if example.kind in ASKED else pytest.mark.broad)
+    for example in EXAMPLES
+]
 
 
 @pytest.fixture(scope="module", autouse=True)

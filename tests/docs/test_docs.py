@@ -125,6 +125,7 @@ def test_the_probes_and_metrics_are_as_documented(server):
     assert shown == {name for name in sent if not name.endswith("_created")}
 
 
+@pytest.mark.broad  # it takes three seconds
 def test_a_dump_as_documented_is_whole_and_can_be_restored(org, database, admin_url, worker_id, tmp_path):
     org.rep.make("accounts", name="Kept")
     dump, restore = re.findall(r"^\$ (pg_(?:dump|restore) .*)$", (DOCS / "operations.md").read_text(), re.MULTILINE)

@@ -128,6 +128,7 @@ def test_many_workers_killed_again_and_again(cluster, office, hire):
     _kill_again_and_again(cluster, office, hire, 30, 15)
 
 
+@pytest.mark.broad  # the next one stops a worker, too
 def test_a_stopped_worker_gives_its_job_back_at_once(cluster, office, hire):
     first = hire(job_lease=600)
     job = _start(office, 40, 0.05)

@@ -1,6 +1,10 @@
 """A mirror over webhooks while workers, connections, PostgreSQL and the receiver fail; `make soak` does more of it."""
 
+import pytest
+
 from tests.faults.syncing import Size, Sync
+
+pytestmark = pytest.mark.broad  # its faults take seven seconds
 
 
 def test_a_mirror_stays_true_whatever_fails(cluster, tmp_path):

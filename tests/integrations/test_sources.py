@@ -275,7 +275,9 @@ CALLERS = 24
 
 
 @pytest.mark.parametrize("keyed", [False, True])
-@pytest.mark.parametrize("collection", ["accounts", "contacts", "teams"])
+@pytest.mark.parametrize(
+    "collection", ["accounts", *(pytest.param(name, marks=pytest.mark.broad) for name in ("contacts", "teams"))]
+)
 def test_of_upserts_at_once_one_creates_and_the_others_update(org, collection, keyed, sql):
     """Different bodies, some with a whole-row check; each caller is told what it came to, none is refused."""
     source(org, fields=())

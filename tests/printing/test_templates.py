@@ -75,7 +75,7 @@ def test_a_logo_is_a_picture(org):
     assert answer.json()["errors"][0]["code"] == "reference_not_found"
 
 
-@pytest.mark.broad  # it takes twelve seconds; an endless loop is below
+@pytest.mark.broad  # it takes twelve seconds
 def test_a_logo_that_is_a_bomb_ends_its_own_process_only(org):
     source = '#let doc = json("/data.json")\n#if doc.logo != none { image(doc.logo) }'
     made = template(org, source)
@@ -135,6 +135,7 @@ def test_a_plugin_has_no_way_out_and_no_file_to_come_from(org):
     refused(tried(org, f"#plugin(bytes({imports}))"))
 
 
+@pytest.mark.broad  # it takes seven seconds; what takes too much memory ends, too
 def test_an_endless_loop_ends(org):
     start = time.monotonic()
     refused(tried(org, "#while true { }"))

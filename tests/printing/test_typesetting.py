@@ -85,7 +85,7 @@ def test_limits_stand_on_every_system(tmp_path):
     assert confined("os.read(os.open('/dev/zero', os.O_RDONLY), 9)", tmp_path) == "done"
 
 
-@pytest.mark.broad  # an endless loop in a template is
+@pytest.mark.broad  # what takes too much memory in a template ends, too
 def test_processor_time_is_bounded():
     start = _cpu()
     with pytest.raises(TemplateError, match="processor time"):

@@ -26,7 +26,7 @@ PUBLIC = Policy(Allowed())
 CHUNKED = b"Transfer-Encoding: chunked\r\n\r\n"
 
 
-@pytest.fixture(params=["asyncio", "uvloop"])
+@pytest.fixture(params=["asyncio", pytest.param("uvloop", marks=pytest.mark.broad)])
 def run(request):
     """Runs a coroutine on each kind of loop."""
     return asyncio.run if request.param == "asyncio" else uvloop.run
