@@ -17,11 +17,13 @@ from typing import Any
 from benchmarks import load, report, servers
 from benchmarks.abuse import request
 from benchmarks.customs_stage import fill
-from benchmarks.limits import PACE_READ, READERS, read
+from benchmarks.limits import read
 from benchmarks.stage import Stage, connect, staged
 from benchmarks.usage import machine
 
 ROWS = 1_000_000
+PACE = 80.0
+"""Requests each second while an index is built."""
 BAR_RATIO, BAR_TWO, BAR_RISE = 1.2, 60, 0.2
 SEES = {"admin": "all", "manager": "a tenth", "narrow": "100 rows"}
 TIMEOUT = 503
@@ -221,7 +223,7 @@ def building(
 ) -> dict[str, Any]:
     """Windows in turns, quiet and while a worker of its own builds an index; the last one is built to its end."""
     texts = asyncio.run(_texts(stage))
-    asyncio.run(read(port, texts, 5))
+    asyncio.run(read(port, texts, 5, PACE))
     quiet, busy, done = [], [], 0.0
     with (stage.folder / "worker.log").open("wb") as log:
         environment = {**stage.environment, "PYTHONPATH": str(servers.ROOT / "src")}
@@ -231,12 +233,12 @@ def building(
     try:
         for number, id_ in zip(range(rounds), late.values(), strict=False):
             asyncio.run(asyncio.sleep(3))
-            quiet.append(asyncio.run(read(port, texts, seconds)))
+            quiet.append(asyncio.run(read(port, texts, seconds, PACE)))
             began = time.perf_counter()
             client.connection.close()  # the server has done so by now; the next request opens another
             client.ask("admin", "PATCH", f"/v1/custom_fields/{id_}", {"is_filterable": True})
             asyncio.run(asyncio.sleep(3))  # until the worker has found it
-            busy.append(asyncio.run(read(port, texts, seconds)))
+            busy.append(asyncio.run(read(port, texts, seconds, PACE)))
             client.connection.close()
             state = client.ask("admin", "GET", f"/v1/custom_fields/{id_}")[1]["index_state"]
             if number < rounds - 1:
@@ -348,7 +350,7 @@ def run(
         if "building" in only:
             data["building"] = building(stage, client, server.port, late, options.windows, options.seconds)
             told = (
-                f"{READERS * PACE_READ:g} requests each second at an even pace, gets, lists and creates 6 : 3 : 1, latency since "
+                f"{PACE:g} requests each second at an even pace, gets, lists and creates 6 : 3 : 1, latency since "
                 f"a request was due; {options.windows} windows of {options.seconds:g} s, each after a quiet one; figures are "
                 f"medians of the windows. The worker is a process of its own."
             )

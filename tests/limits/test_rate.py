@@ -70,14 +70,15 @@ def test_a_clock_that_jumps_makes_nobody_wait_longer_than_two_windows(jump, used
     assert meter.wait(1e9 + jump + WINDOWS * meter.window) <= 0
 
 
-@given(st.integers(0, 500), st.floats(0.001, 10), st.integers(1, 50))
-def test_what_is_put_off_comes_back_later_and_never_too_late(used, seconds, times):
+@given(st.integers(0, 500), st.floats(0.05, 500), st.integers(1, 50))
+def test_parts_of_requests_that_are_used_come_back_later_and_never_too_late(used, part, times):
     meter = Meter(100, 2)
     meter.take(100.0, used)
     before = meter.ahead(100.0)
     for _ in range(times):
-        meter.put_off(100.0, seconds)
-    assert meter.ahead(100.0) == pytest.approx(min(before + times * seconds, WINDOWS * meter.window))
+        meter.take(100.0, part)
+    assert meter.used == pytest.approx(used + times * part)
+    assert meter.ahead(100.0) == pytest.approx(min(before + times * part * meter.interval, WINDOWS * meter.window))
     assert not meter.standing(100.0 + WINDOWS * meter.window)[1]
 
 

@@ -189,6 +189,37 @@ def test_who_asks_on_gets_little_and_who_waits_all_of_it(clock, principal, monke
     assert got[principal] <= 60, "its quota, and what comes back until it was refused often"
 
 
+def test_who_asks_on_in_one_process_gets_little_in_the_others_until_it_stops(clock, shared, principal, monkeypatch):
+    monkeypatch.setattr(limiter, "LATE_SECONDS", 0)  # the clock stands meanwhile
+    gates = [Gate(POLICIES, clock) for _ in range(2)]
+    rounds = [Reconciliation(gate, shared) for gate in gates]
+    got = []
+
+    async def asked(gate: Gate) -> bool:
+        try:
+            (await gate.admit(principal, ACCESS, None)).leave()
+        except Problem:
+            return False
+        return True
+
+    async def main() -> None:
+        for turn in range(25 * 20):
+            clock.now += 1 / 25
+            await asked(gates[0])
+            if turn % 5 == 0:
+                got.append(await asked(gates[1]))
+            if turn % 25 == 0:
+                for one in rounds:
+                    await one.settle()
+
+    asyncio.run(main())
+    assert not any(got[-50:]), "five a second, half of what it may, come to nothing beside what is asked there"
+    clock.now += WINDOWS * POLICIES.window
+    for gate, one in zip(gates, rounds, strict=True):
+        asyncio.run(one.settle())
+        assert gate.caller(principal).own.standing(clock()) == (20, 0)
+
+
 def test_a_program_that_asks_on_for_tokens_gets_little(clock, monkeypatch):
     monkeypatch.setattr(limiter, "LATE_SECONDS", 0)  # the clock stands meanwhile
     gate, tenant, key = Gate(POLICIES, clock), uuid4(), uuid4()

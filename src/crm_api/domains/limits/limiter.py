@@ -24,7 +24,7 @@ MINUTE = 60
 REFUSALS = 10
 """429 answers each second that a caller gets at once. Further ones come late, so that asking on and on costs little."""
 PENALTY = 0.25
-"""Seconds by which each further one puts off what comes back: who does not wait gets little, until it slows down."""
+"""Seconds of a rate that each further one uses: who does not wait gets little, until it slows down."""
 LATE_SECONDS = 1.0
 MOST_LATE = 1_000
 """Answers of a process that are held back at the same time; with more, connections are closed instead."""
@@ -120,7 +120,6 @@ class Caller:
 
     def take(self, now: float) -> None:
         """Counts a request."""
-        self.at = now
         self.in_flight += 1
         self.crowd.in_flight += 1
         left, whole = self.own.take(now), self.tenant.take(now)
@@ -177,10 +176,11 @@ class Gate:
             caller = self._known(principal, access)
             self._trust(credential)
         own, whole = caller.own, caller.tenant
-        if caller.in_flight >= caller.most or own.due - now > own.full or whole.due - now > whole.full:
-            await self._refuse(caller, now)
         if caller.at < now - _MOVED:
             self._callers.move_to_end(caller.key.int)
+        caller.at = now
+        if caller.in_flight >= caller.most or own.due - now > own.full or whole.due - now > whole.full:
+            await self._refuse(caller, now)
         if caller.crowd is not self._latest:
             self._latest, self._together = caller.crowd, now
         caller.crowded = caller.crowd.in_flight > 0 and now - self._together < TOGETHER_SECONDS
@@ -212,15 +212,15 @@ class Gate:
             if len(self._paced) > MOST_REMEMBERED:
                 self._paced.popitem(last=False)
         self._paced.move_to_end(key)
+        paced.at = now
         if paced.meter.wait(now) > 0:
             least, headers = await self._hold(paced.refusals, now, paced.meter)
             wait = max(paced.meter.wait(self.clock()), least)
             raise _refused("Too many requests", wait, ["credential"], headers)
-        paced.at = now
         paced.meter.take(now)
 
     def since(self, second: float) -> Iterator[Caller]:
-        """Who was let in since then, the last first."""
+        """Who asked since then, the last first."""
         for caller in reversed(self._callers.values()):
             if caller.at < second - _MOVED:
                 return
@@ -266,16 +266,18 @@ class Gate:
         raise _refused("Too many requests", max(*waits.values(), least), violated, headers)
 
     async def _hold(self, refusals: Meter, now: float, meter: Meter | None = None) -> tuple[float, dict[str, str]]:
-        """Waits before a refusal that is one of many, which puts off what comes back to the meter.
+        """Waits before a refusal that is one of many, which uses some of the meter, so that others learn it.
 
-        Gives the least seconds to tell, after which the whole quota is there if nothing else comes; and headers.
+        It counts twice among refusals: while many are late, hardly any comes at once. Gives the least seconds to tell,
+        after which the whole quota is there if nothing else comes; and headers.
         """
         if refusals.wait(now) <= 0:
             refusals.take(now)
             return 0.0, {}
         least = 0.0
+        refusals.take(now, 2)
         if meter is not None:
-            meter.put_off(now, PENALTY)
+            meter.take(now, PENALTY / meter.interval)
             least = meter.most
         if self._late >= MOST_LATE:
             return least, {"Connection": "close"}

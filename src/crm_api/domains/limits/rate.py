@@ -24,7 +24,7 @@ class Meter:
         self.full = window - self.interval + _DUST
         self.most = float(WINDOWS * window)
         self.due = 0.0
-        self.used = 0
+        self.used: float = 0
         self.since = 0.0
 
     def ahead(self, now: float) -> float:
@@ -41,7 +41,7 @@ class Meter:
         """Seconds until one more request fits; zero or less when it does now, as while `due - now` is up to `full`."""
         return self.ahead(now) - self.full
 
-    def take(self, now: float, cost: int = 1) -> int:
+    def take(self, now: float, cost: float = 1) -> int:
         """Uses some of the quota, more than is there too: what is owed then is waited for. Gives what is left.
 
         A cost below nothing is given back.
@@ -57,10 +57,6 @@ class Meter:
             return int((self.window - ahead) / self.interval + _DUST)
         self.due = now + min(ahead, self.most)
         return 0
-
-    def put_off(self, now: float, seconds: float) -> None:
-        """Has the quota come back so much later, for a request that was refused."""
-        self.due = min(max(self.due, now) + seconds, now + self.most)
 
     def standing(self, now: float) -> tuple[int, int]:
         """Requests that fit now, and whole seconds until more do; 0 when all of the quota is there."""

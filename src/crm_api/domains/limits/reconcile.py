@@ -12,7 +12,7 @@ from crm_api.kernel.database import Database, Statement
 SECONDS = 1.0
 """Between two rounds."""
 BUSY = 0.02
-"""Part of its quota that a caller uses before others are told; less is nobody's business."""
+"""Part of its quota that a caller uses before others are told; less is nobody's business, unless nothing is left."""
 _CHUNK = 1_000
 
 _SHARE = Statement(
@@ -49,7 +49,7 @@ class Reconciliation:
         for tenant_id, id_, meter in self._gate.meters(self._last):
             if meter.due <= now:
                 meter.used = 0  # all of it has come back
-            elif meter.used >= max(BUSY * meter.quota, 1):
+            elif meter.used >= max(BUSY * meter.quota, 1) or (meter.used >= 0 and meter.wait(now) > 0):
                 found[meter] = tenant_id, id_, meter
         return list(found.values())
 
