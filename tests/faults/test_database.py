@@ -1,5 +1,6 @@
 """The database goes away, comes back, is slow or full: clear answers, nothing acknowledged lost, no restart by hand."""
 
+import re
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -108,7 +109,11 @@ def test_a_locked_row_is_409_after_half_a_second(process, lock):
                 assert 0.4 < time.monotonic() - started < 1.5
                 assert problem(answer, 409, code="locked")["retryable"] is True
                 assert answer.headers["retry-after"] == "1"
-            assert client.get(f"/v1/accounts/{one}").json()["version"] == 1
+            answer = client.get(f"/v1/accounts/{one}")
+            assert answer.json()["version"] == 1
+            quota, window = map(int, re.findall("[0-9]+", answer.headers["ratelimit-policy"])[:2])
+            used = (quota - int(re.findall("[0-9]+", answer.headers["ratelimit"])[0])) * window / quota
+            assert 0.1 < used < 0.26, "seconds of the rate: a quarter for the last wait"
         assert client.patch(f"/v1/accounts/{one}", json={"name": "y"}).json()["version"] == 2
     process.settled()
 

@@ -183,6 +183,9 @@ class Limiter(Protocol):
     def charge(self, principal: "Principal", cost: int) -> None:
         """Counts more for a request that was let in, or gives some of it back; never refuses."""
 
+    def held(self, principal: "Principal") -> None:
+        """Counts more for a request that had a connection for long and got nothing."""
+
     async def pace(self, tenant_id: UUID, key: UUID, rate: int | None, times: int) -> None:
         """Counts a request that no principal makes, by itself, or refuses it with 429.
 

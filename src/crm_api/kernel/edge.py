@@ -20,8 +20,10 @@ from crm_api.kernel.merged import answered
 from crm_api.kernel.problems import (
     INTERNAL,
     INVALID_HEADER,
+    LOCKED,
     METHOD_NOT_ALLOWED,
     PROBLEM_JSON,
+    TIMEOUT,
     UNAUTHENTICATED,
     URI_TOO_LONG,
     AccessMoved,
@@ -216,11 +218,12 @@ class Edge:
         return bool(fresh.version != access.version)
 
     def _problem(self, scope: Scope, error: Exception) -> Problem:
-        constraints = self.kernel.catalog.constraints if self.kernel else {}
-        found = from_database(error, constraints)
+        found = from_database(error, self.kernel.catalog.constraints if self.kernel else {})
         if found is None:
             log.error("request_failed", request_id=scope["crm.request_id"], path=scope["path"], exc_info=error)
             return Problem(INTERNAL, "The server failed. Report the request id.")
+        if found.kind in (LOCKED, TIMEOUT) and "crm.principal" in scope:
+            scope["crm.kernel"].limiter.held(scope["crm.principal"])
         if found.kind.status == 503:
             log.warning("database_unavailable", request_id=scope["crm.request_id"], error=type(error).__name__)
         return found

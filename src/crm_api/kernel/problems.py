@@ -258,10 +258,9 @@ def from_database(error: BaseException, columns_of: dict[str, tuple[str, ...]]) 
         return Problem(INVALID, detail, [Fault("bad_value", detail)])
     if state.startswith("23"):
         return _from_constraint(state, error, columns_of)
-    if state == "55P03":
-        return Problem(LOCKED, "Another request holds the record; try again.", headers={"Retry-After": "1"})
-    if state in ("40001", "40P01"):
-        return Problem(LOCKED, "Too many requests change the record; try again.", headers={"Retry-After": "1"})
+    if state in ("55P03", "40001", "40P01"):
+        why = "Another request holds the record" if state == "55P03" else "Too many requests change the record"
+        return Problem(LOCKED, f"{why}; try again.", headers={"Retry-After": "1"})
     if state == "57014":
         return Problem(TIMEOUT, "The query took longer than allowed.", headers={"Retry-After": "1"})
     if state in ("53100", "53200", "53300", "25P03", "25P04") or state[:2] in ("08", "57"):

@@ -197,6 +197,11 @@ class Gate:
             caller.own.take(now, cost)
             caller.tenant.take(now, cost)
 
+    def held(self, principal: Principal) -> None:
+        """Counts more for a request that waited for a lock, or ran, as long as any may: as one that is refused late."""
+        if (caller := self._callers.get(_key(principal).int)) is not None:
+            caller.own.take(self.clock(), PENALTY / caller.own.interval)
+
     def caller(self, principal: Principal) -> Caller:
         """What is known of somebody who was let in."""
         return self._callers[_key(principal).int]
