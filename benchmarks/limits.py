@@ -46,6 +46,7 @@ OTHERS = {
 """What the tenant that behaves does."""
 SETTLE, CALM = 6.0, 2.0
 """Seconds before a window with abuse, in which the burst that everybody has is used, and before a quiet one."""
+ALL = "all"
 WHAT = {
     "flood": "units are read, more often than allowed",
     "locks": "an account is changed that another transaction holds, so that each request waits for it on a connection",
@@ -54,6 +55,7 @@ WHAT = {
         f"{TRICKLING} connections send a byte each second or two, or none; {CONNECTIONS} ask {PIPELINED} times at once"
     ),
     "lists": f"lists of {ROWS} accounts with their owners are read, more often than allowed",
+    ALL: "the windows of all kinds of abuse together",
     "nothing": (
         f"no abuse: a program that asks the server nothing computes for {PIECE * 1000:g} ms, up to {PIECES} times a "
         "second, on the same processors"
@@ -154,6 +156,18 @@ class Seen:
     answered: Counter[str] = field(default_factory=Counter)
     seconds: int = 0
 
+    @classmethod
+    def of(cls, parts: list["Seen"]) -> "Seen":
+        """Of several kinds together."""
+        whole = cls()
+        for part in parts:
+            whole.windows += part.windows
+            whole.server += part.server
+            whole.abuser += part.abuser
+            whole.answered += part.answered
+            whole.seconds += part.seconds
+        return whole
+
     @property
     def figures(self) -> dict[str, Any]:
         """Medians of the windows, lest a moment in which the whole machine stood is all that p99 tells of."""
@@ -216,17 +230,21 @@ class Scene:
 
 
 def _rounds(scene: Scene, kinds: list[str], rounds: int, seconds: float) -> dict[str, dict[str, Any]]:
-    """Windows in turns: a quiet one before each with abuse. By kind of abuse and by what the others do."""
+    """Windows in turns: a quiet one before each with abuse. By kind of abuse, and all, and by what the others do."""
     cases = [(kind, others) for kind in kinds for others in scene.texts]
-    quiet, abused = ({case: Seen() for case in cases} for _ in range(2))
+    every = [*cases, *((ALL, others) for others in scene.texts if len(kinds) > 1)]
+    quiet, abused = ({case: Seen() for case in every} for _ in range(2))
     for others, texts in scene.texts.items():
         asyncio.run(read(scene.server.port, texts, 2, PACES[others]))
     for _ in range(rounds):
         for kind, others in cases:
             asyncio.run(scene.window(None, others, seconds, quiet[kind, others]))
             asyncio.run(scene.window(kind, others, seconds, abused[kind, others]))
-    found: dict[str, dict[str, Any]] = {kind: {} for kind in kinds}
-    for kind, others in cases:
+    found: dict[str, dict[str, Any]] = {kind: {} for kind, _ in every}
+    for kind, others in every:
+        if kind == ALL:
+            for seen in (quiet, abused):
+                seen[kind, others] = Seen.of([seen[one, others] for one in kinds if one != "nothing"])
         quiet[kind, others].seconds = 1
         figures = {"quiet": quiet[kind, others].figures, "abused": abused[kind, others].figures}
         found[kind][others] = {**figures, "rise": figures["abused"]["p99"] / figures["quiet"]["p99"] - 1}
