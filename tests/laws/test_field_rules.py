@@ -6,7 +6,7 @@ import pytest
 
 from crm_api.kernel.customs import CUSTOM, PREFIX
 from crm_api.kernel.schema import fold
-from tests.support.asking import RESOURCES, code, each
+from tests.support.asking import BEHIND, RESOURCES, code, each
 from tests.support.customs import (
     CUSTOMIZED,
     CUSTOMS,
@@ -85,7 +85,7 @@ def test_a_hidden_field_is_shown_nowhere_and_answers_nothing(firm, resource, fie
     rule(firm, resource, field, "hidden")
     person, path = firm.rep, f"/v1/{resource.plural}"
     whole = {row["id"]: row for row in firm.admin.get(path, params={"limit": 20, "sort": "id"}).json()["data"]}
-    masked = {"version", "redacted", "updated_at", "updated_by", "last_used_at", *told(resource, field)}
+    masked = {"version", "redacted", "updated_at", "updated_by", *BEHIND, *told(resource, field)}
     own = customs(resource)
     custom = own.get(field)
     filters, sorted_by = filterable(resource), field in sortable(resource)

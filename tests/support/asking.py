@@ -9,6 +9,7 @@ from crm_api.catalog import CATALOG
 from crm_api.kernel.resource import Resource
 
 RESOURCES = tuple(CATALOG.resources.values())
+BEHIND = frozenset({"last_used_at"})  # written behind the requests: no change, and two readings may differ in it
 
 
 def having(*operations: str, where: Callable[[Resource], Any] = lambda _: True) -> list[Resource]:
