@@ -77,6 +77,24 @@ def test_what_is_open_to_who_sees_little_is_gathered(world, resource, statements
                 assert "AS open" not in text or "EXISTS" not in text, text
 
 
+@each("get")
+def test_what_is_at_hand_is_not_looked_for_among_all_that_is_open(world, rows, resource, statements):
+    """One record, what it expands and what a change checks: each is asked for what opens it, however much else is open.
+
+    Else a record costs as much as all that its reader sees, and a hidden one takes longer to refuse than none.
+    """
+    names = [*references(resource), *resource.many]
+    path = f"/v1/{resource.plural}/{rows(resource)[0]['id']}"
+    for person in (world.rep, world.manager):
+        statements.clear()
+        for expand in ("", ",".join(names[:5])):
+            person.get(path, params={"expand": expand} if expand else {})
+        if resource.update and resource.title:
+            person.patch(path, json={resource.title: "at hand"})
+        gathered = [text for text, _ in statements if "array((SELECT" in text]
+        assert not gathered, gathered
+
+
 @each("create")
 def test_a_plain_write_is_one_statement(lab, resource, statements):
     """With its ledger and, on create, its idempotency key; where a custom reference leads is looked up before."""

@@ -9,7 +9,7 @@ from crm_api.kernel.context import Kernel
 from crm_api.kernel.customs_index import expression
 from crm_api.kernel.database import Statement
 from crm_api.kernel.filters import Field, Group
-from crm_api.kernel.policy import Access
+from crm_api.kernel.policy import Access, Met
 from crm_api.kernel.predicates import to_sql
 from crm_api.kernel.query import framed, gated
 from crm_api.kernel.record import readable
@@ -41,7 +41,7 @@ def compile_aggregate(
     parts = []
     for table, gate in _sources(kernel, access, resource, as_of=as_of):
         source, columns = _followed(kernel, access, fields, table)
-        filtered = to_sql(kernel.policy, access, resource, filter_, table, narrow=False)
+        filtered = to_sql(kernel.policy, access, resource, filter_, table)
         parts.append(sa.select(one.label("one"), *columns).select_from(source).where(*gate, filtered))
     rows = sa.union_all(*parts).subquery("rows")
     groups = [rows.c[f"u{i}"] for i in range(len(group_by))]
@@ -61,7 +61,7 @@ def compile_aggregate(
 def _sources(kernel: Kernel, access: Access, resource: Resource, *, as_of: bool) -> list[tuple[Any, list[Any]]]:
     """Parts of the rows that are open to the caller, each with what is still to be asked of it."""
     if as_of:
-        return [gated(kernel, access, resource, as_of=True, narrow=False)]
+        return [gated(kernel, access, resource, met=Met.SET, as_of=True)]
     return [(resource.table, gate) for gate in kernel.policy.apart(access, resource, resource.table)]
 
 
@@ -77,7 +77,7 @@ def _followed(kernel: Kernel, access: Access, fields: Sequence[Field], table: An
                 target = kernel.catalog.resources[hop.target]
                 name = f"{hop.label}_{len(joined)}"
                 other = target.table.alias(f"of_{name}")
-                gate = kernel.policy.gate(access, target, "read", other, narrow=False, whole=True)
+                gate = kernel.policy.gate(access, target, "read", other, Met.ALL)
                 joined[hop] = sa.select(other).where(*gate).subquery(name)
                 source = source.outerjoin(joined[hop], joined[hop].c.id == hop.reference(table))
             base = joined[hop]

@@ -303,7 +303,7 @@ def _sees_all_text(ctx: Context, resource: Resource) -> bool:
     Only then may the count refuse the query: to anybody else the refusal would tell of what is hidden from them, so
     their query looks at the text of the rows that are open to them, in the order of the sort, and ends with the page.
     """
-    rows = ctx.kernel.policy.rows(ctx.access, resource, "read", resource.table, narrow=True)
+    rows = ctx.kernel.policy.rows(ctx.access, resource, "read", resource.table)
     return rows is None and not resource.fixed and not partly_hidden(resource, ctx.access)
 
 
@@ -315,7 +315,7 @@ async def narrow(ctx: Context, resource: Resource) -> bool:
     """Whether few rows are open to the caller, so that finding those first beats walking a sort index."""
     breadth = ctx.access.breadth
     if resource.plural not in breadth:
-        if ctx.kernel.policy.rows(ctx.access, resource, "read", resource.table, narrow=True) is None:
+        if ctx.kernel.policy.rows(ctx.access, resource, "read", resource.table) is None:
             breadth[resource.plural] = NARROW
         else:
             found = await _breadth(ctx, resource, reached=True)

@@ -117,7 +117,7 @@ def _compile(ctx: Context, resource: Resource, form: New) -> Statement:
     new = sa.select(TENANT.label("tenant_id"), *records.c).subquery(f"new_{table.name}")
     conditions = [access_version()]
     if not form.own:
-        rule = ctx.kernel.policy.rows(ctx.access, resource, "create", new, narrow=False, reached=form.reached)
+        rule = ctx.kernel.policy.rows(ctx.access, resource, "create", new, reached=form.reached)
         conditions += [] if rule is None else [rule]
     for name in sorted(form.references):
         if (found := exists(ctx, resource, name, new.c[name])) is not None:

@@ -15,6 +15,7 @@ from crm_api.kernel.external import is_external, resolved
 from crm_api.kernel.external_sources import contested
 from crm_api.kernel.filters import Group
 from crm_api.kernel.paging import Key
+from crm_api.kernel.policy import Met
 from crm_api.kernel.predicates import to_sql
 from crm_api.kernel.query import Listing, framed
 from crm_api.kernel.record import among
@@ -101,7 +102,7 @@ async def judged(
     def build() -> Statement:
         table = resource.table
         wanted = among(table.c.id, _IDS)
-        narrowed = to_sql(ctx.kernel.policy, ctx.access, resource, tree, table, narrow=False)
+        narrowed = to_sql(ctx.kernel.policy, ctx.access, resource, tree, table)
         return _compile(ctx, resource, actions, sa.select().where(wanted, narrowed), lock=lock)
 
     rows = await _run(ctx, resource, key, build, {**values, "ids": list(ids)})
@@ -158,7 +159,7 @@ async def loads(ctx: Context, resource: Resource, owners: Sequence[str]) -> dict
 
     def build() -> Statement:
         table = resource.table
-        gate = ctx.kernel.policy.gate(ctx.access, resource, "read", table, narrow=False, whole=True)
+        gate = ctx.kernel.policy.gate(ctx.access, resource, "read", table, Met.ALL)
         rows = sa.select(sa.cast(table.c.owner_id, sa.Text()).label("id"), sa.func.count().label("number")).where(
             *gate, among(table.c.owner_id, _IDS), still_open(resource)
         )
@@ -187,9 +188,9 @@ def _compile(
         table.c.external_ids.has_any(_SOURCES).label("is_owned"),
     ]
     for i, action in enumerate(actions):
-        rule = policy.rows(ctx.access, resource, action, table, narrow=False)
+        rule = policy.rows(ctx.access, resource, action, table)
         columns.append((sa.true() if rule is None else rule).label(f"may_{i}"))
-    gate = policy.gate(ctx.access, resource, "read", table, narrow=False)
+    gate = policy.gate(ctx.access, resource, "read", table)
     found = rows.add_columns(*columns).where(*gate).order_by(table.c.id)
     return framed((found.with_for_update(key_share=True, of=table) if lock else found).lateral("page"))
 

@@ -7,7 +7,7 @@ from sqlalchemy.dialects.postgresql import ARRAY, JSONB, aggregate_order_by
 
 from crm_api.kernel.customs import CUSTOM
 from crm_api.kernel.database import TENANT
-from crm_api.kernel.policy import Access, Policy
+from crm_api.kernel.policy import Access, Met, Policy
 from crm_api.kernel.record import AuditEntry, among, table_of
 from crm_api.kernel.resource import Resource
 
@@ -17,14 +17,14 @@ _CONSTANT = ("tenant_id", "id", "created_at", "created_by")
 """Columns that no change touches: by those, records are found before they are folded."""
 
 
-def rows_as_of(policy: Policy, access: Access, resource: Resource, *, narrow: bool) -> Any:
+def rows_as_of(policy: Policy, access: Access, resource: Resource, met: Met) -> Any:
     """What stands for the table in a statement that reads it as of the parameter `as_of`.
 
     It has the columns that are sent, and those that stand in for them in sorts, of the rows that the caller may read
     now, deleted or not.
     """
     table = resource.table
-    rule = policy.rows(access, resource, "read", table, narrow=narrow)
+    rule = policy.rows(access, resource, "read", table, met)
     fixed = [table.c[name] == sa.literal(value, sa.Text()) for name, value in resource.fixed.items()]
     conditions = [table.c.tenant_id == TENANT, *fixed, *([] if rule is None else [rule])]
     folded = {str(key.key): name for name, key in resource.keys.items()}

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from enum import Enum, auto
 from functools import cached_property
 from typing import Any
 from uuid import UUID
@@ -112,34 +113,62 @@ class Access:
 _FORMS: dict[Any, int] = {}
 
 
+class Met(Enum):
+    """How rows come up that a condition is asked of: what is quick for one of these is slow for the others.
+
+    Attributes:
+        ONE: a few at hand, by their ids or from other rows; what opens one is looked up for it.
+        OPEN: those open to the caller are few, and are found by what opens them.
+        WALK: in an order, until a page is full.
+        SET: all those that pass a filter.
+        ALL: every row there is.
+    """
+
+    ONE = auto()
+    OPEN = auto()
+    WALK = auto()
+    SET = auto()
+    ALL = auto()
+
+
 @dataclass(frozen=True)
 class Scope:
     """What a row rule may ask while a statement is built."""
 
     policy: "Policy"
     access: Access
-    narrow: bool
-    whole: bool = False
+    met: Met
 
     def visible(self, plural: str, action: str, table: Any, *, reached: bool = False) -> list[sa.ColumnElement[bool]]:
         """The gate of another resource, under the same access; `reached` leaves out what was shared with the caller."""
         resource = self.policy.catalog.resources[plural]
-        return self.policy.gate(
-            self.access, resource, action, table, narrow=self.narrow, whole=self.whole, reached=reached
-        )
+        return self.policy.gate(self.access, resource, action, table, self.met, reached=reached)
 
     def all_visible(self, plural: str, action: str, *, reached: bool = False) -> bool:
         """Whether every row of the other resource is open to this principal."""
         resource = self.policy.catalog.resources[plural]
-        rows = self.policy.rows(self.access, resource, action, resource.table, narrow=self.narrow, reached=reached)
+        rows = self.policy.rows(self.access, resource, action, resource.table, reached=reached)
         return rows is None and (action == "read" or self.all_visible(plural, "read"))
 
-    def exists(self, rows: sa.Select[Any]) -> sa.ColumnElement[bool]:
-        """EXISTS, asked row by row unless every row is read.
+    def linked(self, column: Any, ids: sa.Select[Any], *, found: bool = True) -> sa.ColumnElement[bool]:
+        """Whether a column is one of ids of other rows, which may be as many as those are; `found`: not all of them.
 
-        A page ends long before the set of rows is complete, but the planner would hash it all first; OFFSET 0 forbids.
+        They are gathered only where few rows are open. Else each row is asked by itself unless every row is read: the
+        planner would hash all of the ids first, though a page ends long before it needs them; OFFSET 0 forbids.
         """
-        return sa.exists(rows if self.whole else rows.offset(sa.literal_column("0")))
+        if self.met is Met.OPEN and found:
+            return among(column, sa.func.array(ids.scalar_subquery()))
+        one = ids.where(ids.selected_columns[0] == column).correlate(column.table)
+        return sa.exists(one if self.met is Met.ALL else one.offset(sa.literal_column("0")))
+
+    def among(self, column: Any, ids: sa.Select[Any]) -> sa.ColumnElement[bool]:
+        """Whether a column is one of some thousand ids at most.
+
+        An array is compared one by one, but an index can be asked for it; a walk has them in a table.
+        """
+        if self.met is Met.ONE:
+            return self.linked(column, ids)
+        return column.in_(ids) if self.met is Met.WALK else among(column, sa.func.array(ids.scalar_subquery()))
 
     def may(self, plural: str, action: str) -> bool:
         """Whether any role grants the action on the other resource."""
@@ -171,19 +200,18 @@ class Policy:
         resource: Resource,
         action: str,
         table: Any,
+        met: Met = Met.ONE,
         *,
-        narrow: bool = True,
-        whole: bool = False,
         deleted: bool = False,
         reached: bool = False,
     ) -> list[sa.ColumnElement[bool]]:
         """The one gate: tenant AND not deleted AND kind of row AND row policy."""
         conditions = _kind(resource, table, deleted=deleted)
-        rows = self.rows(access, resource, action, table, narrow=narrow, whole=whole, reached=reached)
+        rows = self.rows(access, resource, action, table, met, reached=reached)
         if rows is not None:
             conditions.append(rows)
         if action not in ("read", "create"):
-            conditions += self._seen(access, resource, action, table, narrow=narrow)
+            conditions += self._seen(access, resource, action, table, met)
         return conditions
 
     def apart(self, access: Access, resource: Resource, table: Any) -> list[list[sa.ColumnElement[bool]]]:
@@ -193,22 +221,22 @@ class Policy:
         by itself each is looked up in its own way, and EXISTS becomes a join.
         """
         kind = _kind(resource, table)
-        if self.rows(access, resource, "read", table, narrow=False, whole=True) is None:
+        ways = list(self.rules(access, resource, "read", table, Met.ALL))
+        if access.unrestricted or any(way is None for _, way in ways):
             return [kind]
-        ways = list(self.rules(access, resource, "read", table, narrow=False, whole=True))
         others = {rule.name for rule in resource.rows}
         each = [sa.or_(sa.false(), *(way for name, way in ways if name not in others))]  # type: ignore[arg-type]
         each += [way for name, way in ways if name in others and way is not None]
         return [[*kind, way, *(before.is_not(sa.true()) for before in each[:i])] for i, way in enumerate(each)]
 
     def _seen(
-        self, access: Access, resource: Resource, action: str, table: Any, *, narrow: bool
+        self, access: Access, resource: Resource, action: str, table: Any, met: Met
     ) -> list[sa.ColumnElement[bool]]:
         """Who may not read a row may not act on it, or the answer would show it; nothing where acting implies it."""
         acting, reading = (access.reach.get((resource.plural, name)) for name in (action, "read"))
         if acting is not None and reading is not None and acting <= reading:
             return []
-        rows = self.rows(access, resource, "read", table, narrow=narrow)
+        rows = self.rows(access, resource, "read", table, met)
         return [] if rows is None else [rows]
 
     def beside(self, access: Access, resource: Resource, values: Any) -> list[sa.ColumnElement[bool]]:
@@ -217,7 +245,7 @@ class Policy:
         Empty where it asks more than stands there, or other tables for each row. What has no owner there passes.
         """
         table = resource.table
-        rule = self.rows(access, resource, "read", table, narrow=False)
+        rule = self.rows(access, resource, "read", table, Met.SET)
         if rule is None:
             return []
         asked = [*elements(rule)]
@@ -232,8 +260,7 @@ class Policy:
     def opening(self, access: Access, resource: Resource, table: Any) -> sa.ColumnElement[bool] | None:
         """Whose rows a caller may open to the circle of another record: reach, or the right to share; never a share."""
         ways = [
-            self.rows(access, resource, "update", table, narrow=True, reached=True),
-            self.rows(access, resource, "share", table, narrow=True),
+            self.rows(access, resource, action, table, reached=action == "update") for action in ("update", "share")
         ]
         return None if any(way is None for way in ways) else sa.or_(*ways)  # type: ignore[arg-type]
 
@@ -243,9 +270,8 @@ class Policy:
         resource: Resource,
         action: str,
         table: Any,
+        met: Met = Met.ONE,
         *,
-        narrow: bool,
-        whole: bool = False,
         reached: bool = False,
     ) -> sa.ColumnElement[bool] | None:
         """Who may act on which rows; None when all rows are open. Decided here, never as `OR true` in SQL.
@@ -255,7 +281,7 @@ class Policy:
         if access.unrestricted:
             return None
         conditions = []
-        for name, condition in self.rules(access, resource, action, table, narrow=narrow, whole=whole):
+        for name, condition in self.rules(access, resource, action, table, met):
             if reached and not name.startswith(("default", "reach:")):
                 continue
             if condition is None:
@@ -264,11 +290,12 @@ class Policy:
         return sa.or_(sa.false(), *conditions)
 
     def rules(
-        self, access: Access, resource: Resource, action: str, table: Any, *, narrow: bool = True, whole: bool = False
+        self, access: Access, resource: Resource, action: str, table: Any, met: Met = Met.ONE
     ) -> Iterator[tuple[str, sa.ColumnElement[bool] | None]]:
         """Each rule that grants, by name, with its condition (None: every row). Rows open to anyone are their union."""
         if not access.may(resource.plural, action):
             return
+        scope = Scope(self, access, met)
         default = access.defaults.get(resource.plural, resource.default_access)
         if (default == "write" and action in LEVEL_OF) or (default == "read" and action == "read"):
             yield "default", None
@@ -278,8 +305,7 @@ class Policy:
             elif (condition := _reach(resource, reach, table)) is not None:
                 yield f"reach:{reach}", condition
         if resource.owned and action in LEVEL_OF:
-            yield "share", table.c.id == sa.any_(_shared(resource, action))
-        scope = Scope(self, access, narrow, whole)
+            yield "share", scope.among(table.c.id, _shared(resource, action))
         for rule in resource.rows:
             if (condition := rule.condition(scope, table, action)) is not None:
                 yield rule.name, condition
@@ -311,7 +337,7 @@ def _reach(resource: Resource, reach: str, table: Any) -> sa.ColumnElement[bool]
     return None
 
 
-def _shared(resource: Resource, action: str) -> sa.ColumnElement[Any]:
+def _shared(resource: Resource, action: str) -> sa.Select[Any]:
     shares = table_of(Share).alias(f"shares_{resource.plural}")
     who = {"user": SELF, "team": sa.any_(_TEAMS), "territory": sa.any_(_TERRITORIES)}
     mine = {kind: shares.c.grantee_id == ids for kind, ids in who.items()}
@@ -322,9 +348,7 @@ def _shared(resource: Resource, action: str) -> sa.ColumnElement[Any]:
         sa.case(mine, value=shares.c.grantee_type),  # an OR would be looked up once for each
         sa.or_(shares.c.expires_at.is_(None), shares.c.expires_at > sa.func.now()),
     )
-    if action != "read":
-        rows = rows.where(shares.c.level == sa.literal("write", sa.Text()))
-    return sa.func.array(rows.scalar_subquery())
+    return rows if action == "read" else rows.where(shares.c.level == sa.literal("write", sa.Text()))
 
 
 def needs_reach(action: str) -> bool:
@@ -350,12 +374,7 @@ def through(column: str, plural: str, *, grants: bool = False) -> RowRule:
         if scope.all_visible(plural, level, reached=reached):
             return sa.cast(own.is_not(None), sa.Boolean)
         parent = scope.policy.catalog.resources[plural].table.alias(f"{plural}_of_{table.name}")
-        gate = scope.visible(plural, level, parent, reached=reached)
-        if scope.narrow:
-            return among(own, sa.func.array(sa.select(parent.c.id).where(*gate).scalar_subquery()))
-        return scope.exists(
-            sa.select(sa.literal(1)).select_from(parent).where(parent.c.id == own, *gate).correlate(table)
-        )
+        return scope.linked(own, sa.select(parent.c.id).where(*scope.visible(plural, level, parent, reached=reached)))
 
     return RowRule(f"through:{plural}", rule, column)
 

@@ -10,7 +10,7 @@ from crm_api.kernel.customs_hops import Hop
 from crm_api.kernel.customs_index import VALUES, column, entry, expression, options
 from crm_api.kernel.database import TENANT
 from crm_api.kernel.filters import Group, Leaf, Node, Through
-from crm_api.kernel.policy import Access, Policy
+from crm_api.kernel.policy import Access, Met, Policy
 from crm_api.kernel.record import FieldValue, among, table_of
 from crm_api.kernel.resource import Resource
 from crm_api.kernel.schema import fold
@@ -21,18 +21,13 @@ OPPOSITE = {"ne": "eq", "nin": "in", "is_null": "is_not_null"}
 
 
 def to_sql(
-    policy: Policy, access: Access, resource: Resource, node: Node, table: Any, *, narrow: bool, paged: bool = False
+    policy: Policy, access: Access, resource: Resource, node: Node, table: Any, met: Met = Met.SET
 ) -> sa.ColumnElement[bool]:
-    """The condition of a filter tree on rows of a resource; `paged` when they are met in order until a page is full."""
+    """The condition of a filter tree on rows of a resource."""
     if isinstance(node, Group):
-        parts = [to_sql(policy, access, resource, each, table, narrow=narrow, paged=paged) for each in node.children]
+        parts = [to_sql(policy, access, resource, each, table, met) for each in node.children]
         return sa.and_(sa.true(), *parts) if node.op == "and" else sa.or_(sa.false(), *parts)
-    return _along(policy, access, resource, node, node.hops, table, narrow=narrow, paged=paged and _stepwise(node))
-
-
-def _stepwise(node: Leaf | Through) -> bool:
-    """Whether it leads to other rows or into jsonb, of which the planner knows no more than the average."""
-    return isinstance(node, Through) or bool(node.hops) or node.form is not None
+    return _along(policy, access, resource, node, node.hops, table, met)
 
 
 def _along(
@@ -42,34 +37,32 @@ def _along(
     node: Leaf | Through,
     hops: tuple[Hop, ...],
     table: Any,
-    *,
-    narrow: bool,
-    paged: bool,
+    met: Met,
 ) -> sa.ColumnElement[bool]:
     if hops:
         hop, target = hops[0], policy.catalog.resources[hops[0].target]
         other = target.table.alias(f"{hop.label}_{len(hops)}_{node.name}")
-        gate = policy.gate(access, target, "read", other, narrow=narrow)
-        rest = _along(policy, access, target, node, hops[1:], other, narrow=narrow, paged=paged)
+        gate = policy.gate(access, target, "read", other, met)
+        rest = _along(policy, access, target, node, hops[1:], other, met)
         # What is read out of jsonb is no condition on an index unless it is a value of the row that is looked at.
-        alone = paged or hop.form is not None
-        return _exists(table, other, other.c.id == hop.reference(table), *gate, rest, paged=alone)
+        alone = met is Met.WALK or hop.form is not None
+        return _exists(table, other, other.c.id == hop.reference(table), *gate, rest, alone=alone)
     if isinstance(node, Leaf):
-        return leaf_to_sql(resource, node, table) if node.form is None else _custom(node, table, narrow, paged)
+        return leaf_to_sql(resource, node, table) if node.form is None else _custom(node, table, met)
     many = resource.many[node.relation]
     child = policy.catalog.resources[many.plural]
     other = child.table.alias(f"{node.relation}_{node.name}")
-    gate = policy.gate(access, child, "read", other, narrow=narrow)
-    passes = to_sql(policy, access, child, node.child, other, narrow=narrow, paged=paged)
+    gate = policy.gate(access, child, "read", other, met)
+    passes = to_sql(policy, access, child, node.child, other, met)
     if node.op == "all":
         passes = passes.is_not(sa.true())
-    found = _exists(table, other, other.c[many.column] == table.c.id, *gate, passes, paged=paged)
+    found = _exists(table, other, other.c[many.column] == table.c.id, *gate, passes, alone=met is Met.WALK)
     return found if node.op == "any" else ~found
 
 
-def _exists(table: Any, other: Any, *conditions: Any, paged: bool) -> sa.ColumnElement[bool]:
+def _exists(table: Any, other: Any, *conditions: Any, alone: bool) -> sa.ColumnElement[bool]:
     rows: sa.Select[Any] = sa.select(sa.literal_column("1")).select_from(other).where(*conditions)
-    return sa.exists((rows.offset(sa.literal_column("0")) if paged else rows).correlate(table))
+    return sa.exists((rows.offset(sa.literal_column("0")) if alone else rows).correlate(table))
 
 
 def leaf_to_sql(resource: Resource, leaf: Leaf, table: Any) -> sa.ColumnElement[bool]:
@@ -101,7 +94,7 @@ def compared(leaf: Leaf, column: Any, *, folded: Any = None) -> sa.ColumnElement
     return comparison
 
 
-def _custom(leaf: Leaf, table: Any, narrow: bool, paged: bool) -> sa.ColumnElement[bool]:
+def _custom(leaf: Leaf, table: Any, met: Met) -> sa.ColumnElement[bool]:
     """The condition of a comparison with a custom field: asked of the row where it is at hand, else of the index."""
     kind, indexed = leaf.form or ("", False)
     of, key = sa.bindparam(f"{leaf.name}_of", type_=sa.Text()), sa.bindparam(f"{leaf.name}_key", type_=sa.Text())
@@ -111,15 +104,15 @@ def _custom(leaf: Leaf, table: Any, narrow: bool, paged: bool) -> sa.ColumnEleme
         values = sa.bindparam(leaf.name, type_=ARRAY(sa.Text()))
         have = options(table, key)
         return sa.cast(have.has_any(values) if leaf.op == "any" else have.has_all(values), sa.Boolean)
-    if narrow or paged or not indexed:
+    if met is not Met.SET or not indexed:
         asked = compared(leaf, expression(table, kind, key))
         # CASE: the planner takes what is read out of jsonb for rare, and would read all rows rather than walk.
-        return sa.case((asked, sa.true()), else_=sa.false()) if paged else asked
+        return sa.case((asked, sa.true()), else_=sa.false()) if met is Met.WALK else asked
     alias = VALUES.alias(f"custom_{leaf.name}")
     opposite = OPPOSITE.get(leaf.op)
     same = Leaf((), leaf.field, opposite or leaf.op, leaf.name)
     value = column(kind, KINDS[kind].column, alias)
-    found = _exists(table, alias, *entry(table.c.id, of.key, alias), compared(same, value), paged=False)
+    found = _exists(table, alias, *entry(table.c.id, of.key, alias), compared(same, value), alone=False)
     return found if opposite is None else ~found
 
 

@@ -17,7 +17,7 @@ from crm_api.kernel.database import TENANT, Row, Statement
 from crm_api.kernel.filters import Group
 from crm_api.kernel.history_rows import rows_as_of
 from crm_api.kernel.paging import Key, Ordered, after, order, ordered
-from crm_api.kernel.policy import Access
+from crm_api.kernel.policy import Access, Met
 from crm_api.kernel.predicates import to_sql
 from crm_api.kernel.projection import Projection
 from crm_api.kernel.record import Tenant, among, readable, table_of
@@ -156,7 +156,7 @@ def compile_get(
     source, gate = gated(kernel, access, resource, action, as_of=as_of)
     projection = Projection(resource, access)
     page = sa.select(*projection.select(source)).where(source.c.id == _ID, *gate)
-    return _finish(kernel, access, projection, page, expand, [], narrow=True, keys=0)
+    return _finish(kernel, access, projection, page, expand, [], keys=0)
 
 
 def compile_load(
@@ -173,47 +173,50 @@ def compile_load(
 def compile_list(kernel: Kernel, access: Access, resource: Resource, listing: Listing) -> Plan:
     """A page of rows, under the gate, with count and expansions."""
     projection = Projection(resource, access, listing.fields)
-    source, gate = _source(kernel, access, resource, listing)
+    source, walked, counting = _source(kernel, access, resource, listing)
     found: list[Any] = []
     extra: list[Any] = []
     if listing.needles:
         found, extra = _matching(resource, access, listing, source)
 
-    def asked(tree: Group, *, paged: bool = False) -> list[Any]:
-        condition = to_sql(kernel.policy, access, resource, tree, source, narrow=listing.narrow, paged=paged)
-        return [*gate, condition, *found]
+    def asked(tree: Group, gate: list[Any], met: Met) -> list[Any]:
+        return [*gate, to_sql(kernel.policy, access, resource, tree, source, met), *found]
 
     if listing.count != "none":
-        some = sa.select(sa.literal(1)).select_from(source).where(*asked(listing.filter))
+        some = sa.select(sa.literal(1)).select_from(source).where(*asked(listing.filter, *counting))
         counted = some.limit(COUNT_LIMITS[listing.count] + 1).subquery("counted")
         extra.append(sa.select(sa.func.count()).select_from(counted).scalar_subquery().label("total"))
     keys = ordered(resource, listing.sort, source, narrow=listing.narrow)
     beside = partial(kernel.policy.beside, access, resource)
     rest, each = ways(kernel.catalog, resource, listing.filter, listing.sort, keys, beside, narrow=listing.narrow)
-    columns, condition = projection.select(source), asked(rest, paged=True)
+    columns, condition = projection.select(source), asked(rest, walked, Met.WALK)
     page, *more = [_page(listing, way, keys, columns, condition) for way in each]
     if more:
         page = sa.union_all(page, *more)
-    return _finish(kernel, access, projection, page, listing.expand, extra, narrow=listing.narrow, keys=len(keys))
+    return _finish(kernel, access, projection, page, listing.expand, extra, keys=len(keys))
 
 
 def gated(
-    kernel: Kernel, access: Access, resource: Resource, action: str = "read", *, as_of: bool, narrow: bool = True
+    kernel: Kernel, access: Access, resource: Resource, action: str = "read", met: Met = Met.ONE, *, as_of: bool
 ) -> tuple[Any, list[sa.ColumnElement[bool]]]:
     """The rows to read, and the gate that is still to be asked of them; what they were is under the rights of now."""
     if as_of:
-        return rows_as_of(kernel.policy, access, resource, narrow=narrow), []
-    return resource.table, kernel.policy.gate(access, resource, action, resource.table, narrow=narrow)
+        return rows_as_of(kernel.policy, access, resource, met), []
+    return resource.table, kernel.policy.gate(access, resource, action, resource.table, met)
 
 
 def _source(
     kernel: Kernel, access: Access, resource: Resource, listing: Listing
-) -> tuple[Any, list[sa.ColumnElement[bool]]]:
-    source, gate = gated(kernel, access, resource, as_of=listing.as_of, narrow=listing.narrow)
-    if listing.as_of or not listing.narrow:
-        return source, gate
-    # Few rows are open to this caller: find those first (OFFSET 0 keeps the planner from walking a sort index instead).
-    return sa.select(resource.table).where(*gate).offset(sa.literal_column("0")).subquery("open"), []
+) -> tuple[Any, list[Any], tuple[list[Any], Met]]:
+    """Rows, what is still to be asked of those on a walk, and of those that are counted, with how these are met."""
+    met = Met.OPEN if listing.narrow else Met.WALK
+    source, gate = gated(kernel, access, resource, met=met, as_of=listing.as_of)
+    if not listing.narrow:
+        return source, gate, (gated(kernel, access, resource, met=Met.SET, as_of=False)[1], Met.SET)
+    if not listing.as_of:
+        # Few rows are open: find those first (OFFSET 0 keeps the planner from walking a sort index instead).
+        source, gate = sa.select(source).where(*gate).offset(sa.literal_column("0")).subquery("open"), []
+    return source, gate, (gate, Met.OPEN)
 
 
 def _matching(
@@ -283,7 +286,6 @@ def _finish(
     expand: tuple[Path, ...],
     extra: list[Any],
     *,
-    narrow: bool,
     keys: int,
 ) -> Plan:
     outer = frame()
@@ -309,7 +311,7 @@ def _finish(
             reference = step.reference(tables[path[:-1]])
             alias = target.table.alias(f"to_{name}")
             expansion = _Expansion(path, target, Projection(target, access), position)
-            gate = kernel.policy.gate(access, target, "read", alias, narrow=narrow)
+            gate = kernel.policy.gate(access, target, "read", alias)
             # Looked up for each row: the planner expects a page of a tenth of all rows, and would read the whole table.
             one = (
                 sa.select(*expansion.projection.select(alias))
@@ -348,6 +350,6 @@ def _many(kernel: Kernel, access: Access, path: Path, rows: Any, position: int) 
 def compile_breadth(kernel: Kernel, access: Access, resource: Resource, most: int, *, reached: bool) -> Statement:
     """How many rows are open to the caller, up to `most`; with `reached`, not through shares or other records."""
     table = resource.table
-    gate = kernel.policy.gate(access, resource, "read", table, narrow=True, reached=reached)
+    gate = kernel.policy.gate(access, resource, "read", table, Met.OPEN, reached=reached)
     some = sa.select(sa.literal(1)).select_from(table).where(*gate).limit(sa.literal_column(str(most))).subquery("some")
     return Statement(sa.select(sa.func.count()).select_from(some))

@@ -188,7 +188,7 @@ async def _explain_create(ctx: Context, resource: Resource, row: Mapping[str, An
 async def _permitted(ctx: Context, resource: Resource, row: Mapping[str, Any]) -> bool:
     source = writing.source(resource, frozenset(row))
     reached = writing.for_another(ctx, resource, row)
-    rule = ctx.kernel.policy.rows(ctx.access, resource, "create", source, narrow=True, reached=reached)
+    rule = ctx.kernel.policy.rows(ctx.access, resource, "create", source, reached=reached)
     if rule is None:
         return True
     statement = Statement(sa.select(sa.literal(1)).select_from(source).where(rule))

@@ -57,7 +57,7 @@ async def _ask(ctx: Context, resource: Resource, question: str, values: dict[str
 def _seen(ctx: Context, resource: Resource) -> Statement:
     table = resource.table
     fixed = [table.c[name] == sa.literal(value, sa.Text()) for name, value in resource.fixed.items()]
-    rule = ctx.kernel.policy.rows(ctx.access, resource, "read", table, narrow=False)
+    rule = ctx.kernel.policy.rows(ctx.access, resource, "read", table)
     conditions = [table.c.tenant_id == TENANT, among(table.c.id, _IDS), *fixed]
     return _framed(sa.select(table.c.id).where(*conditions, *([] if rule is None else [rule])))
 
@@ -72,7 +72,7 @@ def images(resource: Resource) -> Any:
 
 def _saw(ctx: Context, resource: Resource) -> Statement:
     was = images(resource)
-    rule = ctx.kernel.policy.rows(ctx.access, resource, "read", was, narrow=True)
+    rule = ctx.kernel.policy.rows(ctx.access, resource, "read", was)
     return _framed(sa.select(was.c.id).where(sa.true() if rule is None else rule))
 
 

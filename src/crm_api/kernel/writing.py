@@ -76,7 +76,7 @@ def exists(ctx: Context, resource: Resource, column: str, value: Any = None) -> 
     if (target := ctx.kernel.catalog.target(resource, column)) is None:
         return None
     table = target.table.alias(f"ref_{column}")
-    gate = ctx.kernel.policy.gate(ctx.access, target, "read", table, narrow=value is None)
+    gate = ctx.kernel.policy.gate(ctx.access, target, "read", table)
     value = _bind(resource, column) if value is None else value
     found = sa.select(sa.literal(1)).select_from(table).where(table.c.id == value, *gate)
     return sa.exists(found.with_for_update(read=True, key_share=True, of=table))
@@ -132,7 +132,7 @@ def compile_create(ctx: Context, resource: Resource, form: New, mode: Mode, *, l
     new = source(resource, columns)
     conditions = [access_version()]
     if not form.own:
-        rule = ctx.kernel.policy.rows(ctx.access, resource, "create", new, narrow=True, reached=form.reached)
+        rule = ctx.kernel.policy.rows(ctx.access, resource, "create", new, reached=form.reached)
         if rule is not None:
             conditions.append(rule)
     conditions += [found for name in sorted(form.references) if (found := exists(ctx, resource, name)) is not None]
@@ -207,7 +207,7 @@ def found_under_parent(ctx: Context, resource: Resource, columns: frozenset[str]
     if not resource.parents & columns:
         return None
     new = source(resource, columns)
-    rule = ctx.kernel.policy.rows(ctx.access, resource, action, new, narrow=True)
+    rule = ctx.kernel.policy.rows(ctx.access, resource, action, new)
     return None if rule is None else sa.select(sa.literal(1)).select_from(new).where(rule)
 
 
@@ -254,7 +254,7 @@ def compile_update(ctx: Context, resource: Resource, change: Change) -> Writing:
     ordered = sorted(columns)
     gate = ctx.kernel.policy.gate(ctx.access, resource, actions[0], table)
     for action in actions[1:]:
-        if (rule := ctx.kernel.policy.rows(ctx.access, resource, action, table, narrow=True)) is not None:
+        if (rule := ctx.kernel.policy.rows(ctx.access, resource, action, table)) is not None:
             gate.append(rule)
     gate += [found for name in change.references if (found := exists(ctx, resource, name)) is not None]
     if (new := found_under_parent(ctx, resource, columns, actions[0])) is not None:

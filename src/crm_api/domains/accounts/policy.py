@@ -7,7 +7,7 @@ import sqlalchemy as sa
 from crm_api.domains.accounts.team_member import AccountTeamMember
 from crm_api.kernel.database import TENANT
 from crm_api.kernel.policy import LEVEL_OF, Scope
-from crm_api.kernel.record import among, table_of
+from crm_api.kernel.record import table_of
 from crm_api.kernel.resource import RowRule
 
 
@@ -20,7 +20,7 @@ def _in_account_team(scope: Scope, table: Any, action: str) -> sa.ColumnElement[
     )
     if action != "read":
         rows = rows.where(members.c.level == sa.literal("write", sa.Text()))
-    return among(table.c.id, sa.func.array(rows.scalar_subquery()))
+    return scope.among(table.c.id, rows)
 
 
 IN_ACCOUNT_TEAM = RowRule("account_team", _in_account_team)

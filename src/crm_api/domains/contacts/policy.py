@@ -7,7 +7,7 @@ import sqlalchemy as sa
 from crm_api.domains.contacts.account_contact import AccountContact
 from crm_api.kernel.database import TENANT
 from crm_api.kernel.policy import Scope, through
-from crm_api.kernel.record import among, table_of
+from crm_api.kernel.record import table_of
 from crm_api.kernel.resource import RowRule
 
 _OF_ACCOUNT = through("account_id", "accounts")
@@ -25,11 +25,7 @@ def _through_links(scope: Scope, table: Any, action: str) -> sa.ColumnElement[bo
         sa.or_(links.c.ends_on.is_(None), links.c.ends_on >= sa.func.current_date()),
         open_,
     ]
-    if scope.narrow:
-        return among(table.c.id, sa.func.array(sa.select(links.c.contact_id).where(*active).scalar_subquery()))
-    return scope.exists(
-        sa.select(sa.literal(1)).select_from(links).where(links.c.contact_id == table.c.id, *active).correlate(table)
-    )
+    return scope.linked(table.c.id, sa.select(links.c.contact_id).where(*active))
 
 
 THROUGH_LINKS = RowRule("through:account_contacts", _through_links)

@@ -50,7 +50,7 @@ def _steps(ctx: Context, way: Link, reached: Any, number: int) -> list[Any]:
     """From the holder to what it refers to, and back."""
 
     def gate(resource: Resource, table: Any) -> list[sa.ColumnElement[bool]]:
-        return ctx.kernel.policy.gate(ctx.access, resource, "read", table, narrow=False)
+        return ctx.kernel.policy.gate(ctx.access, resource, "read", table)
 
     def found(resource: Resource, table: Any, *conditions: Any) -> Any:
         columns = sa.literal(resource.singular, sa.Text()).label("object"), table.c.id.label("id")
@@ -139,7 +139,7 @@ def _pair(ctx: Context, old: str, new: str) -> Any:
         condition
         for _, resource, table, kind in ends
         for condition in (
-            *ctx.kernel.policy.gate(ctx.access, resource, "read", table, narrow=False),
+            *ctx.kernel.policy.gate(ctx.access, resource, "read", table),
             among(table.c[f"{kind}_id"], sa.bindparam(f"of_{kind}", type_=ARRAY(sa.Uuid()))),
         )
     ]

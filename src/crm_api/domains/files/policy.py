@@ -5,7 +5,6 @@ from typing import Any
 import sqlalchemy as sa
 
 from crm_api.kernel.policy import Scope, needs_reach
-from crm_api.kernel.record import among
 from crm_api.kernel.resource import Resource, RowRule
 
 
@@ -22,13 +21,9 @@ def _of_record(scope: Scope, table: Any, action: str) -> sa.ColumnElement[bool] 
         if not attachable(resource) or not scope.may(plural, level):
             continue
         record = resource.table.alias(f"record_{plural}")
-        gate = scope.visible(plural, level, record, reached=reached)
-        if scope.narrow and not scope.all_visible(plural, level, reached=reached):
-            ids = sa.select(record.c.id).where(*gate).scalar_subquery()
-            open_: sa.ColumnElement[bool] = among(table.c.object_id, sa.func.array(ids))
-        else:  # it may be deleted
-            one = sa.select(sa.literal(1)).select_from(record).where(record.c.id == table.c.object_id, *gate)
-            open_ = scope.exists(one.correlate(table))
+        ids = sa.select(record.c.id).where(*scope.visible(plural, level, record, reached=reached))
+        # Where all records are open, one may be deleted.
+        open_ = scope.linked(table.c.object_id, ids, found=not scope.all_visible(plural, level, reached=reached))
         found.append(sa.and_(table.c.object_type == sa.literal(resource.singular, sa.Text()), open_))
     return sa.or_(*found) if found else None
 

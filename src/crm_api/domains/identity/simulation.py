@@ -12,7 +12,7 @@ from sqlalchemy.sql import visitors
 
 from crm_api.kernel.context import Context, settled
 from crm_api.kernel.database import Statement
-from crm_api.kernel.policy import Access
+from crm_api.kernel.policy import Access, Met
 from crm_api.kernel.query import framed
 from crm_api.kernel.resource import Resource
 
@@ -127,13 +127,10 @@ async def _counted(
 
 def _compile(ctx: Context, resource: Resource, action: str, before: Access, after: Access) -> Comparison:
     table, policy = resource.table, ctx.kernel.policy
-    sides = [
-        sa.and_(sa.true(), *policy.gate(access, resource, action, table, narrow=False, whole=True))
-        for access in (before, after)
-    ]
+    sides = [sa.and_(sa.true(), *policy.gate(access, resource, action, table, Met.ALL)) for access in (before, after)]
     texts = [str(side.compile(dialect=_DIALECT)) for side in sides]
     then, now = (_renamed(side, prefix) for side, prefix in zip(sides, (_BEFORE, _AFTER), strict=True))
-    mine = policy.gate(ctx.access, resource, "read", table, narrow=False, whole=True)
+    mine = policy.gate(ctx.access, resource, "read", table, Met.ALL)
     return Comparison(
         gained=_counting(ctx, resource, [*mine, now, then.is_not(sa.true())]),
         lost=_counting(ctx, resource, [*mine, then, now.is_not(sa.true())]),

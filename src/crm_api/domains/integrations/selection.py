@@ -82,7 +82,7 @@ class _Asked:
 
     def _statement(self, table: Any, *conditions: Any) -> Statement:
         ctx = self.ctx
-        taken = to_sql(ctx.kernel.policy, ctx.access, self.resource, self.node, table, narrow=False)
+        taken = to_sql(ctx.kernel.policy, ctx.access, self.resource, self.node, table)
         return Statement(sa.select(sa.cast(table.c.id, sa.Text()).label("id")).where(*conditions, taken))
 
     async def _ids(self, name: str, build: Callable[[], Statement], values: dict[str, Any]) -> frozenset[str]:

@@ -17,6 +17,7 @@ from crm_api.domains.opportunities.opportunity import OPPORTUNITIES
 from crm_api.kernel.context import Context, settled
 from crm_api.kernel.database import Row, Statement
 from crm_api.kernel.external import is_external, own_id
+from crm_api.kernel.policy import Met
 from crm_api.kernel.problems import QUERY_TOO_BROAD, Problem, forbidden, invalid_parameter
 from crm_api.kernel.query import framed
 from crm_api.kernel.repository import find
@@ -88,7 +89,7 @@ def _sums(ctx: Context) -> Statement:
             sa.func.sum(amount * likely).label("weighted"),
         )
         .where(
-            *ctx.kernel.policy.gate(ctx.access, OPPORTUNITIES, "read", table, narrow=False, whole=True),
+            *ctx.kernel.policy.gate(ctx.access, OPPORTUNITIES, "read", table, Met.ALL),
             table.c.close_date >= _FROM,
             table.c.close_date < _UNTIL,
             table.c.status != sa.literal("lost", sa.Text()),

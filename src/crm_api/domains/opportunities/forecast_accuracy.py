@@ -16,6 +16,7 @@ from crm_api.domains.opportunities.opportunity import OPPORTUNITIES
 from crm_api.kernel.context import Context, settled
 from crm_api.kernel.database import Row, Statement
 from crm_api.kernel.external import is_external, own_id
+from crm_api.kernel.policy import Met
 from crm_api.kernel.problems import QUERY_TOO_BROAD, Problem, forbidden, invalid_parameter
 from crm_api.kernel.query import framed
 from crm_api.kernel.schema import Count, Currency, Id, Ref, Total, money_text
@@ -72,7 +73,7 @@ def _won(ctx: Context, period: str) -> Any:
             table.c.owner_id, table.c.currency, start, sa.func.sum(sa.cast(table.c.amount, sa.Numeric)).label("actual")
         )
         .where(
-            *ctx.kernel.policy.gate(ctx.access, OPPORTUNITIES, "read", table, narrow=False, whole=True),
+            *ctx.kernel.policy.gate(ctx.access, OPPORTUNITIES, "read", table, Met.ALL),
             table.c.status == sa.literal("won", sa.Text()),
             table.c.close_date >= _FROM,
             table.c.close_date < _UNTIL,

@@ -13,6 +13,7 @@ from crm_api.kernel.context import Context, settled
 from crm_api.kernel.customs import CUSTOM, PREFIX, fields_of
 from crm_api.kernel.customs_search import partly_hidden
 from crm_api.kernel.database import TENANT, Row, Statement
+from crm_api.kernel.policy import Met
 from crm_api.kernel.projection import Projection, plain
 from crm_api.kernel.query import framed, searched_text
 from crm_api.kernel.record import among
@@ -126,7 +127,7 @@ async def _found(ctx: Context, resource: Resource, form: _Form, text: Query) -> 
 
 def _compile(ctx: Context, resource: Resource, projection: Projection, form: _Form) -> Statement:
     policy, access = ctx.kernel.policy, ctx.access
-    gate = policy.gate(access, resource, "read", resource.table, narrow=form.found == "open")
+    gate = policy.gate(access, resource, "read", resource.table, Met.OPEN if form.found == "open" else Met.SET)
     source: Any = resource.table
     if form.found == "open":
         # OFFSET 0 keeps the planner from walking the index of an order instead
@@ -189,5 +190,5 @@ def _by_index(ctx: Context, resource: Resource, *, fuzzy: bool) -> tuple[Any, An
 
 def _all_open(ctx: Context, resource: Resource) -> bool:
     """Whether the caller sees each row and text that the function looks at, so that it may choose the newest."""
-    rows = ctx.kernel.policy.rows(ctx.access, resource, "read", resource.table, narrow=True)
+    rows = ctx.kernel.policy.rows(ctx.access, resource, "read", resource.table)
     return rows is None and not resource.fixed and not partly_hidden(resource, ctx.access)

@@ -11,6 +11,7 @@ from starlette.responses import Response
 from crm_api.kernel.context import Context, settled
 from crm_api.kernel.database import TENANT, Statement
 from crm_api.kernel.headers import query
+from crm_api.kernel.policy import Met
 from crm_api.kernel.predicates import like
 from crm_api.kernel.problems import invalid_parameter
 from crm_api.kernel.projection import Json
@@ -73,7 +74,7 @@ async def list_tags(
 def _compile(ctx: Context, resource: Resource) -> Statement:
     """Values of the index of lists, in its order, joined with the rows that are open to the caller."""
     table = resource.table
-    gate = ctx.kernel.policy.gate(ctx.access, resource, "read", table, narrow=False, whole=True)
+    gate = ctx.kernel.policy.gate(ctx.access, resource, "read", table, Met.ALL)
     rows = (
         sa.select(_VALUES.c.value.label("tag"), sa.func.count().label("number"))
         .select_from(sa.join(_VALUES, table, table.c.id == _VALUES.c.object_id))
