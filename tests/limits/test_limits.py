@@ -251,6 +251,34 @@ def test_an_address_with_wrong_credentials_is_refused_but_for_known_ones(org, ot
     assert ask("nonsense", "192.0.2.2").status_code == 401
 
 
+def test_wrong_keys_of_an_address_do_not_keep_new_access_tokens_out(org, other):
+    def ask(credential: str) -> int:
+        headers = {"X-Forwarded-For": "192.0.2.12", "Authorization": f"Bearer {credential}"}
+        return httpx2.get(f"{other.base_url}/v1/me", headers=headers).status_code
+
+    def form(path: str, **more: str) -> httpx2.Response:
+        whole = {"client_id": app.client_id, "client_secret": app.secret, **more}
+        return httpx2.post(f"{other.base_url}/oauth/{path}", data=whole, headers={"X-Forwarded-For": "192.0.2.13"})
+
+    account = org.admin.make("service_accounts", name="Behind the same address")["id"]
+    app = App.register(
+        org,
+        client_type="confidential",
+        grant_types=["client_credentials"],
+        scopes=["accounts:read"],
+        service_account_id=account,
+    )
+    assert [ask(f"guess {n}") for n in range(FAILURES + 1)] == [401] * FAILURES + [429]
+    token, further = (form("token", grant_type="client_credentials").json()["access_token"] for _ in range(2))
+    assert [ask(token), ask(further)] == [200, 200]
+    payload = token.split(".")[1]
+    forged = further.replace(further.split(".")[1], payload)
+    assert ask(forged) == 429, "what it says is right, but nobody signed it"
+    third = form("token", grant_type="client_credentials").json()["access_token"]
+    assert form("revoke", token=third).status_code == 200
+    assert [ask(third), ask(third)] == [401, 429], "ours, but ended: that is learned once"
+
+
 def test_guessing_the_secret_of_a_client_is_stopped_and_does_not_keep_it_out(org, other):
     grants = ["client_credentials", "urn:ietf:params:oauth:grant-type:device_code"]
     account = org.admin.make("service_accounts", name="Program")["id"]

@@ -4,7 +4,7 @@ import asyncio
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 from uuid import UUID
 
@@ -18,6 +18,8 @@ from crm_api.kernel.problems import Problem
 if TYPE_CHECKING:
     from crm_api.kernel.context import Kernel, Principal
     from crm_api.kernel.policy import Access
+
+Signed = Callable[[str | None], Awaitable[bool]]
 
 Item = TypeVar("Item")
 Row = TypeVar("Row")
@@ -171,8 +173,8 @@ class Limiter(Protocol):
     @property
     def failing(self) -> Mapping[str, Any]: ...  # noqa: D102 - said above
 
-    async def knock(self, address: str, credential: str | None) -> None:
-        """Before a credential is looked up: refuses with 429 an address that has brought too many wrong ones."""
+    async def knock(self, address: str, credential: str | None, signed: "Signed | None" = None) -> None:
+        """Before a credential is looked up, if it is not `signed`: refuses with 429 who has brought many wrong ones."""
 
     def failed(self, address: str, credential: str | None) -> None:
         """Counts a wrong credential."""
@@ -201,7 +203,7 @@ async def enter(request: Request) -> tuple["Principal", "Access"]:
     given = values(request, b"authorization")
     token = given[0] if len(given) == 1 else None
     if kernel.limiter.failing:
-        await kernel.limiter.knock(address, token)
+        await kernel.limiter.knock(address, token, kernel.authenticator.signed)
     try:
         scope["crm.principal"] = principal = await kernel.authenticator.authenticate(token, address)
         scope["crm.access"] = access = await kernel.authenticator.access(principal)

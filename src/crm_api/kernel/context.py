@@ -54,6 +54,9 @@ class Authenticator(Protocol):
     async def authenticate(self, authorization: str | None, address: str) -> Principal:
         """The principal of an Authorization header; raises a 401 problem."""
 
+    async def signed(self, authorization: str | None) -> bool:
+        """Whether it holds what only this server can have made, and made lately; nothing is looked up for it."""
+
     async def access(self, principal: Principal, *, at_least: int = 0, link: Link | None = None) -> "Access":
         """What a principal may do; from memory unless older than version `at_least`. Raises 401 when revoked.
 

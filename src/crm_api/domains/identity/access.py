@@ -77,6 +77,9 @@ class Bearer(Protocol):
     async def verify(self, token: str) -> Verified | None:
         """Who speaks by a token, as of now; None when it is not good."""
 
+    async def signed(self, token: str) -> bool:
+        """Whether a token was made here and has not expired, whatever became of it since."""
+
 
 def _live(key: Any) -> sa.ColumnElement[bool]:
     return sa.and_(key.c.revoked_at.is_(None), sa.or_(key.c.expires_at.is_(None), key.c.expires_at > sa.func.now()))
@@ -252,6 +255,11 @@ class Identity:
         if principal.credential_id is not None:
             self._used[principal.tenant_id, principal.credential_id] = known.used, datetime.now(UTC)
         return principal
+
+    async def signed(self, authorization: str | None) -> bool:
+        """Whether it is a token that nobody can have guessed; an API key is looked up to know."""
+        token = (authorization or "").partition(" ")[2]
+        return any([await bearer.signed(token) for bearer in self.bearers if token.startswith(bearer.prefix)])
 
     async def _look_up(self, token: str) -> _Remembered:
         until = time.monotonic() + CREDENTIAL_SECONDS

@@ -13,6 +13,7 @@ from weakref import WeakValueDictionary
 
 from crm_api.domains.identity.addresses import crowd
 from crm_api.domains.limits.rate import Meter
+from crm_api.kernel.admission import Signed
 from crm_api.kernel.context import Principal
 from crm_api.kernel.policy import Access
 from crm_api.kernel.problems import RATE_LIMITED, Problem
@@ -165,6 +166,7 @@ class Gate:
         self.failing: OrderedDict[str, tuple[Meter, Meter]] = OrderedDict()
         """Address -> its wrong credentials, and how often it was refused for them."""
         self._right: set[int] = set()
+        self._wrong: set[int] = set()
         self._paced: OrderedDict[UUID, Paced] = OrderedDict()
         self._late = 0
 
@@ -302,20 +304,26 @@ class Gate:
             self._right.clear()
         self._right.add(hash(credential))
 
-    async def knock(self, address: str, credential: str | None) -> None:
-        """Refuses an address that brought too many wrong credentials, unless this one was right before."""
-        failing = self.failing.get(crowd(address))
-        if failing is None or hash(credential) in self._right:
+    async def knock(self, address: str, credential: str | None, signed: Signed | None = None) -> None:
+        """Refuses an address that brought too many wrong credentials, unless this one was right before.
+
+        Or is `signed`, so that it was not guessed, and was not wrong before, as one is that was ended.
+        """
+        failing, place = self.failing.get(crowd(address)), hash(credential)
+        if failing is None or place in self._right:
             return
         failures, refusals = failing
         now = self.clock()
-        if failures.wait(now) > 0:
+        if failures.wait(now) > 0 and (place in self._wrong or signed is None or not await signed(credential)):
             _, headers = await self._hold(refusals, now)
             raise _refused("Too many wrong credentials", failures.wait(self.clock()), ["failures"], headers)
 
     def failed(self, address: str, credential: str | None) -> None:
         """Counts a wrong credential."""
         self._right.discard(hash(credential))
+        if len(self._wrong) >= MOST_REMEMBERED:
+            self._wrong.clear()
+        self._wrong.add(hash(credential))
         address = crowd(address)
         failing = self.failing.get(address)
         if failing is None:

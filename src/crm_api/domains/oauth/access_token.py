@@ -126,6 +126,10 @@ class AccessTokens(Bearer):
         principal = Principal(claims.tenant_id, claims.subject, kind, claims.grant_id, claims.scopes)
         return Verified(principal, claims.expires_at)
 
+    async def signed(self, token: str) -> bool:
+        """Whether a token is ours and has not expired."""
+        return await self.claims(token) is not None
+
     async def claims(self, token: str) -> Claims | None:
         """What a token of ours says; signatures are remembered for a minute, by the token's hash."""
         if self._issuer is None or len(token) > LONGEST:
