@@ -8,6 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from crm_api.catalog import CATALOG
+from crm_api.kernel import collections
 from tests.support.asking import RESOURCES
 from tests.support.examples import Examples
 from tests.support.jobs import wait, working
@@ -169,10 +170,18 @@ def test_what_is_known_as_it_is_now_only_is_refused(org, path, query, body):
     assert {"not_as_of", "unknown_parameter", "invalid_value"} & {item["code"] for item in answer.json()["errors"]}
 
 
-def test_a_list_as_it_was_is_under_the_rights_of_now(org):
+@pytest.mark.parametrize("few", [True, False])
+def test_a_list_as_it_was_is_under_the_rights_of_now(org, monkeypatch, few):
+    """Whether few rows are open to the caller, which are read together, or many, of which a page is."""
+    if not few:
+        monkeypatch.setattr(collections, "NARROW", 0)
+    kept = org.rep.make("accounts", name="Elm")
     account = org.rep.make("accounts", name="Oak")
     then = now()
     assert org.admin.patch(f"/v1/accounts/{account['id']}", json={"owner_id": org.outsider.id}).status_code == 200
+    assert org.rep.patch(f"/v1/accounts/{kept['id']}", json={"name": "Yew"}).status_code == 200
+    assert org.rep.all("/v1/accounts", as_of=then, limit=1) == [kept]
+    assert [item["name"] for item in org.rep.all("/v1/accounts", as_of=now(), limit=1)] == ["Yew"]
     asked_ = {"id": account["id"], "as_of": then}
     assert org.rep.all("/v1/accounts", **asked_) == []
     assert [item["owner_id"] for item in org.outsider.all("/v1/accounts", **asked_)] == [org.rep.id]

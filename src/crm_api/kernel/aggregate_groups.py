@@ -9,9 +9,10 @@ from crm_api.kernel.context import Kernel
 from crm_api.kernel.customs_index import expression
 from crm_api.kernel.database import Statement
 from crm_api.kernel.filters import Field, Group
+from crm_api.kernel.history_rows import rows_as_of
 from crm_api.kernel.policy import Access, Met
 from crm_api.kernel.predicates import to_sql
-from crm_api.kernel.query import framed, gated
+from crm_api.kernel.query import framed
 from crm_api.kernel.record import readable
 from crm_api.kernel.resource import Resource
 
@@ -61,7 +62,7 @@ def compile_aggregate(
 def _sources(kernel: Kernel, access: Access, resource: Resource, *, as_of: bool) -> list[tuple[Any, list[Any]]]:
     """Parts of the rows that are open to the caller, each with what is still to be asked of it."""
     if as_of:
-        return [gated(kernel, access, resource, met=Met.SET, as_of=True)]
+        return [(rows_as_of(kernel.policy, access, resource, Met.SET), [])]
     return [(resource.table, gate) for gate in kernel.policy.apart(access, resource, resource.table)]
 
 

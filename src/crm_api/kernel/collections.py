@@ -278,8 +278,8 @@ async def _page(
 async def page_rows(ctx: Context, resource: Resource, listing: Listing) -> tuple[Plan, list[Row]]:
     """The plan of a listing and what it found; the first column of each row is the access version."""
     by_text = bool(listing.needles) and listing.indexed  # the hits are few: no need to find all open rows first
-    listing.narrow = listing.as_of or (not by_text and await _few(ctx, resource, listing))
-    listing.values |= sort_parameters(listing.sort, narrow=listing.narrow)
+    listing.narrow = not by_text and await _few(ctx, resource, listing)
+    listing.values |= sort_parameters(listing.sort, narrow=listing.narrow or listing.as_of)
     shape = ("list", resource.plural, listing.shape)
     return await settled(ctx, shape, lambda: compile_list(ctx.kernel, ctx.access, resource, listing), listing.values)
 

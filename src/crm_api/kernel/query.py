@@ -15,7 +15,7 @@ from crm_api.kernel.customs_search import partly_hidden
 from crm_api.kernel.customs_search import pieces as customs_pieces
 from crm_api.kernel.database import TENANT, Row, Statement
 from crm_api.kernel.filters import Group
-from crm_api.kernel.history_rows import rows_as_of
+from crm_api.kernel.history_rows import in_order, parts_as_of, rows_as_of
 from crm_api.kernel.paging import Key, Ordered, after, order, ordered
 from crm_api.kernel.policy import Access, Met
 from crm_api.kernel.predicates import to_sql
@@ -153,7 +153,8 @@ def compile_get(
     as_of: bool = False,
 ) -> Plan:
     """One row by id, under the gate for `action`."""
-    source, gate = gated(kernel, access, resource, action, as_of=as_of)
+    source: Any = rows_as_of(kernel.policy, access, resource) if as_of else resource.table
+    gate = [] if as_of else kernel.policy.gate(access, resource, action, source)
     projection = Projection(resource, access)
     page = sa.select(*projection.select(source)).where(source.c.id == _ID, *gate)
     return _finish(kernel, access, projection, page, expand, [], keys=0)
@@ -173,50 +174,47 @@ def compile_load(
 def compile_list(kernel: Kernel, access: Access, resource: Resource, listing: Listing) -> Plan:
     """A page of rows, under the gate, with count and expansions."""
     projection = Projection(resource, access, listing.fields)
-    source, walked, counting = _source(kernel, access, resource, listing)
+    sources, counting = _sources(kernel, access, resource, listing)
     found: list[Any] = []
     extra: list[Any] = []
     if listing.needles:
-        found, extra = _matching(resource, access, listing, source)
+        found, extra = _matching(resource, access, listing, sources[0][0])
 
-    def asked(tree: Group, gate: list[Any], met: Met) -> list[Any]:
+    def asked(tree: Group, source: Any, gate: list[Any], met: Met = Met.WALK) -> list[Any]:
         return [*gate, to_sql(kernel.policy, access, resource, tree, source, met), *found]
 
     if listing.count != "none":
-        some = sa.select(sa.literal(1)).select_from(source).where(*asked(listing.filter, *counting))
+        some = sa.select(sa.literal(1)).select_from(counting[0]).where(*asked(listing.filter, *counting))
         counted = some.limit(COUNT_LIMITS[listing.count] + 1).subquery("counted")
         extra.append(sa.select(sa.func.count()).select_from(counted).scalar_subquery().label("total"))
-    keys = ordered(resource, listing.sort, source, narrow=listing.narrow)
-    beside = partial(kernel.policy.beside, access, resource)
-    rest, each = ways(kernel.catalog, resource, listing.filter, listing.sort, keys, beside, narrow=listing.narrow)
-    columns, condition = projection.select(source), asked(rest, walked, Met.WALK)
-    page, *more = [_page(listing, way, keys, columns, condition) for way in each]
-    if more:
-        page = sa.union_all(page, *more)
-    return _finish(kernel, access, projection, page, listing.expand, extra, keys=len(keys))
+    beside, narrow = partial(kernel.policy.beside, access, resource), listing.narrow or listing.as_of
+    pages: list[Any] = []
+    for source, gate in sources:
+        keys = ordered(resource, listing.sort, source, narrow=narrow)
+        rest, each = ways(kernel.catalog, resource, listing.filter, listing.sort, keys, beside, narrow=narrow)
+        columns, condition = projection.select(source), asked(rest, source, gate)
+        pages += [_page(listing, way, keys, columns, condition) for way in each]
+    page: Any = pages[0] if len(pages) == 1 else sa.union_all(*pages)
+    if len(sources) > 1:
+        page = in_order(page, keys, _LIMIT)
+    return _finish(kernel, access, projection, page, listing.expand, extra, keys=len(listing.sort))
 
 
-def gated(
-    kernel: Kernel, access: Access, resource: Resource, action: str = "read", met: Met = Met.ONE, *, as_of: bool
-) -> tuple[Any, list[sa.ColumnElement[bool]]]:
-    """The rows to read, and the gate that is still to be asked of them; what they were is under the rights of now."""
-    if as_of:
-        return rows_as_of(kernel.policy, access, resource, met), []
-    return resource.table, kernel.policy.gate(access, resource, action, resource.table, met)
-
-
-def _source(
+def _sources(
     kernel: Kernel, access: Access, resource: Resource, listing: Listing
-) -> tuple[Any, list[Any], tuple[list[Any], Met]]:
-    """Rows, what is still to be asked of those on a walk, and of those that are counted, with how these are met."""
+) -> tuple[list[Any], tuple[Any, list[Any], Met]]:
+    """Rows to page through, with what is still to be asked of them; and those to count, with how they are met."""
     met = Met.OPEN if listing.narrow else Met.WALK
-    source, gate = gated(kernel, access, resource, met=met, as_of=listing.as_of)
+    if listing.as_of:
+        was, parts = rows_as_of(kernel.policy, access, resource, met), parts_as_of(kernel.policy, access, resource, met)
+        return [(was, [])] if listing.narrow else [(part.subquery(), []) for part in parts], (was, [], Met.WALK)
+    table, policy = resource.table, kernel.policy
+    gate = policy.gate(access, resource, "read", table, met)
     if not listing.narrow:
-        return source, gate, (gated(kernel, access, resource, met=Met.SET, as_of=False)[1], Met.SET)
-    if not listing.as_of:
-        # Few rows are open: find those first (OFFSET 0 keeps the planner from walking a sort index instead).
-        source, gate = sa.select(source).where(*gate).offset(sa.literal_column("0")).subquery("open"), []
-    return source, gate, (gate, Met.OPEN)
+        return [(table, gate)], (table, policy.gate(access, resource, "read", table, Met.SET), Met.SET)
+    # Few rows are open: find those first (OFFSET 0 keeps the planner from walking a sort index instead).
+    source = sa.select(table).where(*gate).offset(sa.literal_column("0")).subquery("open")
+    return [(source, [])], (source, [], Met.OPEN)
 
 
 def _matching(

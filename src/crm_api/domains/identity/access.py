@@ -268,8 +268,7 @@ class Identity:
                 if (verified := await bearer.verify(token)) is None:
                     raise self._refused()
                 return _Remembered(verified.principal, (), verified.expires_at, until, bearer.used)
-        parsed = parse_key(token)
-        if parsed is None:
+        if (parsed := parse_key(token)) is None:
             raise self._refused()
         tenant_id, key_id, secret = parsed
         rows = await self.database.read(tenant_id, _LOOK_UP, {"id": key_id})
