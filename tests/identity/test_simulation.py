@@ -34,10 +34,17 @@ def records(told: dict) -> dict[tuple[str, str], tuple[int, int]]:
     }
 
 
+def custom_field(org: Org) -> str:
+    """The name of a new custom field of accounts."""
+    field = org.admin.make("custom_fields", resource="accounts", key="grade", kind="text", label="Grade")
+    return f"custom.{field['key']}"
+
+
 def random_firm(server, draw: random.Random) -> Org:
     """People in a manager tree, with random roles, teams and territories, and what belongs to them."""
     org = Org.create(server)
     org.draw = draw
+    org.ruled = ("annual_revenue", custom_field(org))
     reaches = ("own", "subordinates", "team", "territory", "all")
     org.drafts = []
     for n in range(4):
@@ -92,7 +99,9 @@ def random_change(org: Org) -> list[dict]:
         for action in ("read", "update")
         if draw.random() < 0.6
     ]
-    hidden = [{"resource": "accounts", "field": "annual_revenue", "rule": draw.choice(["hidden", "read_only"])}]
+    rules = [
+        {"resource": "accounts", "field": name, "rule": draw.choice(["hidden", "read_only"])} for name in org.ruled
+    ]
     links = {
         plural: admin.all(f"/v1/{plural}", principal_id=person.id)
         for plural in ("role_assignments", "team_members", "territory_members")
@@ -104,14 +113,14 @@ def random_change(org: Org) -> list[dict]:
                 {
                     "operation": "update_role",
                     "id": draw.choice(org.drafts),
-                    "body": {"permissions": grants, "field_rules": draw.choice([[], hidden])},
+                    "body": {"permissions": grants, "field_rules": [rule for rule in rules if draw.random() < 0.5]},
                 }
             ],
             [
                 {
                     "ref": "new",
                     "operation": "create_role",
-                    "body": {"name": f"New {number}", "permissions": grants},
+                    "body": {"name": f"New {number}", "permissions": grants, "field_rules": rules[-1:]},
                 },
                 {
                     "operation": "create_role_assignment",
@@ -258,6 +267,17 @@ def test_it_shows_records_permissions_and_fields(firm):
     told = simulate(firm.admin, taken, resources=["accounts"])[firm.rep.id]
     assert records(told) == {("accounts", "read"): (0, 1)}
     assert told["permissions_lost"]
+
+
+@pytest.mark.parametrize("rule", ["hidden", "read_only"])
+def test_it_shows_that_a_custom_field_closes(firm, rule):
+    rules = [{"resource": "accounts", "field": custom_field(firm), "rule": rule}]
+    change = {"operation": "update_role", "id": firm.roles["Sales representative"], "body": {"field_rules": rules}}
+    told = simulate(firm.admin, change, resources=["accounts"])
+    expected = [{"resource": "accounts", "field": "custom.grade", "before": "open", "after": rule}]
+    assert {id_: item["fields"] for id_, item in told.items()} == {
+        person.id: expected for person in (firm.rep, firm.colleague, firm.outsider)
+    }
 
 
 def test_nothing_is_left_of_it(firm, sql):

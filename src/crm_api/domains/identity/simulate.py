@@ -20,6 +20,7 @@ from crm_api.kernel.batch import Entry, Step, perform
 from crm_api.kernel.batch_requests import MAX_OPERATIONS, OperationFrame, steps_of
 from crm_api.kernel.collective_rows import next_ids
 from crm_api.kernel.context import Context, Principal
+from crm_api.kernel.customs import FieldName
 from crm_api.kernel.filters import Group
 from crm_api.kernel.headers import parse, read_body
 from crm_api.kernel.policy import Access
@@ -103,7 +104,7 @@ class FieldChange(BaseModel):
     """A field that opens or closes."""
 
     resource: Code
-    field: Code
+    field: Annotated[FieldName, Field(examples=["annual_revenue"])]
     before: Literal["open", "read_only", "hidden"]
     after: Literal["open", "read_only", "hidden"]
 
