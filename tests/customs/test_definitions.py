@@ -196,6 +196,27 @@ def test_made_unique_over_duplicates_is_refused_with_the_list(org):
     contact(org, 409, **{field["key"]: "c"})
 
 
+def test_deleted_and_merged_twins_do_not_keep_a_field_from_being_unique(org):
+    field = declare(org)
+    key, url = field["key"], f"/v1/custom_fields/{field['id']}"
+    twins = [contact(org, **{key: "same"})["id"] for _ in range(3)]
+    answer = org.admin.post(f"/v1/contacts/{twins[0]}/merge", json={"other_id": twins[1]})
+    assert answer.status_code == 200, answer.text
+    assert org.admin.patch(url, json={"is_unique": True}).status_code == 409
+    assert org.admin.delete(f"/v1/contacts/{twins[2]}").status_code == 204
+    answer = org.admin.patch(url, json={"is_unique": True})
+    assert answer.status_code == 200, answer.text
+    with working(org.server):
+        for job in org.admin.all("/v1/jobs", kind="index_custom_field"):
+            wait(org.admin, job, "succeeded")
+    contact(org, 409, **{key: "same"})
+    answer = org.admin.post(f"/v1/contacts/{twins[2]}/restore")
+    assert (answer.status_code, answer.json()["code"]) == (409, "duplicate")
+    org.admin.patch(f"/v1/contacts/{twins[0]}", json={"custom": {key: None}})
+    assert org.admin.post(f"/v1/contacts/{twins[2]}/restore").status_code == 200
+    contact(org, 409, **{key: "same"})
+
+
 def test_an_index_is_built_for_records_that_are_there(org, sql):
     field = declare(org, "number", is_filterable=False)
     tags = declare(org, "multi_choice", choices=[{"value": "a"}, {"value": "b"}], is_filterable=False)

@@ -237,14 +237,15 @@ def past_horizon() -> sa.Select[Any]:
     return sa.select(oldest.op(">=", return_type=sa.Boolean())(limit).label("past"))
 
 
-def same_values(most: int) -> sa.Select[Any]:
-    """Values of the field `id` in the index that several records have, with some of the records."""
+def same_values(table: sa.Table, most: int) -> sa.Select[Any]:
+    """Values of the field `id` in the index that several live records of a table have, with some of the records."""
     value = sa.func.coalesce(VALUES.c.text_value, sa.cast(VALUES.c.number_value, sa.Text()))
     field = sa.bindparam("id", type_=sa.Uuid())
     ids = sa.func.array_agg(VALUES.c.object_id, type_=ARRAY(sa.Uuid()))
+    live = (table.c.tenant_id == TENANT, table.c.id == VALUES.c.object_id, table.c.deleted_at.is_(None))
     groups = (
         sa.select(value.label("value"), ids.label("ids"))
-        .where(VALUES.c.tenant_id == TENANT, VALUES.c.field_id == field, value.is_not(None))
+        .where(VALUES.c.tenant_id == TENANT, VALUES.c.field_id == field, value.is_not(None), *live)
         .group_by(value)
         .having(sa.func.count() > sa.literal_column("1"))
         .limit(sa.literal_column(str(most)))

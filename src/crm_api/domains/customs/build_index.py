@@ -19,6 +19,7 @@ from crm_api.kernel.domain import JobKind
 from crm_api.kernel.jobs import start
 from crm_api.kernel.record import table_of
 from crm_api.kernel.repository import update
+from crm_api.kernel.resource import Resource
 from crm_api.kernel.running import Run, Step
 from crm_api.kernel.schema import Count, Id, Wire
 from crm_api.kernel.unit_of_work import as_system
@@ -39,7 +40,6 @@ _FIELD = Statement(
 )
 _NOW = Statement(customs_index.horizon())
 _PAST = Statement(customs_index.past_horizon())
-_DUPLICATES = Statement(customs_index.same_values(MOST_TOLD))
 
 
 class IndexRequest(Wire):
@@ -54,9 +54,11 @@ async def begin(ctx: Context, body: IndexRequest) -> None:
     await start(ctx, INDEX_CUSTOM_FIELD, body)
 
 
-async def duplicates(ctx: Context, field_id: Any) -> list[tuple[str, list[UUID]]]:
+async def duplicates(ctx: Context, resource: Resource, field_id: Any) -> list[tuple[str, list[UUID]]]:
     """Values of an indexed field that several live records have, some of them, with some of the records."""
-    rows = await ctx.read(_DUPLICATES, {"id": field_id})
+    shape = ("same_custom_values", resource.plural)
+    statement = ctx.kernel.statement(shape, lambda: Statement(customs_index.same_values(resource.table, MOST_TOLD)))
+    rows = await ctx.read(statement, {"id": field_id})
     return [(row["value"], row["ids"]) for row in rows]
 
 

@@ -237,7 +237,8 @@ async def _unique(
         return
     if before["index_state"] != "ready":
         raise invalid("/is_unique", "index_building", "Make it filterable first, and wait until the index is ready.")
-    if found := await duplicates(ctx, before["id"]):
+    records = ctx.kernel.catalog.resources[before["resource"]]
+    if found := await duplicates(ctx, records, before["id"]):
         faults = [
             Fault("duplicate", f"{value!r}: {', '.join(map(str, ids))}", pointer="/is_unique") for value, ids in found
         ]
