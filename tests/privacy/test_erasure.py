@@ -39,7 +39,7 @@ def test_a_person_is_found_in_no_row_of_any_table(org, server, erase, traces, se
         assert before >= {
             *("contacts", "leads", "field_values", "audit_entries", "feed", "idempotency_replies", "merges", "files"),
             *("import_rows", "imports", "webhook_attempts", "jobs", "consents", "account_contacts", "shares"),
-            *("external_ids", "legal_holds", "custom_values", "edited_records"),
+            *("external_ids", "legal_holds", "custom_values", "edited_records", "saved_views"),
         }, before
         receiver.messages.clear()
         erasure = erase(admin, contact_id=contact, basis="request", reference="DSR-17")
@@ -119,7 +119,52 @@ def _everywhere(org, admin) -> str:
     answer = admin.post("/v1/exports", json={"resource": "accounts", "filter": tree})
     assert answer.status_code == 202, answer.text
     wait(admin, answer.json())
+    for n, condition in enumerate(({"field": "emails", "op": "any", "value": [EMAIL]}, None)):
+        admin.make("saved_views", name=f"View {n}", resource="contacts", filter=condition, q=f"{LAST}, {FIRST}")
     return contact
+
+
+WORDS = ("likes umbrellas", "umbrella maker", "umbrella tag", "umbrella word", "umbrella note")
+
+
+def test_what_an_edit_of_many_set_is_erased_with_the_person(org, erase, traces, sequence):
+    admin = org.admin
+    for key, kind in (("hobby", "text"), ("words", "multi_choice")):
+        more = {"choices": [{"value": "x"}], "is_open": True} if kind == "multi_choice" else {}
+        admin.make("custom_fields", resource="contacts", key=key, kind=kind, label=key, **more)
+    admin.make("sources", code="erp", name="ERP")
+    contact, other = someone(admin)["id"], admin.make("contacts", last_name="Other")["id"]
+    answer = admin.post(f"/v1/contacts/{contact}/link", json={"source": "erp", "external_id": "Z-1"})
+    assert answer.status_code == 200, answer.text
+    told = {
+        "changes": {"description": WORDS[0], "title": WORDS[1], "language": "de", "custom": {"hobby": WORDS[4]}},
+        "add": {"tags": [WORDS[2]], "custom.words": [WORDS[3]]},
+    }
+    by_filter = {"field": "last_name", "op": "eq", "value": LAST}
+    cleared = {"description": None, "title": None, "tags": [], "custom": {"hobby": None, "words": None}}
+    jobs = []
+    for n, which in enumerate(({"ids": [contact, other]}, {"ids": ["ext:erp:Z-1"]}, {"filter": by_filter})):
+        answer = admin.post("/v1/contacts/edit", json={**which, **told}, headers={"Idempotency-Key": f"edit-{n}"})
+        assert answer.status_code == 202, answer.text
+        jobs.append(wait(admin, answer.json()))
+        for id_ in (contact, other):
+            assert admin.patch(f"/v1/contacts/{id_}", json=cleared).status_code == 200
+    kept = {"ids": [other], "changes": {"description": "likes boats"}}
+    answer = admin.post("/v1/contacts/edit", json=kept)
+    untouched = wait(admin, answer.json())
+    sequence()
+    assert {table for table, _ in traces(org, WORDS)} >= {"jobs", "audit_entries", "feed", "idempotency_replies"}
+    erase(admin, contact_id=contact)
+    sequence()
+    left = [(table, row) for table, row in traces(org, WORDS) if other not in row or "changes" in row]
+    assert left == []
+    for job in jobs:
+        parameters = admin.get(f"/v1/jobs/{job['id']}").json()["parameters"]
+        assert (parameters["resource"], parameters["changes"]) == ("contacts", {"language": "de"})
+        assert parameters["add"] == {}
+        (begun,) = [row for row in admin.all("/v1/audit_log", object_id=job["id"]) if row["action"] == "create"]
+        assert begun["after"]["parameters"] == parameters
+    assert admin.get(f"/v1/jobs/{untouched['id']}").json()["parameters"] == untouched["parameters"]
 
 
 def test_erasing_twice_and_by_an_old_id_changes_nothing_more(org, erase, sql):

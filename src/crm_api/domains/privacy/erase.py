@@ -11,6 +11,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 
 from crm_api.domains.files.file import FILES
 from crm_api.domains.identity.principal import USERS
+from crm_api.domains.privacy.edits import edits_of
 from crm_api.domains.privacy.emptying import belonging, digest, empty, kinds, records_of, replacements
 from crm_api.domains.privacy.erasure import ERASURES, ErasureRequest
 from crm_api.domains.privacy.forget_sign_in import forget_sign_in
@@ -31,7 +32,7 @@ from crm_api.kernel.schema import Id, Wire
 MOST = 2_000
 """Rows that one step looks at."""
 PLACES = (
-    *("audit_entries", "idempotency_replies", "merges", "import_rows", "imports", "jobs"),
+    *("audit_entries", "idempotency_replies", "merges", "import_rows", "imports", "jobs", "saved_views"),
     *("outbox", "feed", "webhook_attempts"),
 )
 """Where something is recorded, in the order it is erased. Events leave the outbox for the feed and the feed for
@@ -142,7 +143,7 @@ async def _records(ctx: Context, id_: str) -> Step:
         await update(ctx, ERASURES, id_, values, by_verb=True)
         return Step({"over": True, "obstacles": found})
     texts = await pattern(ctx, records)
-    objects = {item["id"] for rows in records.values() for item in rows}
+    objects = {item["id"] for rows in records.values() for item in rows} | await edits_of(ctx, records)
     if column not in PEOPLE:
         objects |= await forget_sign_in(ctx, id_, row["object_id"], records[USERS][0]["email"])
     told = {"objects": sorted(objects), "kinds": kinds(records), "digest": digest(ctx, records)}

@@ -32,7 +32,7 @@ _DIGEST = (
 
 
 class Erasure(Entity):
-    """One erasure. `objects` are the ids of the records that it reaches; the function that erases goes by them."""
+    """One erasure. `objects` are the ids of the records and edits that it reaches, by which the function goes."""
 
     __tablename__ = "erasures"
     __table_args__ = (
