@@ -60,6 +60,39 @@ def test_definitions_that_make_no_sense(org):
     assert refused(org, 409, "/", key="taken") == "duplicate"
 
 
+@pytest.mark.parametrize(
+    ("kind", "suffix"),
+    [("number", "gte"), ("date", "lt"), ("text", "contains"), ("choice", "starts_with"), ("reference", "is_null")],
+)
+def test_no_key_is_read_as_an_operator_of_another(org, kind, suffix):
+    more = {"reference": {"target": "accounts"}, "choice": {"choices": [{"value": "a"}]}}.get(kind, {})
+    first = declare(org, kind, is_filterable=False, **more)["key"]
+    assert refused(org, 422, "/key", key=f"{first}_{suffix}") == "name_taken"
+    assert declare(org, resource="leads", key=f"{first}_{suffix}"), "of another resource"
+    later = f"f{next(_numbers)}"
+    field = declare(org, key=f"{later}_{suffix}")
+    org.admin.post(f"/v1/custom_fields/{field['id']}/retire")
+    assert refused(org, 422, "/key", key=later, kind=kind, **more) == "name_taken"
+
+
+def test_a_key_may_end_like_an_operator_that_the_other_does_not_take(org):
+    key = declare(org, "boolean")["key"]
+    declare(org, key=f"{key}_gte")
+    key = declare(org, "long_text")["key"]
+    declare(org, key=f"{key}_is_null")
+
+
+def test_of_two_at_once_whose_queries_would_be_read_alike_one_is_declared(org):
+    def ask(key):
+        body = {"resource": "contacts", "key": key, "kind": "number", "label": "x"}
+        return org.admin.post("/v1/custom_fields", json=body).status_code
+
+    for _ in range(5):
+        key = f"f{next(_numbers)}"
+        with ThreadPoolExecutor(2) as pool:
+            assert sorted(pool.map(ask, (key, f"{key}_gte"))) == [201, 422]
+
+
 def test_two_hundred_fields_and_no_more(server):
     org = Org.create(server)
     for i in range(200):

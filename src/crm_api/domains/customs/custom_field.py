@@ -1,6 +1,6 @@
 """Definitions of custom fields: in the next request they are in writes, filters, sorts, events and the contract."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Annotated, Any, Literal
 
 import orjson
@@ -14,6 +14,7 @@ from crm_api.kernel.customs import (
     MOST_CHOICES,
     MOST_FIELDS,
     Custom,
+    CustomKind,
     custom_of,
     customizable,
     fields_of,
@@ -21,6 +22,7 @@ from crm_api.kernel.customs import (
     read_values,
 )
 from crm_api.kernel.customs_records import CustomField
+from crm_api.kernel.filter_values import parameters_of
 from crm_api.kernel.joints import Build
 from crm_api.kernel.lifecycle import Lifecycle, edge
 from crm_api.kernel.locking import one_at_a_time
@@ -142,7 +144,7 @@ class CustomFieldView(Output):
 async def _placed(
     ctx: Context, resource: Resource, values: Mapping[str, Any], before: Mapping[str, Any] | None
 ) -> None:
-    """422 for a resource that takes none or a name that is a field of it; 409 for one too many."""
+    """422 for a resource that takes none, or a name that another field has or is read by; 409 for one too many."""
     del resource, before
     target = ctx.kernel.catalog.resources.get(values["resource"])
     if target is None or not customizable(target):
@@ -150,8 +152,19 @@ async def _placed(
     if values["key"] in target.output.model_fields or values["key"] in target.table.c:
         raise invalid("/key", "name_taken", f"{target.plural} have a field of this name.")
     await one_at_a_time(ctx, f"custom_fields.{target.plural}")
-    if len(fields_of(ctx.access, target)) >= MOST_FIELDS:
+    known = fields_of(ctx.access, target)
+    if len(known) >= MOST_FIELDS:
         raise Problem(LIMIT_REACHED, f"A resource has at most {MOST_FIELDS} custom fields, retired ones included.")
+    own = _parameters(values["key"], KINDS[values["kind"]])
+    for key, custom in known.items():
+        if key != values["key"] and (key in own or values["key"] in _parameters(key, custom.kind)):
+            detail = f"A query parameter of {values['key']!r} would be one of {key!r}, too."
+            raise invalid("/key", "name_taken", detail)
+
+
+def _parameters(key: str, kind: CustomKind) -> Collection[str]:
+    """What may stand in a query by a field, now or when it is defined otherwise."""
+    return parameters_of(key, kind.filter, chosen=False, nullable=True) if kind.filter is not None else (key,)
 
 
 async def _whole(
