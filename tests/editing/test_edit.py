@@ -1,6 +1,7 @@
 """Editing many records over HTTP: what it does, to which records, what it refuses, and how it is taken back."""
 
 import itertools
+from concurrent.futures import ThreadPoolExecutor
 from uuid import uuid4
 
 from hypothesis import HealthCheck, given, settings
@@ -187,6 +188,26 @@ def test_others_change_rows_while_it_goes(org, halted):
     was = [(industry,)] * 2
     assert values(org.rep, left, "industry") == [*was, ("Other",), *was]
     assert values(org.rep, ids[4:5], "name") == [("Renamed",)]
+
+
+def test_an_undo_that_took_nothing_back_does_not_use_it_up(org):
+    ids = accounts(org.rep, 2, industry="Mining", tags=["x"])
+    first = edit(org.rep, ids=ids, changes={"industry": "Metals"}, add={"tags": ["y"]})
+    second = edit(org.rep, ids=ids, changes={"industry": "Glass"}, remove={"tags": ["y"]})
+    for _ in range(2):
+        result = undo(org.rep, first)
+        assert (result["done"], skipped(result)) == (0, {"changed_since": 2})
+    assert undo(org.rep, second)["done"] == 2
+    url = f"/v1/jobs/{first['id']}/undo"
+    with ThreadPoolExecutor(4) as pool:
+        answers = [*pool.map(lambda _: org.rep.post(url), range(4))]
+    assert sorted(answer.status_code for answer in answers) == [202, 409, 409, 409]
+    with working(org.server):
+        (job,) = [wait(org.rep, answer.json()) for answer in answers if answer.status_code == 202]
+    assert job["result"]["done"] == 2
+    assert values(org.rep, ids, "industry", "tags") == [("Mining", ["x"])] * 2
+    assert problem(org.rep.post(url), 409)["code"] == "transition_refused"
+    assert problem(org.rep.post(f"/v1/jobs/{second['id']}/undo"), 409)["code"] == "transition_refused"
 
 
 def test_a_cancelled_edit_is_undone_as_far_as_it_came_and_goes_no_further(org, halted):

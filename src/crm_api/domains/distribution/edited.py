@@ -13,6 +13,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 from crm_api.kernel.collective_rows import FIRST
 from crm_api.kernel.context import Context
 from crm_api.kernel.database import TENANT, Statement
+from crm_api.kernel.jobs import Job
 from crm_api.kernel.problems import TRANSITION_REFUSED, Problem
 from crm_api.kernel.record import Record, table_of
 
@@ -35,7 +36,7 @@ class EditedRecord(Record):
 
 
 class EditUndo(Record):
-    """That a job is taken back, and by which other. A job is taken back once."""
+    """That a job is taken back, and by which other. A job is taken back once; where nothing was, not yet."""
 
     __tablename__ = "edit_undos"
     __table_args__ = (
@@ -72,12 +73,25 @@ _NEXT = Statement(
     .limit(sa.bindparam("limit", type_=sa.BigInteger()))
 )
 _UNDONE = Statement(sa.select(_UNDOS.c.undo_id).where(_UNDOS.c.tenant_id == TENANT, _UNDOS.c.job_id == _JOB))
-_MARK = Statement(
-    upsert(_UNDOS)
-    .values(tenant_id=TENANT, job_id=_JOB, undo_id=sa.bindparam("undo_id", type_=sa.Uuid()))
-    .on_conflict_do_nothing()
-    .returning(_UNDOS.c.job_id)
-)
+
+
+def _mark() -> Statement:
+    """One that succeeded is not tried again, so that no two can ever take the same job back."""
+    insert = upsert(_UNDOS).values(tenant_id=TENANT, job_id=_JOB, undo_id=sa.bindparam("undo_id", type_=sa.Uuid()))
+    jobs = table_of(Job)
+    idle = sa.exists().where(
+        jobs.c.tenant_id == TENANT,
+        jobs.c.id == _UNDOS.c.undo_id,
+        jobs.c.state == sa.literal_column("'succeeded'"),
+        jobs.c.result["done"].astext == sa.literal_column("'0'"),
+    )
+    replaced = insert.on_conflict_do_update(
+        index_elements=[*_UNDOS.primary_key], set_={"undo_id": insert.excluded.undo_id}, where=idle
+    )
+    return Statement(replaced.returning(_UNDOS.c.job_id))
+
+
+_MARK = _mark()
 
 
 async def keep(ctx: Context, job_id: str, records: Sequence[Mapping[str, Any]]) -> None:
@@ -107,5 +121,5 @@ async def following(ctx: Context, job_id: str, after: str | None, most: int) -> 
 
 
 async def mark(ctx: Context, job_id: str, undo_id: str) -> bool:
-    """Notes that a job takes another back; false when one does already."""
+    """Notes that a job takes another back; false when one does already, or has for at least one record."""
     return bool(await ctx.fetch(_MARK, {"job_id": job_id, "undo_id": undo_id}))
