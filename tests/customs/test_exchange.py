@@ -120,6 +120,68 @@ def test_cells_become_values_and_values_cells(org, target, example):
     assert reverted["counts"]["reverted"] == len(lines), rows(org.admin, made)
 
 
+LISTS = (["bronze", "gold"], ["silver"], [])
+LISTED = (["referral", "trade-fair-2026"], ["with; both, signs", 'a "word"', "[x]"], [])
+
+
+@pytest.mark.parametrize("form", ["csv", "xlsx"])
+def test_lists_that_were_exported_are_imported_as_they_were(org, form):
+    named = f"listed {form}"
+    fields = ["last_name", "tags", "emails", "custom.my_multi_choice"]
+    made = [
+        org.admin.make(
+            "contacts",
+            last_name=named,
+            tags=tags,
+            emails=[{"address": f"{n}{i}.{form}@example.com"} for i in range(n)],
+            custom={"my_multi_choice": words},
+        )
+        for n, (tags, words) in enumerate(zip(LISTED, LISTS, strict=True))
+    ]
+    tree = {"field": "last_name", "value": named}
+    _, link = exported(org.admin, fields=["id", *fields], filter=tree, format=form)
+    file = org.admin.get(link["url"]).content
+    for row in made:
+        body = {"tags": ["gone"], "emails": [], "custom": {"my_multi_choice": ["bronze"]}}
+        assert org.admin.patch(f"/v1/contacts/{row['id']}", json=body).status_code == 200
+    mapping = [{"column": name, "field": name} for name in ("id", *fields)]
+    settings = {"resource": "contacts", "mapping": mapping, "match_on": [{"by": "id"}], "mode": "update"}
+    back = done(org.admin, file, format=form, **settings)
+    assert back["counts"]["updated"] == len(made), rows(org.admin, back)
+    for row in made:
+        now = org.admin.get(f"/v1/contacts/{row['id']}").json()
+        assert (now["tags"], now["emails"], now["custom"]) == (row["tags"], row["emails"], row["custom"])
+
+
+@pytest.mark.parametrize(
+    ("cell", "tags"),
+    [("a; b", ["a", "b"]), ("[a]; b", ["[a]", "b"]), ("[draft", ["[draft"]), ('["a", "b; c"]', ["a", "b; c"])],
+)
+def test_a_cell_is_a_json_list_or_words_with_a_separator(org, cell, tags):
+    mapping = [{"column": "who", "field": "last_name"}, {"column": "tags", "field": "tags"}]
+    who = f"cell {cell}"
+    made = done(org.admin, table([{"who": who, "tags": cell}]), resource="contacts", mapping=mapping)
+    assert made["counts"]["created"] == 1, rows(org.admin, made)
+    assert [row["tags"] for row in org.admin.all("/v1/contacts", last_name=who)] == [tags]
+
+
+@pytest.mark.parametrize(
+    ("field", "cell"),
+    [
+        ("tags", "[1]"),
+        ("tags", '[{"a": 1}]'),
+        ("custom.my_multi_choice", "[[]]"),
+        ("emails", '[{"address": "odd@example.com"}, 5]'),
+    ],
+)
+def test_items_of_another_kind_are_a_problem_of_the_row(org, field, cell):
+    mapping = [{"column": "who", "field": "last_name"}, {"column": "what", "field": field}]
+    lines = table([{"who": "odd", "what": cell}])
+    made = run(org.admin, begin(org.admin, lines, resource="contacts", mapping=mapping), "validate")
+    (row,) = rows(org.admin, made, state="invalid")
+    assert row["problems"][0]["column"] == "what"
+
+
 @pytest.mark.parametrize("example", KINDS)
 def test_what_does_not_fit_is_said_with_row_and_column(org, example):
     name = f"custom.my_{example.kind}"

@@ -7,6 +7,7 @@ from decimal import Decimal
 from functools import cache
 from typing import Any, Literal, get_args, get_origin
 
+import orjson
 from babel import Locale
 from pydantic import BaseModel
 
@@ -124,8 +125,12 @@ def _custom_reader(custom: Custom, entry: Entry) -> Callable[[str], Any]:
     kind = custom.kind.name
     words = {fold(word).replace("_", " "): word for word in sorted(custom.known or ())}
 
-    def word(text: str) -> str:
-        return text if text in custom.choices else words.get(fold(text).replace("_", " "), text)
+    def word(text: Any) -> Any:
+        return (
+            text
+            if not isinstance(text, str) or text in custom.choices
+            else words.get(fold(text).replace("_", " "), text)
+        )
 
     readers: dict[str, Callable[[str], Any]] = {
         "number": lambda text: _integer(text, entry.decimal),
@@ -135,19 +140,28 @@ def _custom_reader(custom: Custom, entry: Entry) -> Callable[[str], Any]:
         "instant": lambda text: _moment(text, entry.date_format, datetime),
         "boolean": _boolean,
         "choice": word,
-        "multi_choice": lambda text: [word(piece.strip()) for piece in text.split(entry.separator) if piece.strip()],
+        "multi_choice": lambda text: [word(item) for item in _items(text, entry.separator)],
     }
     return readers.get(kind, str)
 
 
-def _list_reader(item: Any, entry: Entry) -> Callable[[str], Any]:
-    def read(text: str) -> list[Any]:
-        return [piece.strip() for piece in text.split(entry.separator) if piece.strip()]
+def _items(text: str, separator: str) -> list[Any]:
+    """The items of a list, which is written as exports do, in JSON, or with a separator."""
+    if text.startswith("["):
+        try:
+            return list(orjson.loads(text))
+        except orjson.JSONDecodeError:
+            pass
+    return [piece.strip() for piece in text.split(separator) if piece.strip()]
 
+
+def _list_reader(item: Any, entry: Entry) -> Callable[[str], Any]:
     if isinstance(item, type) and issubclass(item, BaseModel):
         name = next(part for part, found in item.model_fields.items() if found.is_required())
-        return lambda text: [{name: piece} for piece in read(text)]
-    return read
+        return lambda text: [
+            {name: piece} if isinstance(piece, str) else piece for piece in _items(text, entry.separator)
+        ]
+    return lambda text: _items(text, entry.separator)
 
 
 def _boolean(text: str) -> bool:

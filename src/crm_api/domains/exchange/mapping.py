@@ -247,7 +247,9 @@ def _pruned(resource: Resource, values: dict[str, Any]) -> None:
     for name, value in list(values.items()):
         if isinstance(value, list) and value and isinstance(value[0], dict):
             needed = _needed(resource.create, name)
-            kept = [item for item in value if item and (not needed or needed & item.keys())]
+            kept = [
+                item for item in value if not isinstance(item, dict) or (item and (not needed or needed & item.keys()))
+            ]
             values[name] = kept
             if not kept:
                 del values[name]
