@@ -155,6 +155,14 @@ def test_a_retired_field_keeps_its_values_and_takes_none(org):
     assert org.admin.patch(url, json={"custom": {field["key"]: "new"}}).json()["custom"] == {field["key"]: "new"}
 
 
+def test_a_field_of_a_kind_that_nobody_filters_by_says_so(org):
+    field = declare(org, "long_text", is_filterable=True)
+    assert (field["is_filterable"], field["index_state"]) == (False, "none")
+    changed = org.admin.patch(f"/v1/custom_fields/{field['id']}", json={"is_filterable": True, "label": "New"}).json()
+    assert (changed["is_filterable"], changed["index_state"], changed["label"]) == (False, "none", "New")
+    assert declare(org, "text")["is_filterable"]
+
+
 def test_a_label_may_change_and_a_key_may_not(org):
     field = declare(org)
     url = f"/v1/custom_fields/{field['id']}"

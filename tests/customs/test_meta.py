@@ -130,6 +130,16 @@ def test_an_object_is_described(org):
     assert verbs["activate"]["targets"] == ["active"]
 
 
+@pytest.mark.parametrize("type_", ["contact", "account"])
+def test_parts_of_words_are_told_where_a_filter_takes_them(org, type_):
+    described = org.admin.get(f"/v1/meta/objects/{type_}").json()
+    for field in described["fields"]:
+        tree = {"field": field["name"], "op": "contains", "value": "gol"}
+        answer = org.admin.post(f"/v1/{described['collection']}/search", json={"filter": tree})
+        taken = answer.status_code == 200
+        assert ("contains" in field["operators"], "starts_with" in field["operators"]) == (taken, taken), field
+
+
 def test_only_objects_that_the_caller_reads_are_told(org):
     narrow = org.person("narrow", org.role("narrow", ("contacts:read", "own")))
     types = {item["type"] for item in narrow.get("/v1/meta/objects").json()["data"]}

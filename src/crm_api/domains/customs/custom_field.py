@@ -191,6 +191,8 @@ async def _whole(
     if row["target"] is not None and row["target"] not in ctx.kernel.catalog.resources:
         raise invalid("/target", "unknown_resource", "There is no such resource.")
     found: dict[str, Any] = {}
+    if kind.filter is None:
+        row["is_filterable"] = found["is_filterable"] = False
     if row["default_value"] is not None:
         found["default_value"] = _default(custom_of({**_BLANK, **row}))
     if before is None:

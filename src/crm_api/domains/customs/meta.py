@@ -289,10 +289,15 @@ def _declared(catalog: Catalog, access: Access, resource: Resource, name: str) -
         is_hidden=hidden,
         is_sortable=name in resource.sortable,
         is_searched=name in resource.search and not hidden,
-        operators=list(OPERATORS[filtered]) if filtered and not hidden else [],
+        operators=_operators(filtered, closed=name in choices(resource)) if filtered and not hidden else [],
         choices=[Choice(value=str(word)) for word in sorted(choices(resource).get(name, ()))],
         reference=target.singular if target else None,
     )
+
+
+def _operators(kind: str, *, closed: bool) -> list[str]:
+    """What a filter takes of a kind of value; a closed vocabulary has no parts of words."""
+    return [op for op in OPERATORS[kind] if not closed or op not in ("contains", "starts_with")]
 
 
 def _kind(resource: Resource, name: str) -> str:
@@ -321,7 +326,7 @@ def _custom(ctx: Context, resource: Resource, custom: Custom, told: Mapping[str,
         is_hidden=False,
         is_sortable=custom.sortable and custom.indexed,
         is_searched=custom.searchable,
-        operators=list(OPERATORS[filtered]) if filtered else [],
+        operators=_operators(filtered, closed=custom.known is not None) if filtered else [],
         choices=[Choice(**choice) for choice in told["choices"]],
         reference=target,
     )
