@@ -4,6 +4,10 @@ from unittest.mock import ANY
 
 import pytest
 
+from tests.support.imports import done
+from tests.support.jobs import working
+from tests.support.org import Person
+
 
 @pytest.fixture
 def clerk(org):
@@ -190,3 +194,58 @@ def test_a_representative_shares_what_is_his_and_his_manager_gives_it_away(org):
     assert org.rep.post(f"/v1/accounts/{theirs}/share", json=body).status_code == 404
     assert org.rep.patch(f"/v1/accounts/{mine}", json={"owner_id": org.colleague.id}).status_code == 403
     assert org.manager.patch(f"/v1/accounts/{mine}", json={"owner_id": org.colleague.id}).status_code == 200
+
+
+@pytest.fixture
+def secretary(org):
+    """Keeps users in order, and holds nothing else but what lets them do so by every route."""
+    org.admin.make("sources", code="hr", name="HR")
+    permissions = ("users:*", "sources:*", "imports:*", "jobs:read")
+    return org.person("secretary", org.role("Secretary", *((permission, "all") for permission in permissions)))
+
+
+def addressed(person, route, id_, email):
+    """The answer to a change of a user's address by a route."""
+    if route == "patch":
+        answer = person.patch(f"/v1/users/{id_}", json={"email": email})
+    elif route == "upsert":
+        answer = person.put("/v1/users/ext:hr:7", json={"name": "Second", "email": email})
+    elif route == "batch":
+        operation = {"operation": "update_user", "id": id_, "body": {"email": email}}
+        answer = person.post("/v1/batch", json={"operations": [operation]})
+    else:
+        answer = person.post("/v1/users/batch", json={"items": [{"op": "update", "id": id_, "body": {"email": email}}]})
+    return answer
+
+
+@pytest.mark.parametrize("route", ["patch", "upsert", "batch", "users/batch"])
+def test_nobody_changes_the_address_of_who_may_do_more(org, secretary, route):
+    """A reset link would go to the new address, and whoever has that becomes the person."""
+    second = org.person("second", "Administrator")
+    assert org.admin.post(f"/v1/users/{second.id}/link", json={"source": "hr", "external_id": "7"}).status_code == 200
+    refused(addressed(secretary, route, second.id, "mine@example.com"), ":read")
+    assert org.admin.get(f"/v1/users/{second.id}").json()["email"] == "second@example.com"
+    assert addressed(secretary, route, second.id, "second@example.com").status_code == 200, "the same address"
+    assert addressed(org.admin, route, second.id, "new@example.com").status_code == 200
+    assert org.admin.get(f"/v1/users/{second.id}").json()["email"] == "new@example.com"
+
+
+def test_nor_does_an_import(org, secretary):
+    second = org.person("second", "Administrator")
+    text = f"Id,Name,Email\n{second.id},Second,mine@example.com\n{org.outsider.id},Outsider,outsider@example.com\n"
+    mapping = [{"column": name.title(), "field": name} for name in ("id", "name", "email")]
+    settings = {"resource": "users", "mode": "upsert", "mapping": mapping, "match_on": [{"by": "id"}]}
+    with working(org.server):
+        for person, email in ((secretary, "second@example.com"), (org.admin, "mine@example.com")):
+            assert done(person, text, **settings)["state"] == "applied"
+            assert org.admin.get(f"/v1/users/{second.id}").json()["email"] == email
+
+
+def test_a_credential_with_scopes_changes_no_address(org):
+    """It would become more than its scopes: the person, who has no scopes."""
+    scopes = ["identity:read", "identity:write"]
+    key = org.admin.post(f"/v1/users/{org.admin.id}/issue_key", json={"name": "sync", "scopes": scopes}).json()["key"]
+    scoped = Person(org.server, org.admin.id, key)
+    for one in (org.admin, org.reader):
+        refused(scoped.patch(f"/v1/users/{one.id}", json={"email": "mine@example.com"}), "scopes")
+        assert scoped.patch(f"/v1/users/{one.id}", json={"title": "Chief"}).status_code == 200

@@ -87,6 +87,14 @@ async def new_link(
     return f"{process.load_settings().public_url or ''}/reset?token={ticket.text}", end
 
 
+async def may_become(ctx: Context, principal_id: UUID) -> None:
+    """403 unless whoever has the caller's credential may as well be the person: with all roles, scopes and for good."""
+    for_good(ctx)
+    if ctx.principal.scopes is not None:
+        raise forbidden("credential without scopes")
+    await act_as(ctx, principal_id)
+
+
 async def invite(ctx: Context, resource: Resource, row: Any, body: Invite) -> dict[str, Any]:
     """Makes the link. The password that the person has goes on being good until they use it.
 
@@ -96,11 +104,8 @@ async def invite(ctx: Context, resource: Resource, row: Any, body: Invite) -> di
     """
     if not row["is_active"]:
         raise Problem(CONFLICT, "The user is inactive.")
-    for_good(ctx)
-    if ctx.principal.scopes is not None:
-        raise forbidden("credential without scopes")
     id_ = UUID(str(row["id"]))
-    await act_as(ctx, id_)
+    await may_become(ctx, id_)
     link, end = await new_link(ctx, id_, body.minutes, revokes_keys=body.revoke_keys)
     await record(ctx, resource, row["id"], "invite", "invited", after={"expires_at": end.isoformat()})
     keys = len(await live_keys(ctx, id_))

@@ -10,7 +10,7 @@ from pydantic import Field
 from sqlalchemy.orm import Mapped
 
 from crm_api.domains.identity.delegation import open_rows
-from crm_api.domains.identity.invite import INVITE
+from crm_api.domains.identity.invite import INVITE, may_become
 from crm_api.domains.identity.issue_key import ISSUE_KEY
 from crm_api.domains.identity.leaving import left
 from crm_api.domains.identity.role import ROLES_OF, act_as
@@ -158,6 +158,18 @@ async def _back(ctx: Context, resource: Resource, values: Mapping[str, Any], bef
         await act_as(ctx, UUID(str((before or values)["id"])))
 
 
+async def _addressed(
+    ctx: Context, resource: Resource, values: Mapping[str, Any], before: Mapping[str, Any] | None
+) -> None:
+    """403 for another e-mail address of somebody whom the caller may not invite: a link to it becomes the person.
+
+    So a credential that is bounded or has scopes changes nobody's, not even that of its own person.
+    """
+    del resource
+    if before is not None and values["email"] != before["email"]:
+        await may_become(ctx, UUID(str(before["id"])))
+
+
 async def _erased(
     ctx: Context, resource: Resource, values: Mapping[str, Any], before: Mapping[str, Any] | None
 ) -> Mapping[str, Any]:
@@ -206,7 +218,7 @@ USERS = Resource(
     sorts=(Principal.name, Principal.created_at),
     search=("name", "email"),
     actions=(ISSUE_KEY, INVITE),
-    checks=(*_CHECKS, Check(frozenset({"is_active"}), left)),
+    checks=(*_CHECKS, Check(frozenset({"is_active"}), left), Check(frozenset({"email"}), _addressed)),
     builds=(Build(frozenset(UserCreate.model_fields) - {"id"}, _erased),),
     deletable=left,
     notices=("erased",),
