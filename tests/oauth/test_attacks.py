@@ -498,6 +498,30 @@ def test_who_gives_a_client_an_account_holds_what_that_may(org):
         org.admin.post(f"/v1/api_keys/{issued['id']}/revoke")
 
 
+@pytest.mark.parametrize(
+    "changes", [{"redirect_uris": ["https://evil.example/cb"]}, {"redirect_uris": []}, {"name": "Other"}]
+)
+def test_who_changes_where_a_client_sends_tokens_could_make_it(org, changes):
+    """Else a credential of narrow scopes would have people allow wider ones, and get the tokens."""
+    values = {"name": "Theirs", "client_type": "public", "redirect_uris": ["https://app.example.com/cb"]}
+    wide = org.admin.make("oauth_clients", **values, scopes=["accounts:admin"])
+    same = org.admin.make("oauth_clients", **values, scopes=["oauth:read", "openid"])
+    issued = org.admin.post(f"/v1/users/{org.admin.id}/issue_key", json={"name": "narrow", "scopes": ["oauth:admin"]})
+    assert issued.status_code == 201, issued.text
+    narrow = Person(org.server, org.admin.id, issued.json()["key"])
+    operation = {"operation": "update_oauth_client", "id": wide["id"], "body": changes}
+    for answer in (
+        narrow.patch(f"/v1/oauth_clients/{wide['id']}", json=changes),
+        narrow.post("/v1/batch", json={"operations": [operation]}),
+    ):
+        assert (answer.status_code, answer.json()["permission"]) == (403, "scope accounts:admin")
+    assert org.admin.get(f"/v1/oauth_clients/{wide['id']}").json() == wide
+    assert narrow.patch(f"/v1/oauth_clients/{same['id']}", json=changes).status_code == 200
+    assert narrow.patch(f"/v1/oauth_clients/{wide['id']}", json={"is_active": False}).status_code == 200
+    assert org.admin.patch(f"/v1/oauth_clients/{wide['id']}", json=changes).status_code == 200
+    org.admin.post(f"/v1/api_keys/{issued.json()['id']}/revoke")
+
+
 def test_people_see_their_own_grants(org, app, sql):
     for name in ("rep", "colleague"):
         app.tokens(sign_in(sql, org, org.people[name]))

@@ -208,6 +208,8 @@ async def _acting(
 
 
 _TOGETHER = frozenset({"client_type", "grant_types", "scopes", "service_account_id"})
+_WHOSE = frozenset({"name", "redirect_uris"})
+"""Whom people are asked about, and who gets the tokens: another of these is another client with these scopes."""
 
 OAUTH_CLIENTS = Resource(
     singular="oauth_client",
@@ -221,7 +223,7 @@ OAUTH_CLIENTS = Resource(
     builds=(Build(frozenset({"name"}), _named),),
     checks=(
         Check(_TOGETHER, _coherent, cleared=frozenset({"service_account_id"})),
-        Check(_TOGETHER | {"is_active", "deleted_at"}, _acting),
+        Check(_TOGETHER | _WHOSE | {"is_active", "deleted_at"}, _acting),
     ),
     once=frozenset({"client_type"}),
     access_fields=frozenset({"is_active", "service_account_id"}),
