@@ -71,6 +71,18 @@ def test_it_agrees_with_what_the_server_answers(callers, who):
     assert min(tried.values()) > 50, "both were asked"
 
 
+@pytest.mark.parametrize("who", ["reads", "writes", "admin", "odd"])
+def test_who_one_is_tells_the_same_permissions(callers, who):
+    """Effective ones: no role opens to a token what its scopes leave out."""
+    told = {item["permission"]: item["reach"] for item in callers[who].get("/v1/me").json()["permissions"]}
+    assert told == {
+        f"{item['resource']}:{action['action']}": action["reach"]
+        for item in callers[who].get(PATH).json()["resources"]
+        for action in item["actions"]
+        if action["allowed"]
+    }
+
+
 def test_reach_and_fields_are_told(callers):
     told = _told(callers["odd"])
     accounts = {item["action"]: item for item in told["accounts"]["actions"]}

@@ -45,7 +45,9 @@ class Me(BaseModel):
         list[Annotated[str, Field(max_length=80)]] | None,
         Field(max_length=100, description="Null: the credential bounds nothing."),
     ]
-    permissions: Annotated[list[EffectivePermission], Field(max_length=5000)]
+    permissions: Annotated[
+        list[EffectivePermission], Field(max_length=5000, description="Of the roles, within the scopes.")
+    ]
     hidden_fields: Annotated[dict[str, _Fields], Field(description="By resource.")]
     read_only_fields: Annotated[dict[str, _Fields], Field(description="By resource.")]
 
@@ -87,9 +89,18 @@ def administers_access(ctx: Context) -> None:
 Current = Annotated[Context, Depends(current)]
 
 
+def missing(ctx: Context, resource: Resource, action: str) -> str | None:
+    """The permission, or the scope of the credential, that an action takes and the caller lacks."""
+    try:
+        ctx.require(resource, action)
+    except Problem as problem:
+        return str(problem.extra["permission"])
+    return None
+
+
 @router.get("/v1/me", operation_id="get_me", summary="Who the caller is and what they may do")
 async def me(ctx: Current) -> Me:
-    """The caller, their roles, scopes and effective permissions."""
+    """The caller, their roles, scopes and effective permissions: what a role grants and the scopes allow."""
     access = ctx.access
     return Me(
         object="me",
@@ -104,6 +115,7 @@ async def me(ctx: Current) -> Me:
         permissions=[
             EffectivePermission(permission=f"{name}:{action}", reach=sorted(reach))
             for (name, action), reach in sorted(access.reach.items())
+            if missing(ctx, ctx.kernel.catalog.resources[name], action) is None
         ],
         hidden_fields={name: sorted(fields) for name, fields in access.hidden.items()},
         read_only_fields={name: sorted(fields) for name, fields in access.read_only.items()},

@@ -10,14 +10,13 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from crm_api import settings
-from crm_api.domains.identity.me import Current
+from crm_api.domains.identity.me import Current, missing
 from crm_api.domains.limits.fixed import fixed
 from crm_api.domains.limits.limiter import Gate
 from crm_api.kernel.collective import collective_operations
 from crm_api.kernel.context import Context
 from crm_api.kernel.domain import Catalog
 from crm_api.kernel.headers import header
-from crm_api.kernel.problems import Problem
 from crm_api.kernel.resource import Resource
 from crm_api.kernel.router import operations
 from crm_api.kernel.spec_style import parameter
@@ -100,13 +99,9 @@ def _resource(ctx: Context, resource: Resource) -> ResourceCapabilities:
 
 
 def _action(ctx: Context, resource: Resource, action: str, names: list[str]) -> ActionCapability:
-    missing = None
-    try:
-        ctx.require(resource, action)
-    except Problem as problem:
-        missing = problem.extra["permission"]
-    reach = [] if missing else sorted(ctx.access.reach.get((resource.plural, action), ()))
-    return ActionCapability(action=action, allowed=missing is None, missing=missing, reach=reach, operations=names)
+    lacking = missing(ctx, resource, action)
+    reach = [] if lacking else sorted(ctx.access.reach.get((resource.plural, action), ()))
+    return ActionCapability(action=action, allowed=lacking is None, missing=lacking, reach=reach, operations=names)
 
 
 @cache
