@@ -1,5 +1,6 @@
 """The page that asks, in a real browser that runs no scripts: what it says, and that it leads to the application."""
 
+import socket
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -15,8 +16,8 @@ pytestmark = pytest.mark.skipif(
 )
 
 
-@pytest.fixture
-def application():
+@pytest.fixture(params=["127.0.0.1", "::1"])
+def application(request):
     """A native application that listens on a port of its own: where it listens, and what it was asked for."""
     asked = []
 
@@ -31,10 +32,14 @@ def application():
         def log_message(self, *_: object) -> None:
             """Says nothing."""
 
-    listening = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    class Listening(ThreadingHTTPServer):
+        address_family = socket.AF_INET6 if ":" in request.param else socket.AF_INET
+
+    listening = Listening((request.param, 0), Handler)
     listening.daemon_threads = True
     threading.Thread(target=listening.serve_forever, args=(0.02,), daemon=True).start()
-    yield f"http://127.0.0.1:{listening.server_port}", asked
+    host = f"[{request.param}]" if ":" in request.param else request.param
+    yield f"http://{host}:{listening.server_port}", asked
     listening.shutdown()
     listening.server_close()
 
@@ -47,7 +52,7 @@ def chromium(tmp_path):
 
 def test_the_consent_leads_back_to_the_application(chromium, application, org, sql):
     place, asked = application
-    app = App.register(org, redirect_uris=["http://127.0.0.1/cb"])
+    app = App.register(org, redirect_uris=["http://127.0.0.1/cb", "http://[::1]/cb"])
     chromium.open(f"{org.server.base_url}/sign-in")
     ticket = sign_in(sql, org, org.rep).ticket
     chromium._do("POST", "/cookie", cookie={"name": "crm_session", "value": ticket.text, "path": "/"})

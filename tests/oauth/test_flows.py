@@ -77,6 +77,22 @@ def test_a_consent_is_remembered_until_the_grant_is_revoked(org, sql):
     assert app.refresh(tokens["refresh_token"]).json()["error"] == "invalid_grant"
 
 
+@pytest.mark.parametrize(
+    ("address", "source"),
+    [
+        ("http://127.0.0.1:49152/cb", "http://127.0.0.1:49152"),
+        ("http://localhost:49152/cb", "http://localhost:49152"),
+        ("http://[::1]:49152/cb", "http:"),
+        ("https://[::1]:49152/cb", "https:"),
+    ],
+)
+def test_the_page_names_the_own_machine_as_its_policy_can(org, browser, address, source):
+    """A policy has no addresses of IPv6 in it: a browser drops such a source, and the form leads nowhere."""
+    app = App.register(org, redirect_uris=[address])
+    policy = browser.get(app.address(redirect_uri=address)).headers["content-security-policy"]
+    assert f"form-action 'self' {source};" in policy
+
+
 def test_a_public_client_on_the_own_machine_asks_each_time(org, sql):
     app = App.register(org, redirect_uris=["http://127.0.0.1/cb"])
     browser = sign_in(sql, org, org.rep)

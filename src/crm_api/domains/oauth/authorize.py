@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import SplitResult, urlencode, urlsplit
 
 import sqlalchemy as sa
 from fastapi import APIRouter
@@ -164,13 +164,18 @@ async def _asked(request: Request, asked: Asked, given: Mapping[str, str]) -> Re
         "oauth/pages/consent.html",
         session=session,
         language=who["language"],
-        also_to=(f"{place.scheme}://{place.netloc}",),
+        also_to=(_source(place),),
         client=asked.client.name,
         name=who["email"] or who["name"],
         place=place.netloc,
         scopes=[words(scope) for scope in sorted(asked.scopes)],
         action=f"/oauth/authorize?{urlencode(given)}",
     )
+
+
+def _source(place: SplitResult) -> str:
+    """An address as a Content-Security-Policy names it: it has no way to write one of IPv6, so that is any of http."""
+    return f"{place.scheme}:" if place.hostname == "::1" else f"{place.scheme}://{place.netloc}"
 
 
 def _recent(session: BrowserSession, max_age: int | None) -> bool:
