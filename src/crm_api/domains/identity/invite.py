@@ -44,6 +44,7 @@ class PasswordLink(Record):
     expires_at: Mapped[datetime]
     used_at: Mapped[datetime | None]
     revokes_keys: Mapped[bool] = mapped_column(server_default="false")
+    mailed_to: Mapped[str | None]
 
 
 class Invite(Wire):
@@ -66,7 +67,7 @@ class PasswordLinkView(Wire):
 
 
 _LINKS = table_of(PasswordLink)
-_COLUMNS = ("id", "principal_id", "secret_hash", "created_by", "expires_at", "revokes_keys")
+_COLUMNS = ("id", "principal_id", "secret_hash", "created_by", "expires_at", "revokes_keys", "mailed_to")
 _INSERT = Statement(
     sa.insert(_LINKS).values(
         tenant_id=TENANT,
@@ -77,12 +78,15 @@ _INSERT = Statement(
 
 
 async def new_link(
-    ctx: Context, principal_id: UUID, minutes: int, *, revokes_keys: bool = False
+    ctx: Context, principal_id: UUID, minutes: int, *, revokes_keys: bool = False, mailed_to: str | None = None
 ) -> tuple[str, datetime]:
-    """The address of a new link, and until when it is good."""
+    """The address of a new link, and until when it is good; `mailed_to` is where it goes, and is shown to nobody else.
+
+    Whoever uses such a link has shown that the e-mail address is theirs.
+    """
     ticket, end = Ticket(ctx.principal.tenant_id, new_id()), ctx.now + timedelta(minutes=minutes)
     values = {"id": ticket.id, "principal_id": principal_id, "secret_hash": ticket.hash, "expires_at": end}
-    values |= {"created_by": ctx.principal.id, "revokes_keys": revokes_keys, "now": ctx.now}
+    values |= {"created_by": ctx.principal.id, "revokes_keys": revokes_keys, "mailed_to": mailed_to, "now": ctx.now}
     await ctx.fetch(_INSERT, values)
     return f"{process.load_settings().public_url or ''}/reset?token={ticket.text}", end
 

@@ -12,6 +12,7 @@ from starlette.responses import Response
 from crm_api.domains.identity.principal import Principal
 from crm_api.domains.oauth.contract import UserInfo
 from crm_api.domains.oauth.requests import answer
+from crm_api.domains.sign_in.password import Password
 from crm_api.kernel.context import Kernel
 from crm_api.kernel.database import TENANT, Row, Statement
 from crm_api.kernel.problems import FORBIDDEN, Problem, not_found
@@ -20,11 +21,21 @@ from crm_api.kernel.spec_security import tells
 from crm_api.kernel.unit_of_work import open_context
 
 router = APIRouter()
-_PEOPLE = table_of(Principal)
+_PEOPLE, _PASSWORDS = table_of(Principal), table_of(Password)
 _PERSON = Statement(
-    sa.select(*(_PEOPLE.c[name] for name in ("name", "email", "language", "time_zone", "updated_at"))).where(
-        _PEOPLE.c.tenant_id == TENANT, _PEOPLE.c.id == sa.bindparam("id", type_=sa.Uuid())
+    sa.select(
+        *(_PEOPLE.c[name] for name in ("name", "email", "language", "time_zone", "updated_at")),
+        _PASSWORDS.c.proven_email,
     )
+    .select_from(
+        sa.join(
+            _PEOPLE,
+            _PASSWORDS,
+            sa.and_(_PASSWORDS.c.tenant_id == TENANT, _PASSWORDS.c.principal_id == _PEOPLE.c.id),
+            isouter=True,
+        )
+    )
+    .where(_PEOPLE.c.tenant_id == TENANT, _PEOPLE.c.id == sa.bindparam("id", type_=sa.Uuid()))
 )
 
 
@@ -43,7 +54,7 @@ def identity_claims(row: Row, scopes: Collection[str]) -> dict[str, Any]:
         claims |= {"name": row["name"], "locale": row["language"], "zoneinfo": row["time_zone"]}
         claims["updated_at"] = int(row["updated_at"].timestamp())
     if "email" in scopes and row["email"] is not None:
-        claims |= {"email": row["email"], "email_verified": False}
+        claims |= {"email": row["email"], "email_verified": row["email"] == row["proven_email"]}
     return {name: value for name, value in claims.items() if value is not None}
 
 

@@ -36,7 +36,10 @@ T = TypeVar("T")
 
 
 class Password(Record):
-    """The hash of a person's password. No resource: nothing of the API reads it."""
+    """The hash of a person's password. No resource: nothing of the API reads it.
+
+    `proven_email` is the address to which a link was mailed that they set one by; it is theirs, if it is still that.
+    """
 
     __tablename__ = "passwords"
     __table_args__ = (reference("principal_id", "principals"),)
@@ -44,20 +47,23 @@ class Password(Record):
     principal_id: Mapped[UUID] = mapped_column(primary_key=True)
     hash: Mapped[str]
     changed_at: Mapped[datetime]
+    proven_email: Mapped[str | None]
 
 
 _PASSWORDS = table_of(Password)
+_HASH, _PROVEN = sa.bindparam("hash", type_=sa.Text()), sa.bindparam("proven_email", type_=sa.Text())
 _SET = Statement(
     upsert(_PASSWORDS)
     .values(
         tenant_id=TENANT,
         principal_id=sa.bindparam("principal", type_=sa.Uuid()),
-        hash=sa.bindparam("hash", type_=sa.Text()),
+        hash=_HASH,
         changed_at=NOW,
+        proven_email=_PROVEN,
     )
     .on_conflict_do_update(
         index_elements=["tenant_id", "principal_id"],
-        set_={"hash": sa.bindparam("hash", type_=sa.Text()), "changed_at": NOW},
+        set_={"hash": _HASH, "changed_at": NOW, "proven_email": sa.func.coalesce(_PROVEN, _PASSWORDS.c.proven_email)},
     )
 )
 
@@ -103,9 +109,10 @@ def _nobody() -> str:
     return _HASHER.hash(secrets.token_hex())
 
 
-async def keep(ctx: Context, principal_id: UUID, hash_: str) -> None:
-    """Makes this the person's password."""
-    await ctx.fetch(_SET, {"principal": principal_id, "hash": hash_, "now": ctx.now})
+async def keep(ctx: Context, principal_id: UUID, hash_: str, proven_email: str | None = None) -> None:
+    """Makes this the person's password; with an address that they have shown to be theirs by setting it."""
+    values = {"principal": principal_id, "hash": hash_, "proven_email": proven_email, "now": ctx.now}
+    await ctx.fetch(_SET, values)
 
 
 async def _beside(work: Callable[[], T]) -> T:

@@ -39,9 +39,7 @@ _FIND = Statement(
         *_GOOD, _LINKS.c.id == _ID
     )
 )
-_USE = Statement(
-    sa.update(_LINKS).where(*_GOOD, _LINKS.c.id == _ID).values(used_at=NOW).returning(sa.literal_column("1"))
-)
+_USE = Statement(sa.update(_LINKS).where(*_GOOD, _LINKS.c.id == _ID).values(used_at=NOW).returning(_LINKS.c.mailed_to))
 _USE_OTHERS = Statement(
     sa.update(_LINKS)
     .where(*_GOOD, _LINKS.c.principal_id == sa.bindparam("principal", type_=sa.Uuid()))
@@ -122,9 +120,11 @@ async def _set(request: Request, form: dict[str, str]) -> Response:
     hash_ = await password.hashed(chosen)
 
     async def work(ctx: Context) -> int | None:
-        if not await ctx.fetch(_USE, {"id": ticket.id, "now": ctx.now}):
+        used = await ctx.fetch(_USE, {"id": ticket.id, "now": ctx.now})
+        if not used:
             return None
-        return await change_password(ctx, person, hash_, "reset_password", revokes or wants_keys_revoked(form))
+        ends, proven = revokes or wants_keys_revoked(form), used[0]["mailed_to"]
+        return await change_password(ctx, person, hash_, "reset_password", ends, proven)
 
     keys = await transact(acting(request, person.tenant_id, person.id), work, patient=True)
     if keys is None:
@@ -139,9 +139,11 @@ def wants_keys_revoked(form: dict[str, str]) -> bool:
     return form.get("revoke_keys") == "true"
 
 
-async def change_password(ctx: Context, person: Person, hash_: str, action: str, revokes_keys: bool) -> int:
+async def change_password(
+    ctx: Context, person: Person, hash_: str, action: str, revokes_keys: bool, proven_email: str | None = None
+) -> int:
     """Makes this the password, and ends all that the person is signed in by; gives how many API keys stay good."""
-    await password.keep(ctx, person.id, hash_)
+    await password.keep(ctx, person.id, hash_, proven_email)
     await sign_out(ctx, person.id)
     if revokes_keys:
         await revoke_keys(ctx, person.id)
@@ -169,7 +171,7 @@ async def _write(request: Request, form: dict[str, str], language: str) -> None:
     if person is None:
         return
     ctx = acting(request, person.tenant_id, person.id)
-    url, _ = await new_link(ctx, person.id, RESET_MINUTES)
+    url, _ = await new_link(ctx, person.id, RESET_MINUTES, mailed_to=person.email)
     await note(ctx, person, "ask_reset", address=request.scope["crm.address"])
     spoken = language_of(request, person.language or language)
     values: dict[str, Any] = {"name": person.name, "url": url, "minutes": RESET_MINUTES}
