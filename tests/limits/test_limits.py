@@ -347,3 +347,17 @@ def test_who_asks_on_and_on_is_answered_late(org, limit):
     assert waits[-1] > 0.45
     assert refusal.headers["retry-after"] == "120", "two windows, after which all of it is there"
     assert len(waits) > 5, f"the first {REFUSALS} come at once"
+
+
+def test_a_late_answer_names_what_was_exhausted_when_it_was_asked(org, limit, monkeypatch):
+    """By the time that it comes, there may be some of the quota again."""
+    monkeypatch.setattr("crm_api.domains.limits.limiter.random.uniform", lambda _least, most: most)
+    limit(org, credential=1)
+    exhaust(org.rep)
+    took = 0.0
+    while took < 1.4:
+        sent = time.monotonic()
+        refusal = org.rep.get("/v1/units")
+        took = time.monotonic() - sent
+        assert problem(refusal, 429, code="rate_limited")["violated_policies"] == ["credential"]
+    assert left(refusal) > 0, "it has come back meanwhile"

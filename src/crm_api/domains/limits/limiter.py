@@ -265,12 +265,13 @@ class Gate:
         return caller
 
     async def _refuse(self, caller: Caller, now: float) -> NoReturn:
+        meters = {"credential": caller.own, "tenant": caller.tenant}
+        violated = [name for name, meter in meters.items() if meter.wait(now) > 0] or ["in_flight"]
         least, headers = await self._hold(caller.refusals, now, caller.own)
         now = self.clock()
-        waits = {"credential": caller.own.wait(now), "tenant": caller.tenant.wait(now)}
-        violated = [name for name, wait in waits.items() if wait > 0] or ["in_flight"]
         headers |= caller.refused(now)
-        raise _refused("Too many requests", max(*waits.values(), least), violated, headers)
+        wait = max(meter.wait(now) for meter in meters.values())
+        raise _refused("Too many requests", max(wait, least), violated, headers)
 
     async def _hold(self, refusals: Meter, now: float, meter: Meter | None = None) -> tuple[float, dict[str, str]]:
         """Waits before a refusal that is one of many, which uses some of the meter, so that others learn it.
