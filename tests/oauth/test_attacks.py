@@ -358,6 +358,24 @@ def test_a_narrower_scope_can_be_asked_for_and_no_wider(app, browser):
     assert app.call(narrow["access_token"], "/v1/contacts").status_code == 403
 
 
+def test_the_scope_that_a_token_lacks_is_told_to_libraries(org, browser):
+    """RFC 6750, 3.1; and not for a permission that no token would bring."""
+    app = App.register(org)
+    token = app.tokens(browser, scope="accounts:read")["access_token"]
+    batch = {"operations": [{"operation": "create_account", "body": {"name": "x"}}]}
+    for method, path, body, scope in (
+        ("GET", "/v1/contacts", None, "contacts:read"),
+        ("DELETE", f"/v1/accounts/{org.rep.id}", None, "accounts:delete"),
+        ("POST", "/v1/batch", batch, "accounts:write"),
+        ("GET", "/oauth/userinfo", None, "openid"),
+    ):
+        answer = app.call(token, path, method, json=body)
+        assert answer.status_code == 403, answer.text
+        assert answer.headers["www-authenticate"] == f'Bearer realm="crm", error="insufficient_scope", scope="{scope}"'
+    lacking = org.rep.post("/v1/roles", json={"name": "x"})
+    assert (lacking.status_code, "www-authenticate" in lacking.headers) == (403, False)
+
+
 @pytest.mark.parametrize("what", ["grant", "inactive client", "deleted client", "inactive person"])
 def test_what_ends_a_token_ends_it_at_once(org, sql, what):
     person = org.people["outsider"]
@@ -573,6 +591,7 @@ def test_a_browser_app_of_an_allowed_origin_may_ask(app, server, monkeypatch):
     answer = HTTP.post(url, data={"client_id": app.client_id, "grant_type": "refresh_token"}, headers=headers)
     assert answer.headers["access-control-allow-origin"] == origin
     assert "access-control-allow-credentials" not in answer.headers
+    assert "WWW-Authenticate" in answer.headers["access-control-expose-headers"].split(", ")
     foreign = HTTP.post(url, data={"client_id": app.client_id}, headers={"Origin": "https://evil.example"})
     assert "access-control-allow-origin" not in foreign.headers
 

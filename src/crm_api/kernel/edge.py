@@ -51,7 +51,7 @@ _PRIVATE = (b"cache-control", b"private, no-cache")
 _CORS_HEADERS = "Authorization, Content-Type, If-Match, If-None-Match, Idempotency-Key, Prefer, X-Request-ID"
 _EXPOSED = (
     "Deprecation, ETag, Idempotency-Replayed, Ignored-Fields, Link, Location, RateLimit, RateLimit-Policy, "
-    "Retry-After, Sunset, X-Request-ID"
+    "Retry-After, Sunset, WWW-Authenticate, X-Request-ID"
 )
 
 
@@ -245,9 +245,8 @@ class Edge:
             return []
         if "*" not in self._origins and unquote(origin.decode("latin-1")) not in self._origins:
             return [(b"vary", b"Origin")]
-        allowed = b"*" if "*" in self._origins else origin
         return [
-            (b"access-control-allow-origin", allowed),
+            (b"access-control-allow-origin", b"*" if "*" in self._origins else origin),
             (b"access-control-expose-headers", _EXPOSED.encode()),
             (b"vary", b"Origin"),
         ]
@@ -327,7 +326,8 @@ def _methods(method: str, allowed: tuple[str, ...]) -> Response | None:
 def problem_response(scope: Scope, problem: Problem) -> Response:
     """A problem as it is sent."""
     problem = answered(problem, scope["method"])
-    headers = dict(problem.headers)
-    if problem.kind.status == 401:
-        headers.setdefault("WWW-Authenticate", 'Bearer realm="crm"')
-    return Response(problem.body(scope["path"], scope["crm.request_id"]), problem.kind.status, headers, PROBLEM_JSON)
+    lacking = str(problem.extra.get("permission")).partition("scope ")[2]
+    told = f', error="insufficient_scope", scope="{lacking}"' if ":" in lacking else ""
+    headers = {"WWW-Authenticate": f'Bearer realm="crm"{told}'} if told or problem.kind.status == 401 else {}
+    body = problem.body(scope["path"], scope["crm.request_id"])
+    return Response(body, problem.kind.status, headers | problem.headers, PROBLEM_JSON)

@@ -129,7 +129,7 @@ HEADERS: dict[str, dict[str, Any]] = {
         ("Retry-After", "Seconds to wait.", 10),
         ("RateLimit", "What is left of each policy now; on what was asked with a credential.", 300),
         ("RateLimit-Policy", "The policies of the caller; on what was asked with a credential.", 300),
-        ("WWW-Authenticate", "How to authenticate.", 100),
+        ("WWW-Authenticate", "How to authenticate; of a 403, the scope that a token lacks.", 100),
     )
 }
 _EVERY = ("X-Request-ID", "RateLimit", "RateLimit-Policy")
@@ -137,7 +137,7 @@ PROBLEMS: dict[int, tuple[str, str, tuple[str, ...]]] = {
     308: ("Merged", "The record was merged into another: `merged_into`.", ("Location",)),
     400: ("BadRequest", "The body is not JSON, or a cursor or header is impossible or too long.", ()),
     401: ("Unauthenticated", "The credential is missing, wrong, expired or revoked.", ("WWW-Authenticate",)),
-    403: ("Forbidden", "The caller lacks a permission, which `permission` names.", ()),
+    403: ("Forbidden", "The caller lacks a permission, which `permission` names.", ("WWW-Authenticate",)),
     404: ("NotFound", "There is no such record, or none the caller may see.", ()),
     409: (
         "Conflict",

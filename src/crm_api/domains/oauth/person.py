@@ -64,7 +64,9 @@ async def userinfo(request: Request) -> Response:
     ctx = await open_context(request)
     scopes = ctx.principal.scopes or frozenset()
     if "openid" not in scopes or ctx.principal.id is None:
-        raise Problem(FORBIDDEN, "This needs an access token with the scope openid.", extra={"permission": "openid"})
+        told = {"WWW-Authenticate": 'Bearer realm="crm", error="insufficient_scope", scope="openid"'}
+        needs = "This needs an access token with the scope openid."
+        raise Problem(FORBIDDEN, needs, headers=told, extra={"permission": "openid"})
     row = await person(ctx.kernel, ctx.principal.tenant_id, ctx.principal.id)
     return answer({"sub": str(ctx.principal.id), **identity_claims(row, scopes)})
 
