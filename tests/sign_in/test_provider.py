@@ -195,6 +195,18 @@ def test_a_token_that_does_not_hold_opens_nothing(shared_org, provider, declared
     assert "did not say who you are" in answer.text
 
 
+@pytest.mark.parametrize("says", [True, False, "true", None])
+def test_a_provider_that_always_names_itself_does_so(shared_org, provider, declared, says):
+    """RFC 9207, 2.4: an answer without a name may be another provider's."""
+    provider.claims = {"email": "rep@example.com"}
+    if says is not None:
+        provider.metadata = {"authorization_response_iss_parameter_supported": says}
+    for named, status in ((None, 422 if says is True else 303), (provider.issuer, 303)):
+        browser = Browser(shared_org.server)
+        assert arrive(browser, shared_org, provider, iss=named).status_code == status
+        assert browser.signed_in == (status == 303)
+
+
 def test_signatures_of_others_open_nothing(shared_org, provider, declared):
     published, provider.claims = provider.key, {"email": "rep@example.com"}
     browser = Browser(shared_org.server)

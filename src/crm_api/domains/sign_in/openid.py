@@ -33,12 +33,13 @@ class ProviderError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Metadata:
-    """What a provider says of itself, checked."""
+    """What a provider says of itself, checked. `tells_issuer`: it names itself in each answer (RFC 9207)."""
 
     issuer: str
     authorization_endpoint: str
     token_endpoint: str
     jwks_uri: str
+    tells_issuer: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +69,8 @@ async def discover(issuer: str) -> Metadata:
     for name, place in places.items():
         if not isinstance(place, str) or egress.check(place) is not None:
             raise ProviderError(f"The metadata has no {name} that may be used.")
-    known = Metadata(issuer, **places)  # type: ignore[arg-type] # checked just now
+    told = found.get("authorization_response_iss_parameter_supported") is True
+    known = Metadata(issuer, **places, tells_issuer=told)  # type: ignore[arg-type] # checked just now
     if len(_known) >= _MOST_KNOWN:
         _known.clear()
     _known[issuer] = known, time.monotonic() + _KNOWN_SECONDS

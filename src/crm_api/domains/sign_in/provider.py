@@ -129,6 +129,8 @@ async def arrive(request: Request) -> Response:
             raise ProviderError(f"The provider answers {given.get('error', 'without a code')[:40]!r}.")
         client, domains = found
         metadata = await openid.discover(client.issuer)
+        if metadata.tells_issuer and "iss" not in given:
+            raise ProviderError("The provider does not say that it answers, which it always does.")
         claims = await openid.claims(metadata, client, given["code"][:2_000], kept["verifier"], kept["nonce"])
         person = await _known(request, tenant_id, UUID(kept["provider"]), domains, claims)
     except ProviderError as error:
