@@ -14,11 +14,12 @@ from crm_api.domains.oauth.scopes import known
 from crm_api.kernel.spec_security import tells
 
 router = APIRouter()
-_KEPT = {"Cache-Control": "public, max-age=300"}
+KEPT = 300
+"""Seconds for which clients keep what they read: with `FRESH`, less than a key is announced."""
 
 
 def _json(body: dict[str, Any], media: str = "application/json") -> Response:
-    return Response(orjson.dumps(body), media_type=media, headers=_KEPT)
+    return Response(orjson.dumps(body), media_type=media, headers={"Cache-Control": f"public, max-age={KEPT}"})
 
 
 def _server(request: Request) -> dict[str, Any]:

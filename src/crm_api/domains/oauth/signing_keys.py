@@ -22,11 +22,12 @@ from crm_api.kernel.sealing import Sealer, SealError
 log = structlog.get_logger("crm_api.oauth")
 DAYS = 30
 """Until a key is followed by the next."""
-ANNOUNCED = timedelta(seconds=60)
-"""How long a key is published before it signs, so that every process has read of it."""
+ANNOUNCED = timedelta(minutes=10)
+"""How long a key is published before it signs: every process has read of it, and no cache has what stood before."""
 OVERLAP = timedelta(hours=1)
 """How long a key is published after its successor signs: longer than any token lives."""
-_FRESH = 30.0
+FRESH = 30.0
+"""Seconds after which a process reads the keys again."""
 _BETWEEN = 1.0
 _NOBODY = UUID(int=0)
 _PURPOSE = "oauth_signing_keys"
@@ -82,20 +83,20 @@ class SigningKeys:
         self._sealer = sealer
         self._known: dict[str, _Known] = {}
         self._unread: set[str] = set()
-        self._read_at = -_FRESH
+        self._read_at = -FRESH
         self._lock = asyncio.Lock()
 
     async def named(self, kid: str) -> ECKey | None:
         """The key of a `kid`, to verify with."""
-        if kid not in self._known or self._age > _FRESH:
+        if kid not in self._known or self._age > FRESH:
             await self._read(_BETWEEN)
         found = self._known.get(kid)
         return None if found is None else found.key
 
     async def signing(self) -> ECKey:
         """The key to sign with; the first is made when it is needed."""
-        if self._age > _FRESH:
-            await self._read(_FRESH)
+        if self._age > FRESH:
+            await self._read(FRESH)
         if (found := self._newest()) is None:
             now = datetime.now(UTC)
             await self.add(now, unless_since=now - timedelta(seconds=10))
