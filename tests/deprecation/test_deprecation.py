@@ -13,15 +13,19 @@ import orjson
 import pytest
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
+from crm_api import settings as settings_module
 from crm_api.catalog import CATALOG
 from crm_api.domains.deprecation import use
 from crm_api.domains.deprecation.notice import Notices
+from crm_api.domains.identity import credentials
 from crm_api.excerpt import excerpt
 from crm_api.kernel.domain import Catalog, Domain
 from crm_api.kernel.spec import document
 from crm_api.kernel.spec_deprecated import Deprecated
 from crm_api.kernel.spec_deprecation import mark, watch
 from tests.support.contract import OPENAPI
+from tests.support.org import Org
+from tests.support.server import LiveServer
 
 SINCE, LATER, SUNSET = date(2026, 11, 1), date(2026, 12, 1), date(2027, 11, 1)
 OPERATION = Deprecated("list_units", SINCE, SUNSET, "Use `GET /v1/products`.")
@@ -61,6 +65,17 @@ def test_the_document_marks_what_is_declared_and_nothing_else(told):
     )
     assert json.dumps(whole).count('"deprecated": true') == 2 + len(schemas)
     assert '"deprecated"' not in json.dumps(OPENAPI["paths"])
+
+
+def test_a_server_of_a_catalog_with_something_deprecated_says_so(org, database, told, monkeypatch):
+    """As all do once something is declared, so the other tests go on with it."""
+    for module in (settings_module, credentials):
+        monkeypatch.setattr(module, "load_settings", module.load_settings)  # put back in the end
+    monkeypatch.setattr("crm_api.app.CATALOG", told[0])
+    with LiveServer(database["app"], database["migrate"], org.server.settings.data_dir) as live:
+        there = Org.create(live)
+        assert "deprecation" in there.rep.get("/v1/units").headers
+        assert "deprecation" not in there.rep.get("/v1/products").headers
 
 
 @pytest.mark.parametrize("name", ["list_nothing", "list_accounts?nothing", "Account.nothing", "Nothing.name"])

@@ -9,6 +9,7 @@ import pytest
 from crm_api.app import build_kernel, create_app
 from crm_api.kernel.database import _SET_TENANT
 from tests.support.org import Org
+from tests.support.server import edge_of
 
 
 async def call(edge, method: str, path: str, key: str, body=None, query: str = "") -> tuple[int, bytes]:
@@ -98,7 +99,7 @@ def orgs(server):
 
 def run_storm(server, orgs, number: int, **options) -> dict[str, int]:
     settings = server.settings.model_copy(update={"pool_size": 3, "pool_timeout": 20.0, **options})
-    edge = create_app(settings)
+    edge = edge_of(create_app(settings))
     edge.kernel = build_kernel(settings, settings.database_url)
 
     async def work():

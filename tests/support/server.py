@@ -15,6 +15,8 @@ from crm_api import settings as settings_module
 from crm_api.adapters.egress import Egress
 from crm_api.adapters.http import OneWrite
 from crm_api.app import create_app
+from crm_api.domains.deprecation.notice import Notices
+from crm_api.kernel.edge import Edge
 from crm_api.settings import Settings
 
 T = TypeVar("T")
@@ -42,10 +44,11 @@ class LiveServer:
         self.settings = Settings(database_url=app_url, data_dir=data_dir, **given)
         self._before = settings_module.load_settings
         _rebind(lambda: self.settings)
-        self.edge = create_app(self.settings)
+        application = create_app(self.settings)
+        self.edge = edge_of(application)
         self._loop: asyncio.AbstractEventLoop | None = None
         config = uvicorn.Config(
-            self.edge,
+            application,
             log_level="error",
             access_log=False,
             loop="asyncio",
@@ -92,6 +95,11 @@ class LiveServer:
     def run(self, work: Coroutine[Any, Any, T], timeout: float = 30) -> T:
         assert self._loop is not None
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(timeout)
+
+
+def edge_of(application: Edge | Notices) -> Edge:
+    """What has the kernel, also where something is declared deprecated."""
+    return application.edge if isinstance(application, Notices) else application
 
 
 def _rebind(load: Callable[[], Settings]) -> None:

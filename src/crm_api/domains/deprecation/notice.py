@@ -6,9 +6,10 @@ from email.utils import format_datetime
 from urllib.parse import parse_qsl
 
 import orjson
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from crm_api.domains.deprecation.use import Uses
+from crm_api.kernel.edge import Edge
 from crm_api.kernel.spec_deprecated import Deprecated
 from crm_api.kernel.spec_deprecation import Watched
 
@@ -16,10 +17,10 @@ _LINK = b'</v1/me/deprecations>; rel="deprecation"; type="application/json"'
 
 
 class Notices:
-    """Stands before the application where anything is declared deprecated, and counts its uses."""
+    """Stands before the application, `edge`, where anything is declared deprecated, and counts its uses."""
 
-    def __init__(self, app: ASGIApp, watched: Sequence[Watched], uses: Uses) -> None:
-        self._app = app
+    def __init__(self, edge: Edge, watched: Sequence[Watched], uses: Uses) -> None:
+        self.edge = edge
         self._watched = watched
         self._uses = uses
 
@@ -27,7 +28,7 @@ class Notices:
         """One ASGI connection."""
         watched = self._find(scope) if scope["type"] == "http" else None
         if watched is None:
-            await self._app(scope, receive, send)
+            await self.edge(scope, receive, send)
             return
         body = bytearray()
 
@@ -47,7 +48,7 @@ class Notices:
                         self._uses.note(principal, one.name)
             await send(message)
 
-        await self._app(scope, hear, tell)
+        await self.edge(scope, hear, tell)
 
     def _find(self, scope: Scope) -> Watched | None:
         method = "GET" if scope["method"] == "HEAD" else scope["method"]
