@@ -163,6 +163,40 @@ def test_a_field_of_a_kind_that_nobody_filters_by_says_so(org):
     assert declare(org, "text")["is_filterable"]
 
 
+def test_what_a_record_has_may_be_sent_back(org):
+    """A form that sends all of `custom` again, after choices and a field were retired and a record deleted."""
+    other = org.admin.make("accounts", name="Referred to")
+    fields = {
+        "one": declare(org, "choice", choices=[{"value": "a"}, {"value": "b"}]),
+        "many": declare(org, "multi_choice", choices=[{"value": "a"}, {"value": "b"}, {"value": "c"}]),
+        "gone": declare(org, "number"),
+        "to": declare(org, "reference", target="accounts"),
+    }
+    one, many, gone, to = (field["key"] for field in fields.values())
+    made = contact(org, **{one: "a", many: ["a", "b"], gone: 5, to: other["id"]})
+    bare = contact(org)
+    for name, words in (("one", "ab"), ("many", "abc")):
+        choices = [{"value": word, "is_retired": word == "a"} for word in words]
+        assert org.admin.patch(f"/v1/custom_fields/{fields[name]['id']}", json={"choices": choices}).status_code == 200
+    assert org.admin.post(f"/v1/custom_fields/{fields['gone']['id']}/retire").status_code == 200
+    assert org.admin.delete(f"/v1/accounts/{other['id']}").status_code == 204
+
+    def send(record, **custom):
+        answer = org.admin.patch(f"/v1/contacts/{record['id']}", json={"custom": custom})
+        return (answer.status_code, [item["code"] for item in answer.json().get("errors", [])])
+
+    assert send(made, **made["custom"]) == (200, [])
+    assert send(made, **{**made["custom"], many: ["a", "b", "c"]}) == (200, [])
+    assert org.admin.get(f"/v1/contacts/{made['id']}").json()["custom"] == {**made["custom"], many: ["a", "b", "c"]}
+    for key, value in ((one, "a"), (many, ["a"]), (gone, 5), (to, other["id"])):
+        assert send(bare, **{key: value})[0] == 422, key
+    assert send(made, **{one: "a", gone: 6})[0] == 422
+    assert send(made, **{one: "b", many: ["b"]}) == (200, [])
+    assert send(made, **{one: "a"}) == (422, ["choice_retired"])
+    assert send(made, **{many: ["a", "b"]}) == (422, ["choice_retired"])
+    assert send(made, nowhere=1) == (422, ["unknown_field"])
+
+
 def test_a_label_may_change_and_a_key_may_not(org):
     field = declare(org)
     url = f"/v1/custom_fields/{field['id']}"

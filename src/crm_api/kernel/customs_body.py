@@ -1,6 +1,7 @@
 """What a body brings under `custom`, checked against the tenant's definitions and the records that it points to."""
 
 from collections.abc import Collection, Mapping
+from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
@@ -42,12 +43,48 @@ async def customized(
     if sent is None and id_ is not None:
         return values
     try:
-        found = read_values(fields, sent or {}, new=id_ is None, complete=complete)
-    except Problem as problem:  # a field may have been declared since this process read which there are
-        await refuse(ctx, problem)
-    found = await _referred(ctx, fields, found)
+        read = read_values(fields, sent or {}, new=id_ is None, complete=complete)
+        found = await _referred(ctx, fields, read)
+    except Problem as problem:
+        found = await _again(ctx, resource, sent or {}, id_, problem)
     await _refuse_taken(ctx, resource, found, id_)
     return {**values, CUSTOM: found}
+
+
+async def _again(
+    ctx: Context, resource: Resource, sent: Mapping[str, Any], id_: str | UUID | None, problem: Problem
+) -> dict[str, Any]:
+    """Values of a body that was refused with a problem, if it is for what the record has already.
+
+    A form sends back what it was given: a choice or a field that was retired since, a reference to a record that was
+    deleted. Else the problem is raised; a field may have been declared since this process read which there are.
+    """
+    had = {} if id_ is None else await _had(ctx, resource, str(id_))
+    same = {key: value for key, value in sent.items() if value is not None and had.get(key) == value}
+    try:
+        fields = {
+            key: replace(field, choices=field.choices.union(had[key])) if isinstance(had.get(key), list) else field
+            for key, field in fields_of(ctx.access, resource).items()
+        }
+        rest = {key: value for key, value in sent.items() if key not in same}
+        read = read_values(fields, rest, new=id_ is None, complete=False) if had else await refuse(ctx, problem)
+        return {**await _referred(ctx, fields, read), **same}
+    except Problem as still:
+        await refuse(ctx, still)
+
+
+async def _had(ctx: Context, resource: Resource, id_: str) -> dict[str, Any]:
+    """Custom fields of a record that the caller sees, by key; none of one that they do not see."""
+
+    def build() -> Statement:
+        table = resource.table
+        gate = ctx.kernel.policy.gate(ctx.access, resource, "read", table)
+        same = table.c.id == sa.bindparam("id", type_=sa.Uuid())
+        return framed(sa.select(table.c[CUSTOM].label(CUSTOM)).where(same, *gate).lateral("page"))
+
+    _, rows = await settled(ctx, ("custom_had", resource.plural), build, {"id": id_})
+    found = rows[0][CUSTOM] if rows else None
+    return dict(orjson.loads(found) if isinstance(found, str | bytes) else found or {})
 
 
 async def carried(ctx: Context, resource: Resource, row: Mapping[str, Any], target: Resource) -> dict[str, Any]:
