@@ -61,6 +61,11 @@ def ask(org, email, browser=None):
         ("welcome-summer-2026", "easy"),
         ("margarethamilton1", "easy"),
         ("apollo guidance 69", "easy"),
+        ("letmeinletmeinletmein", "easy"),
+        ("1qaz2wsx3edc4rfv", "easy"),
+        ("contraseña1234567", "easy"),
+        ("qwertzuiopasdfghjkl", "easy"),
+        ("                    ", "easy"),
         ("hamilton rides a purple cow", None),
         ("ñandú corre por la pampa", None),
         ("🐎🔋🧷✅🐎🔋🧷✅🐄🌍🎈🎻🧀🥕🚲", None),
@@ -72,6 +77,17 @@ def test_which_passwords_may_be_chosen(text, wrong):
     found = fault(text, SHORTEST, KNOWN)
     assert found is None if wrong is None else (found or "").count(wrong) or "easy" in (found or "") + wrong, found
     assert (found is None) == (wrong is None), found
+
+
+@pytest.mark.parametrize(
+    ("text", "weak"),
+    [
+        *((text, True) for text in ("1qaz2wsx", "starwars", "barcelona", "jennifer1", "a1b2c3d4", "Verano2026")),
+        *((text, False) for text in ("tr4!kq9z", "zorro7nube")),
+    ],
+)
+def test_short_ones_of_who_has_a_second_factor(text, weak):
+    assert is_weak(text, KNOWN) == weak
 
 
 @settings(max_examples=60, deadline=None)

@@ -1,4 +1,4 @@
-"""Passwords that guessers try first, made from patterns: words with digits, walks over the keyboard, what is known."""
+"""Passwords that guessers try first: the common ones, as zxcvbn estimates them, and patterns that it does not know."""
 
 import re
 from collections.abc import Iterable
@@ -18,7 +18,10 @@ _WORDS = (
 )
 _ROWS = ("qwertyuiop", "asdfghjkl", "zxcvbnm", "qwertzuiop", "azertyuiop", "1234567890", "abcdefghijklmnopqrstuvwxyz")
 _LEET = str.maketrans("0134578@$!", "oleastbasi")
-_FEWEST_KINDS = 5
+_ESTIMATED = 40
+"""Characters that are estimated: what follows makes no password easier, and the time for it grows with their square."""
+_GUESSES = 1e6
+"""Fewer are in reach of who guesses at a form that slows them down, by its authors."""
 _LEFT = 6
 
 
@@ -48,12 +51,11 @@ def is_weak(password: str, known: Iterable[str] = ()) -> bool:
         password: normalised.
         known: what everybody knows of the person: name, e-mail, organisation.
     """
+    from zxcvbn import zxcvbn  # noqa: PLC0415 - 14 MB that a process needs when somebody chooses a password
+
     text = fold(password).replace(" ", "")
-    if len(set(text)) < _FEWEST_KINDS or _walks(text):
+    if not text or zxcvbn(text[:_ESTIMATED], max_length=_ESTIMATED)["guesses"] < _GUESSES or _walks(text):
         return True
-    half = text[: len(text) // 2]
-    if half and text == half * 2:
-        return is_weak(half, known)
     for plain in {text, re.sub("[^a-z]+$", "", text).translate(_LEET)}:
         if re.sub("[^a-z]+", "", plain) in _roots():
             return True
