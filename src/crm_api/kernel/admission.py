@@ -173,7 +173,7 @@ class Limiter(Protocol):
     @property
     def failing(self) -> Mapping[str, Any]: ...  # noqa: D102 - said above
 
-    async def knock(self, address: str, credential: str | None, signed: "Signed | None" = None) -> None:
+    async def knock(self, address: str, credential: str | None, signed: Signed | None = None) -> None:
         """Before a credential is looked up, if it is not `signed`: refuses with 429 who has brought many wrong ones."""
 
     def failed(self, address: str, credential: str | None) -> None:

@@ -206,7 +206,8 @@ def _sources(
     """Rows to page through, with what is still to be asked of them; and those to count, with how they are met."""
     met = Met.OPEN if listing.narrow else Met.WALK
     if listing.as_of:
-        was, parts = rows_as_of(kernel.policy, access, resource, met), parts_as_of(kernel.policy, access, resource, met)
+        parts = parts_as_of(kernel.policy, access, resource, met)
+        was = sa.union_all(*parts).subquery("was")
         return [(was, [])] if listing.narrow else [(part.subquery(), []) for part in parts], (was, [], Met.WALK)
     table, policy = resource.table, kernel.policy
     gate = policy.gate(access, resource, "read", table, met)
